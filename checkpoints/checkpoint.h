@@ -1,0 +1,42 @@
+/* Checkpoints: HDF5 files of named tensors with a manifest, written by the commit protocol (docs/checkpoints.md). Knows no
+ * model: tensors come as a list, the run's state as a JSON object.
+ *
+ *     <folder>/step-N/rank-0.h5       one contiguous dataset a tensor, nothing else
+ *     <folder>/step-N/manifest.json   written last; a folder without a valid one does not exist for the loader
+ *
+ * Write: .tmp-step-N/ -> datasets -> close -> reopen, read back, compare digests -> fsync file and folder -> rename ->
+ * fsync parent -> manifest by temp + fsync + rename + fsync -> then retention. */
+#ifndef HONE_CHECKPOINTS_CHECKPOINT_H
+#define HONE_CHECKPOINTS_CHECKPOINT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/strbuf.h"
+#include "core/tensor.h"
+
+/* Saves `tensors` (dense, host memory) and `state` (borrowed; any JSON object: RNG key, data cursor, schedule, freezing,
+ * early stopping, config, digests) as <folder>/step-<step>. An existing good checkpoint of that step is left as it is. */
+hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
+                             const json_t *state, hn_error *error);
+
+/* Deletes the oldest checkpoints beyond the newest `keep`, never `best` (a step, or -1), never the newest that verified. */
+hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t best, hn_error *error);
+
+/* The newest checkpoint of the folder whose manifest and every byte verify. What was passed over and why goes to `passed_over`,
+ * a line each. HN_OK with *step = -1 when there is none. *state is a new reference. */
+hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, hn_strbuf *passed_over, hn_error *error);
+
+/* Reads step-<step> into `tensors`: every name, type and shape must match the manifest, and nothing may be missing or left
+ * over; digests are checked before anything is written to the caller's memory... of each tensor. */
+hn_status hn_checkpoint_load(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
+                             hn_error *error);
+
+/* Every byte of one checkpoint folder (".../step-N") against its digests; a line per file into `report`. */
+hn_status hn_checkpoint_verify(const char *path, hn_strbuf *report, hn_error *error);
+/* Steps of the checkpoints with a manifest, ascending (hn_free). */
+hn_status hn_checkpoint_list(const char *folder, int64_t **steps, size_t *count, hn_error *error);
+
+#endif

@@ -1,0 +1,33 @@
+/* A backend is where tensors live: one struct of functions beside the operation table (kernels/ops.h). The CPU fills it with
+ * malloc and memcpy; CUDA fills it with its own. Upper rooms never ask which one they have. */
+#ifndef HONE_CORE_BACKEND_H
+#define HONE_CORE_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/error.h"
+
+typedef struct hn_backend hn_backend;
+struct hn_backend {
+    const char *name; /* "cpu", "cuda" */
+    void *state;
+    /* Device memory, aligned to 64 bytes and zeroed; NULL with `error` filled when there is none. */
+    void *(*alloc)(hn_backend *backend, size_t size, hn_error *error);
+    void (*free)(hn_backend *backend, void *memory);
+    /* Host memory that copies fast to and from the device. */
+    void *(*pinned_alloc)(hn_backend *backend, size_t size, hn_error *error);
+    void (*pinned_free)(hn_backend *backend, void *memory);
+    /* Enqueued in order with the operations; the host buffer must stay until synchronize. */
+    void (*copy_in)(hn_backend *backend, void *device, const void *host, size_t size);
+    void (*copy_out)(hn_backend *backend, void *host, const void *device, size_t size);
+    /* Waits for everything enqueued and returns the first failure since the last call. */
+    hn_status (*synchronize)(hn_backend *backend, hn_error *error);
+    size_t (*memory_available)(hn_backend *backend); /* bytes, 0 when unknown */
+    void (*close)(hn_backend *backend);
+};
+
+/* The CPU backend. It holds no resources; `close` does nothing. */
+void hn_backend_cpu_init(hn_backend *backend);
+
+#endif

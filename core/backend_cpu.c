@@ -1,0 +1,75 @@
+/* The CPU backend: device memory is host memory. Pages are touched when first used, so an arena larger than what a step needs
+ * costs address space only. */
+#include "core/backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+
+/* The pointer that calloc gave stands right before the aligned block. */
+enum { HEADER = sizeof(void *) };
+
+static void *cpu_alloc(hn_backend *backend, size_t size, hn_error *error)
+{
+    (void)backend;
+    size_t total;
+    unsigned char *raw = NULL;
+    if (hn_size_add(size, HEADER + 63, &total)) raw = hn_calloc(1, total);
+    if (!raw) {
+        hn_fail(error, HN_ERR_MEMORY, "out of memory: %zu bytes of host memory could not be had", size);
+        return NULL;
+    }
+    unsigned char *aligned = (unsigned char *)(((size_t)raw + HEADER + 63) & ~(size_t)63);
+    memcpy(aligned - sizeof raw, &raw, sizeof raw);
+    return aligned;
+}
+
+static void cpu_free(hn_backend *backend, void *memory)
+{
+    (void)backend;
+    if (!memory) return;
+    void *raw;
+    memcpy(&raw, (unsigned char *)memory - sizeof raw, sizeof raw);
+    hn_free(raw);
+}
+
+static void cpu_copy(hn_backend *backend, void *to, const void *from, size_t size)
+{
+    (void)backend;
+    if (size) memcpy(to, from, size);
+}
+
+static hn_status cpu_synchronize(hn_backend *backend, hn_error *error)
+{
+    (void)backend;
+    (void)error;
+    return HN_OK;
+}
+
+static size_t cpu_memory_available(hn_backend *backend)
+{
+    (void)backend;
+    long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (size_t)pages * (size_t)size : 0;
+}
+
+static void cpu_close(hn_backend *backend)
+{
+    (void)backend;
+}
+
+void hn_backend_cpu_init(hn_backend *backend)
+{
+    *backend = (hn_backend){.name = "cpu",
+                            .alloc = cpu_alloc,
+                            .free = cpu_free,
+                            .pinned_alloc = cpu_alloc,
+                            .pinned_free = cpu_free,
+                            .copy_in = cpu_copy,
+                            .copy_out = cpu_copy,
+                            .synchronize = cpu_synchronize,
+                            .memory_available = cpu_memory_available,
+                            .close = cpu_close};
+}

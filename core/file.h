@@ -1,0 +1,52 @@
+/* Files: whole reads with a limit, and the commit protocol by which nothing half-written ever takes a name that is read.
+ *
+ *     write  .tmp-NAME  ->  fsync it  ->  rename to NAME  ->  fsync the folder
+ *
+ * Every step is checked. An fsync that failed is never retried on that file: the kernel may have dropped the pages. All calls
+ * that change the disk go through one table (hn_file_hooks), so that tests can fail, tear or kill at the n-th. */
+#ifndef HONE_CORE_FILE_H
+#define HONE_CORE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/error.h"
+
+/* The whole file, NUL-terminated behind its bytes (hn_free). A file over `limit` bytes, a folder or a FIFO is an error. */
+hn_status hn_file_read(char **out, size_t *size, const char *path, size_t limit, hn_error *error);
+
+/* A read-only mapping of a regular file. A size of 0 maps nothing and gives bytes = "" . */
+typedef struct hn_mapping {
+    const unsigned char *bytes;
+    size_t size;
+} hn_mapping;
+hn_status hn_mapping_open(hn_mapping *out, const char *path, hn_error *error);
+void hn_mapping_close(hn_mapping *mapping);
+
+bool hn_path_exists(const char *path);
+bool hn_path_is_folder(const char *path);
+/* folder + "/" + name (hn_free); NULL: out of memory. */
+char *hn_path_join(const char *folder, const char *name);
+hn_status hn_folder_make(const char *path, hn_error *error); /* with its parents; existing is fine */
+hn_status hn_folder_remove(const char *path, hn_error *error); /* with all that is in it; follows no link */
+hn_status hn_file_space(uint64_t *available, const char *path, hn_error *error); /* bytes free on the disk of `path` */
+
+/* Writes `size` bytes as `path` by the commit protocol. */
+hn_status hn_file_commit(const char *path, const void *bytes, size_t size, hn_error *error);
+hn_status hn_file_sync(const char *path, hn_error *error); /* fsync of a file or a folder */
+/* Renames a finished temporary folder and syncs the parent. `exchange`: an existing folder of that name is swapped in one
+ * step (RENAME_EXCHANGE) and then removed. */
+hn_status hn_folder_commit(const char *temporary, const char *path, bool exchange, hn_error *error);
+
+/* What the calls above use; a test replaces members and puts the table back. */
+typedef struct hn_file_hooks {
+    ssize_t (*write)(int fd, const void *bytes, size_t size);
+    int (*fsync)(int fd);
+    int (*rename)(const char *from, const char *to, unsigned flags);
+    int (*close)(int fd);
+} hn_file_hooks;
+extern hn_file_hooks hn_file_calls;
+
+#endif

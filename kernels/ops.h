@@ -1,0 +1,175 @@
+/* The operation table: everything a model's forward and backward asks of a device. ops_cpu fills it with oneDNN for matrix
+ * products and OpenMP C for the rest, ops_cuda with cuBLASLt and hand-written kernels. Contracts (formula, shapes, aliasing,
+ * adds or overwrites, sources) stand in the header of each operation; this file gathers them.
+ *
+ * Common rules
+ * - Operations return nothing: the first failure is recorded in ctx->error, and later calls do nothing.
+ * - Tensors are fp32 or bf16 (field dtype); arithmetic is fp32; statistics, losses, gradients of parameters are fp32.
+ * - Gradients of parameters are added to; gradients of activations are overwritten unless a header says otherwise.
+ * - An empty input (0 rows) returns at once.
+ * - Nothing is allocated in a step: scratch comes from ctx->workspace, whose size the `_workspace` functions give.
+ * - Same inputs, same bits, whatever the number of threads. */
+#ifndef HONE_KERNELS_OPS_H
+#define HONE_KERNELS_OPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/backend.h"
+#include "core/batch.h"
+#include "core/error.h"
+#include "core/tensor.h"
+
+/* What random numbers are keyed by (core/philox.h). Rows of an activation belong to tokens: row r is the token at
+ * position[r] of example[r]; both arrays have one entry a row, in the backend's memory. */
+typedef struct hn_random {
+    uint64_t seed;
+    const uint32_t *step;    /* current optimizer step, in the backend's memory */
+    const uint32_t *example; /* [T] */
+    const int32_t *position; /* [T] */
+} hn_random;
+
+/* Dropout at one site. probability 0 or random NULL: none. Kept elements are scaled by 1 / (1 - probability). The mask is
+ * recomputed in backward, never stored. */
+typedef struct hn_dropout {
+    float probability;
+    uint32_t site; /* HN_SITE; attention adds the head */
+    const hn_random *random;
+} hn_dropout;
+
+typedef enum hn_activation { HN_ACT_NONE, HN_ACT_GELU, HN_ACT_GELU_TANH, HN_ACT_TANH, HN_ACT_RELU } hn_activation;
+
+typedef struct hn_ops_context {
+    hn_backend *backend;
+    void *workspace;
+    size_t workspace_size;
+    void *state;     /* the table's own: oneDNN primitives, cuBLASLt plans */
+    hn_error *error; /* first failure of a step */
+    struct hn_profile *profile; /* time by operation, NULL: not measured */
+} hn_ops_context;
+
+/* Attention over sequences laid end to end. Queries may be fewer than keys (the rows that a head reads): sequence s has the
+ * queries [cu_q[s], cu_q[s+1]) and the keys [cu_k[s], cu_k[s+1]). `q_position` gives a query's place among its keys. */
+typedef struct hn_attention {
+    int heads, kv_heads, head_size;
+    float scale; /* of q.k, usually 1 / sqrt(head_size) */
+    bool causal; /* key j is seen by query i when j <= q_position(i) */
+    int32_t n;   /* sequences */
+    int32_t longest_q, longest_k;
+    const int32_t *cu_q, *cu_k; /* [n + 1] */
+    hn_dropout dropout; /* on probabilities; its random's example/position arrays are those of the QUERY rows */
+} hn_attention;
+
+/* One run of parameters for AdamW: fp32 master and moments, and the bf16 copy that products read (NULL in fp32). */
+typedef struct hn_adamw_segment {
+    float *master, *gradient, *m, *v;
+    uint16_t *copy;
+    int64_t count;
+    float lr_scale;     /* of the group (discriminative learning rates) */
+    float weight_decay; /* 0 for biases and norms */
+    int32_t group;      /* index into hn_adamw_step.correction: an unfrozen group counts its own steps */
+} hn_adamw_segment;
+
+/* Values of one step, read through a pointer in the backend's memory. */
+typedef struct hn_adamw_step {
+    float lr, beta1, beta2, epsilon;
+    float gradient_scale; /* clipping */
+    int32_t skip;         /* nonzero: a gradient was not finite; nothing is changed */
+    const float *correction1, *correction2; /* [groups] 1 - beta^t of each group */
+    const float *group_lr;                  /* [groups] warm-up factor of a group after its unfreezing */
+} hn_adamw_step;
+
+typedef struct hn_ops hn_ops;
+struct hn_ops {
+    const char *name;
+
+    /* y[r] = token[ids[r]] + position[pos[r] + offset] + type[types[r]];  y [T, C]. position and type tables may be NULL. */
+    void (*embedding_forward)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *token_table /* [V, C] */,
+                              const hn_tensor *position_table /* [P, C] */, const hn_tensor *type_table /* [S, C] */,
+                              const int32_t *ids /* [T] */, const int32_t *positions /* [T] */,
+                              const int32_t *types /* [T] */, int32_t position_offset);
+    /* Adds to the fp32 gradients of the tables (each may be NULL: frozen); in a fixed order, without atomics. */
+    void (*embedding_backward)(hn_ops_context *ctx, const hn_tensor *d_token, const hn_tensor *d_position,
+                               const hn_tensor *d_type, const hn_tensor *dy /* [T, C] */, const int32_t *ids,
+                               const int32_t *positions, const int32_t *types, int32_t position_offset);
+
+    /* z = x W^T + b; y = act(z).  x [M, K], w [N, K], bias [N] or NULL, y and z [M, N]. z is written when not NULL (backward
+     * needs it); with HN_ACT_NONE z is NULL. y may not alias x. */
+    void (*linear_forward)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z, const hn_tensor *x,
+                           const hn_tensor *w, const hn_tensor *bias, hn_activation activation);
+    /* dx = (dy W) * act'(z), z [M, K] of the layer BELOW whose activation made x (NULL with HN_ACT_NONE). For HN_ACT_TANH z
+     * is the activation's output instead. Overwrites dx, or adds to it when `add` (then activation is HN_ACT_NONE). */
+    void (*linear_backward_input)(hn_ops_context *ctx, const hn_tensor *dx /* [M, K] */, const hn_tensor *dy /* [M, N] */,
+                                  const hn_tensor *w /* [N, K] */, const hn_tensor *z, hn_activation activation,
+                                  bool add);
+    /* dw += dy^T x, dbias += column sums of dy; both fp32; dw or dbias may be NULL. */
+    void (*linear_backward_weight)(hn_ops_context *ctx, const hn_tensor *dw /* [N, K] */, const hn_tensor *dbias /* [N] */,
+                                   const hn_tensor *dy /* [M, N] */, const hn_tensor *x /* [M, K] */);
+    /* dz = dy * act'(z) elementwise; dz may alias dy. For HN_ACT_TANH z is the output. */
+    void (*activation_backward)(hn_ops_context *ctx, const hn_tensor *dz, const hn_tensor *dy, const hn_tensor *z,
+                                hn_activation activation);
+
+    /* h = residual + dropout(x); y = (h - mean) * rstd * gamma + beta.  All [T, C]; mean and rstd fp32 [T]. residual NULL:
+     * h = dropout(x). h NULL: not kept (evaluation); h may alias x or residual. */
+    void (*layernorm_forward)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h, float *mean, float *rstd,
+                              const hn_tensor *x, const hn_tensor *residual, const hn_tensor *gamma,
+                              const hn_tensor *beta, float epsilon, const hn_dropout *dropout);
+    /* dh = backward of the norm (+ dh_in when not NULL: what reaches h from elsewhere); d_residual = dh, dx = dropout(dh).
+     * d_residual or dx may be NULL; without dropout they may be the same tensor. dgamma, dbeta (fp32 [C], may be NULL) are
+     * added to. */
+    void (*layernorm_backward)(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual, float *dgamma,
+                               float *dbeta, const hn_tensor *dy, const hn_tensor *dh_in, const hn_tensor *h,
+                               const float *mean, const float *rstd, const hn_tensor *gamma,
+                               const hn_dropout *dropout);
+    /* y = dropout(x), elementwise with the rows' keys; also its own backward. y may alias x. */
+    void (*dropout)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const hn_dropout *dropout);
+
+    /* o[i] = sum_j dropout(softmax_j(scale * q_i.k_j)) v_j per head.  q, o [Tq, heads * head_size], k, v
+     * [Tk, kv_heads * head_size] (views with a stride). lse fp32 [heads, Tq]: log of the sum of exponents, for backward;
+     * NULL in evaluation. */
+    void (*attention_forward)(hn_ops_context *ctx, const hn_tensor *o, float *lse, const hn_tensor *q,
+                              const hn_tensor *k, const hn_tensor *v, const hn_attention *attention);
+    /* Overwrites dq, dk, dv. */
+    void (*attention_backward)(hn_ops_context *ctx, const hn_tensor *dq, const hn_tensor *dk, const hn_tensor *dv,
+                               const hn_tensor *d_o, const hn_tensor *o, const float *lse, const hn_tensor *q,
+                               const hn_tensor *k, const hn_tensor *v, const hn_attention *attention);
+
+    /* y[r] = x[index[r]] */
+    void (*gather_rows)(hn_ops_context *ctx, const hn_tensor *y /* [n, C] */, const hn_tensor *x /* [T, C] */,
+                        const int32_t *index /* [n] */);
+    /* x[index[r]] += y[r]; indices are distinct. */
+    void (*scatter_add_rows)(hn_ops_context *ctx, const hn_tensor *x /* [T, C] */, const hn_tensor *y /* [n, C] */,
+                             const int32_t *index /* [n] */);
+
+    /* Sum over the rows with a label of -sum_k q_k log softmax(logits)_k, where q is the label smoothed by `smoothing`
+     * (1 - s on the label plus s / K everywhere). *loss += the sum (fp64), *count += rows with a label.
+     * dlogits = (softmax - q) * *scale, 0 for a row without a label; NULL: not wanted. logits fp32 or bf16 [n, K]. */
+    void (*cross_entropy)(hn_ops_context *ctx, double *loss, int64_t *count, const hn_tensor *dlogits,
+                          const hn_tensor *logits, const int32_t *label, float smoothing, const float *scale);
+    /* Sum of (logit - value)^2 over the rows; dlogits = 2 (logit - value) * *scale. A NaN value has no target. */
+    void (*mean_squared_error)(hn_ops_context *ctx, double *loss, int64_t *count, const hn_tensor *dlogits,
+                               const hn_tensor *logits /* [n, 1] */, const float *value, const float *scale);
+
+    /* *sum += sum of squares of an fp32 array, in a fixed order, fp64. */
+    void (*sum_squares)(hn_ops_context *ctx, double *sum, const float *x, int64_t count);
+    /* AdamW (Loshchilov & Hutter 2019, algorithm 2) over all segments in one launch. */
+    void (*adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count,
+                  const hn_adamw_step *step);
+    void (*cast)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x); /* between fp32 and bf16, dense */
+    void (*zero)(hn_ops_context *ctx, void *memory, size_t size);
+    void (*scale)(hn_ops_context *ctx, float *x, int64_t count, const float *factor);
+
+    /* Bytes of scratch that the operations need at most for products up to [rows, width] x [width, width] of `dtype` and
+     * attention up to `longest` tokens a sequence. */
+    size_t (*workspace)(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype);
+    /* Makes and frees ctx->state. */
+    hn_status (*open)(hn_ops_context *ctx, hn_error *error);
+    void (*close)(hn_ops_context *ctx);
+};
+
+/* The CPU table of the best instruction set of this machine that hone was built for. */
+const hn_ops *hn_ops_cpu(void);
+/* How products run here, for the log and the manifest: "fp32 avx512", "bf16 avx512_bf16", ... */
+const char *hn_ops_cpu_isa(void);
+
+#endif

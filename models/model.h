@@ -1,0 +1,137 @@
+/* A model: a table of parameters, and forward and backward through the operation table. Sizes and variants come from the
+ * fields of config.json, never from a model's name.
+ *
+ * Freeze groups, bottom to top: 0 "embeddings", 1 .. L "layer.0" .. "layer.L-1", L + 1 "head".
+ *
+ * Life of a model: hn_model_config_read -> hn_model_open -> place parameters (hn_model_place_parameters) -> hn_model_load ->
+ * place activations -> forward / loss / backward per batch. Every placing function is run on a counting arena first
+ * (core/arena.h); `hone plan` stops there. */
+#ifndef HONE_MODELS_MODEL_H
+#define HONE_MODELS_MODEL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+#include "core/batch.h"
+#include "core/error.h"
+#include "core/strbuf.h"
+#include "core/tensor.h"
+#include "kernels/ops.h"
+
+typedef enum hn_family { HN_FAMILY_BERT, HN_FAMILY_ROBERTA, HN_FAMILY_DISTILBERT } hn_family;
+typedef enum hn_head { HN_HEAD_CLASSIFY, HN_HEAD_REGRESS } hn_head;
+
+typedef struct hn_model_config {
+    hn_family family;
+    int layers, hidden, heads, intermediate, vocabulary, positions, types;
+    int position_offset; /* RoBERTa: pad_token_id + 1 */
+    hn_activation activation;
+    float norm_epsilon, hidden_dropout, attention_dropout, head_dropout, init_range;
+    hn_head head;
+    int labels; /* outputs of the head; 1 for regression */
+} hn_model_config;
+
+/* Reads and checks config.json (`where` names it in errors). What hone lacks is refused by name. head and labels are the
+ * task's and set by the caller afterwards. */
+hn_status hn_model_config_read(hn_model_config *out, const json_t *root, const char *where, hn_error *error);
+
+typedef enum hn_init { HN_INIT_NORMAL, HN_INIT_ZERO, HN_INIT_ONE } hn_init;
+
+#define HN_PARAM_SOURCES 3
+
+typedef struct hn_param {
+    const char *name; /* "layer.0.attention.qkv.weight" */
+    int rank;         /* 1 or 2 */
+    int64_t rows, columns; /* columns = 1 for vectors */
+    hn_init init;
+    bool decays;
+    bool may_be_missing; /* head: initialised when the checkpoint has none */
+    int group;
+    int64_t offset; /* elements from the start of the parameter array, a multiple of 32 */
+    struct {
+        const char *name; /* Hugging Face name, with the family's prefix */
+        int64_t row, rows; /* rows of this parameter that it is */
+    } sources[HN_PARAM_SOURCES];
+    int source_count;
+} hn_param;
+
+typedef struct hn_model hn_model;
+
+hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype precision /* F32 or BF16 */,
+                        hn_backend *backend, const hn_ops *ops, hn_error *error);
+void hn_model_free(hn_model *model);
+const hn_model_config *hn_model_get_config(const hn_model *model);
+const hn_param *hn_model_params(const hn_model *model, int *count);
+int64_t hn_model_param_elements(const hn_model *model); /* length of the parameter array, with alignment */
+int hn_model_group_count(const hn_model *model);
+const char *hn_model_group_name(const hn_model *model, int group);
+int hn_model_group_find(const hn_model *model, const char *name); /* -1: none */
+
+/* Parameters: one fp32 array of hn_model_param_elements (the master), and its bf16 copy when the precision is bf16. */
+void hn_model_place_parameters(hn_model *model, hn_arena *arena);
+float *hn_model_master(const hn_model *model);
+uint16_t *hn_model_copy(const hn_model *model); /* NULL in fp32 */
+/* Writes the bf16 copy from the masters (after loading); AdamW keeps it up to date afterwards. Nothing in fp32. */
+void hn_model_refresh_copy(hn_model *model, hn_ops_context *ctx);
+
+/* Fills the masters from a checkpoint's tensors (any of F32, F16, BF16, F64; host memory). Every tensor's name and shape is
+ * checked; a tensor that belongs to nothing is an error unless it is known to be unused (pooler of another head, position_ids,
+ * cls.* of pretraining), a missing one is an error unless may_be_missing: then it is initialised by the family's rule with
+ * `seed` and named in `initialised` (borrowed names, newline-separated, into a strbuf). A name may come with or without the
+ * family's prefix ("bert."). */
+hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const char *where, uint64_t seed,
+                        hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error);
+/* All parameters by the init rule. */
+void hn_model_init(hn_model *model, uint64_t seed);
+
+/* The Hugging Face view of the masters: one named tensor a source, host memory. Returns how many; with out NULL only counts. */
+size_t hn_model_export(const hn_model *model, hn_named_tensor *out);
+/* Adds what config.json must say of this model (architectures, problem_type, num_labels is the caller's id2label) to a copy
+ * of the original root. */
+hn_status hn_model_export_config(const hn_model *model, json_t *root, hn_error *error);
+
+/* What a run trains, fixed for a span of steps. Frozen groups at the bottom (all below `first`) are the trunk: it runs without
+ * dropout and keeps no activations, and backward stops above it. */
+typedef struct hn_train_plan {
+    const bool *trainable; /* [groups] */
+} hn_train_plan;
+int hn_train_plan_first(const hn_model *model, const hn_train_plan *plan); /* lowest trainable group; groups when none */
+
+typedef struct hn_bounds {
+    int32_t tokens, examples, longest; /* of one batch */
+} hn_bounds;
+
+/* Activations for batches within `bounds`; training keeps what backward needs from group `first` up (0: from the embeddings),
+ * evaluation (training false) reuses two layers' worth. */
+void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds bounds, bool training, int first);
+size_t hn_model_workspace(const hn_model *model, hn_bounds bounds);
+
+/* Gradients: an fp32 array of the parameters of groups with trainable[g], in parameter order; hn_model_gradient gives a
+ * parameter's place or NULL. */
+void hn_model_place_gradients(hn_model *model, hn_arena *arena, const bool *trainable);
+float *hn_model_gradient(const hn_model *model, int param);
+
+typedef struct hn_forward {
+    bool training;            /* dropout above the trunk, activations kept */
+    hn_train_plan plan;       /* read when training */
+    uint64_t seed;
+    const uint32_t *step;     /* backend memory */
+    const hn_tensor *trunk_output; /* [T, C] of group first - 1, from a cache: groups below `first` are not run; or NULL */
+    hn_tensor *trunk_keep;         /* when not NULL: the trunk's output is copied there (to fill a cache) */
+} hn_forward;
+
+/* Logits of a batch, fp32 [n, labels], in the model's activations until the next forward. The batch's arrays stand in the
+ * backend's memory; so does everything else. Fails through ctx->error. The last layer computes only the rows that the head
+ * reads. */
+hn_tensor hn_model_forward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward);
+
+/* Loss of the logits of the last forward: *loss += sum, *count += targets; when training, the logits' gradient is written,
+ * times *scale. */
+void hn_model_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
+                   float smoothing, const float *scale, bool training);
+/* Adds to the gradients of the plan's groups. After hn_model_loss with training true, with the same batch and forward. */
+void hn_model_backward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward);
+
+#endif
