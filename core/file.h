@@ -29,23 +29,37 @@ bool hn_path_exists(const char *path);
 bool hn_path_is_folder(const char *path);
 /* folder + "/" + name (hn_free); NULL: out of memory. */
 char *hn_path_join(const char *folder, const char *name);
-hn_status hn_folder_make(const char *path, hn_error *error); /* with its parents; existing is fine */
-hn_status hn_folder_remove(const char *path, hn_error *error); /* with all that is in it; follows no link */
+hn_status hn_folder_make(const char *path, hn_error *error); /* with its parents, each synced; existing is fine */
+hn_status hn_folder_remove(const char *path, hn_error *error); /* with all that is in it; follows no link; missing is fine */
 hn_status hn_file_space(uint64_t *available, const char *path, hn_error *error); /* bytes free on the disk of `path` */
 
-/* Writes `size` bytes as `path` by the commit protocol. */
+/* Writes `size` bytes as `path` by the commit protocol. Whatever fails, `path` holds its old bytes or all of the new ones. */
 hn_status hn_file_commit(const char *path, const void *bytes, size_t size, hn_error *error);
 hn_status hn_file_sync(const char *path, hn_error *error); /* fsync of a file or a folder */
-/* Renames a finished temporary folder and syncs the parent. `exchange`: an existing folder of that name is swapped in one
- * step (RENAME_EXCHANGE) and then removed. */
+/* Syncs the finished temporary folder itself (its files were synced by whoever wrote them), renames it, and syncs the
+ * parent. `exchange`: an existing folder of that name is swapped in one step (RENAME_EXCHANGE) and then removed. Without it
+ * an existing folder with files is an error. */
 hn_status hn_folder_commit(const char *temporary, const char *path, bool exchange, hn_error *error);
+
+/* The same protocol for a file that comes in pieces. Nothing is seen under `path` before commit; close gives up what was not
+ * committed. A failed add or commit leaves only close to call. */
+typedef struct hn_writer {
+    int fd; /* -1: nothing open */
+    char *path, *temporary;
+} hn_writer;
+hn_status hn_writer_open(hn_writer *writer, const char *path, hn_error *error);
+hn_status hn_writer_add(hn_writer *writer, const void *bytes, size_t size, hn_error *error);
+hn_status hn_writer_commit(hn_writer *writer, hn_error *error);
+void hn_writer_close(hn_writer *writer);
 
 /* What the calls above use; a test replaces members and puts the table back. */
 typedef struct hn_file_hooks {
     ssize_t (*write)(int fd, const void *bytes, size_t size);
     int (*fsync)(int fd);
-    int (*rename)(const char *from, const char *to, unsigned flags);
+    int (*rename)(const char *from, const char *to, unsigned flags); /* flags of renameat2 */
     int (*close)(int fd);
+    int (*unlink)(int folder, const char *name, int flags); /* as unlinkat */
+    int (*mkdir)(const char *path, mode_t mode);
 } hn_file_hooks;
 extern hn_file_hooks hn_file_calls;
 

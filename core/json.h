@@ -18,9 +18,11 @@ typedef struct hn_json_limits {
 
 /* What fits a config, a manifest or one row of data; tokenizers and safetensors headers give their own. */
 #define HN_JSON_LIMITS_SMALL ((hn_json_limits){.bytes = 4u << 20, .depth = 64, .nodes = 200000})
-#define HN_JSON_LIMITS_LARGE ((hn_json_limits){.bytes = 64u << 20, .depth = 64, .nodes = 8000000})
+#define HN_JSON_LIMITS_LARGE ((hn_json_limits){.bytes = 64u << 20, .depth = 64, .nodes = 4000000})
 
-/* The whole text must be one JSON value. `name` is what errors call it. On success the caller owns *out (json_decref). */
+/* The whole text must be one JSON value. `name` is what errors call it. On success the caller owns *out (json_decref). A
+ * string value may hold NUL characters: compare strlen with json_string_length where that matters. load reads a file and
+ * passes over a byte order mark. */
 hn_status hn_json_parse(json_t **out, const char *text, size_t length, const char *name, hn_json_limits limits,
                         hn_error *error);
 hn_status hn_json_load(json_t **out, const char *path, hn_json_limits limits, hn_error *error);
@@ -38,6 +40,12 @@ hn_status hn_json_get_bool(bool *out, const json_t *object, const char *key, con
 /* Borrowed from `object`. A NUL inside the string is an error. */
 hn_status hn_json_get_string(const char **out, const json_t *object, const char *key, const char *where,
                              hn_error *error);
+
+/* A value as the "got" of an error message: `the string "abc..."`, `8.0`, `an array`. */
+typedef struct hn_json_shown {
+    char text[64];
+} hn_json_shown;
+hn_json_shown hn_json_show(const json_t *value);
 
 /* jansson's allocator is set to hn_malloc/hn_free, so that tests can fail its allocations too. Call once at start. */
 void hn_json_init(void);
