@@ -43,6 +43,7 @@ typedef struct hn_ops_context {
     hn_backend *backend;
     void *workspace;
     size_t workspace_size;
+    int threads;     /* of the CPU table, set before `open`; 0: one a core. Bits never depend on it */
     void *state;     /* the table's own: oneDNN primitives, cuBLASLt plans */
     hn_error *error; /* first failure of a step */
     struct hn_profile *profile; /* time by operation, NULL: not measured */

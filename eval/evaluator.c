@@ -1,0 +1,57 @@
+/* See evaluator.h. */
+#include "eval/evaluator.h"
+
+static void add_metrics(hn_metrics *metrics, const float *logits, int labels, const hn_batch *batch)
+{
+    for (int32_t i = 0; i < batch->n; i++) {
+        if (labels > 1) hn_metrics_add_class(metrics, logits + (int64_t)i * labels, batch->label[i]);
+        else hn_metrics_add_value(metrics, logits[i], batch->value[i]);
+    }
+}
+
+/* Forward and loss of one host batch; its logits and the sum of its losses on the host. */
+static hn_status run_batch(hn_runner *runner, const hn_batch *host, double *loss, hn_error *error)
+{
+    hn_backend *backend = &runner->backend;
+    const hn_batch *batch = &runner->batch.batch;
+    hn_forward forward = {.training = false};
+    hn_device_batch_upload(&runner->batch, backend, host);
+    runner->ops->zero(&runner->ctx, runner->loss, sizeof *runner->loss);
+    runner->ops->zero(&runner->ctx, runner->count, sizeof *runner->count);
+    hn_tensor logits = hn_model_forward(runner->model, &runner->ctx, batch, &forward);
+    hn_model_loss(runner->model, &runner->ctx, runner->loss, runner->count, batch, 0, runner->scale, false);
+    if (runner->step_error.status != HN_OK)
+        return hn_fail(error, runner->step_error.status, "evaluation: %s", runner->step_error.message);
+    backend->copy_out(backend, runner->logits, logits.data, hn_tensor_bytes(&logits));
+    backend->copy_out(backend, loss, runner->loss, sizeof *loss);
+    return backend->synchronize(backend, error);
+}
+
+hn_status hn_evaluate(hn_runner *runner, hn_batch_buffer *buffer, const hn_dataset *dataset, hn_metrics *metrics,
+                      hn_logits_callback callback, void *context, const volatile int *stop, hn_error *error)
+{
+    int labels = hn_model_get_config(runner->model)->labels;
+    hn_order_options options = {.batch_tokens = runner->options.evaluation.tokens,
+                                .batch_examples = runner->options.evaluation.examples,
+                                .shuffle = false};
+    hn_order *order = NULL;
+    hn_runner_use(runner, false, 0);
+    hn_status status = hn_order_open(&order, dataset, &options, error);
+    for (int64_t b = 0; status == HN_OK && b < hn_order_batches(order); b++) {
+        int32_t count;
+        const uint32_t *examples = hn_order_examples(order, b, &count);
+        double loss = 0;
+        if (stop && *stop) {
+            status = hn_fail(error, HN_ERR_INTERRUPTED, "stopped during an evaluation");
+            break;
+        }
+        status = hn_dataset_fill(dataset, buffer, examples, count, error);
+        if (status == HN_OK) status = run_batch(runner, &buffer->batch, &loss, error);
+        if (status != HN_OK) break;
+        hn_metrics_add_loss(metrics, loss);
+        add_metrics(metrics, runner->logits, labels, &buffer->batch);
+        if (callback) status = callback(context, runner->logits, labels, &buffer->batch, error);
+    }
+    hn_order_free(order);
+    return status;
+}
