@@ -1,0 +1,105 @@
+/* See runner.h. */
+#include "infer/runner.h"
+
+#include "core/mem.h"
+
+static int32_t larger(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+
+static hn_bounds both_bounds(const hn_runner_options *options)
+{
+    hn_bounds a = options->evaluation, b = options->training;
+    return (hn_bounds){.tokens = larger(a.tokens, b.tokens),
+                       .examples = larger(a.examples, b.examples),
+                       .longest = larger(a.longest, b.longest)};
+}
+
+/* Everything but the activations, whose two layouts share one arena. */
+static void place(hn_runner *runner)
+{
+    hn_model_place_parameters(runner->model, &runner->parameters);
+    hn_device_batch_place(&runner->batch, &runner->batches, both_bounds(&runner->options));
+    runner->loss = hn_arena_take(&runner->batches, sizeof *runner->loss);
+    runner->count = hn_arena_take(&runner->batches, sizeof *runner->count);
+    runner->scale = hn_arena_take(&runner->batches, sizeof *runner->scale);
+    runner->step = hn_arena_take(&runner->batches, sizeof *runner->step);
+    runner->ctx.workspace_size = hn_model_workspace(runner->model, both_bounds(&runner->options));
+    runner->ctx.workspace = hn_arena_take(&runner->workspace, runner->ctx.workspace_size);
+}
+
+static void count_activations(hn_runner *runner)
+{
+    size_t largest = 0;
+    for (int training = 0; training < 2; training++) {
+        hn_runner_use(runner, training, runner->options.first);
+        if (runner->activations.used > largest) largest = runner->activations.used;
+    }
+    runner->activations.used = largest;
+}
+
+hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const hn_runner_options *options,
+                         hn_error *error)
+{
+    *runner = (hn_runner){.options = *options};
+    hn_backend_cpu_init(&runner->backend);
+    runner->ops = hn_ops_cpu();
+    runner->ctx = (hn_ops_context){.backend = &runner->backend, .threads = options->threads};
+    hn_status status = hn_model_open(&runner->model, config, options->precision, &runner->backend, runner->ops, error);
+    if (status != HN_OK) return status;
+    hn_arena_init(&runner->parameters, "parameters", &runner->backend);
+    hn_arena_init(&runner->batches, "batch", &runner->backend);
+    hn_arena_init(&runner->activations, "activations", &runner->backend);
+    hn_arena_init(&runner->workspace, "workspace", &runner->backend);
+    place(runner);
+    count_activations(runner);
+    return HN_OK;
+}
+
+hn_status hn_runner_alloc(hn_runner *runner, hn_error *error)
+{
+    hn_arena *arenas[] = {&runner->parameters, &runner->batches, &runner->activations, &runner->workspace};
+    for (int i = 0; i < 4; i++) {
+        hn_status status = hn_arena_alloc(arenas[i], error);
+        if (status != HN_OK) return status;
+    }
+    place(runner);
+    runner->ctx.error = &runner->step_error;
+    runner->logits = hn_malloc((size_t)both_bounds(&runner->options).examples *
+                               (size_t)hn_model_get_config(runner->model)->labels * sizeof *runner->logits);
+    if (!runner->logits) return hn_fail(error, HN_ERR_MEMORY, "out of memory for logits");
+    return runner->ops->open(&runner->ctx, error);
+}
+
+hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t seed, hn_strbuf *initialised,
+                         hn_strbuf *ignored, hn_error *error)
+{
+    size_t count;
+    const hn_named_tensor *tensors = hn_folder_tensors(source->folder, &count);
+    hn_status status = hn_model_load(runner->model, tensors, count, source->path, seed, initialised, ignored, error);
+    if (status != HN_OK) return status;
+    hn_model_refresh_copy(runner->model, &runner->ctx);
+    if (runner->step_error.status != HN_OK)
+        return hn_fail(error, runner->step_error.status, "%s", runner->step_error.message);
+    return HN_OK;
+}
+
+void hn_runner_use(hn_runner *runner, bool training, int first)
+{
+    hn_bounds bounds = training ? runner->options.training : runner->options.evaluation;
+    hn_arena_rewind(&runner->activations, 0);
+    if (bounds.tokens > 0) hn_model_place_activations(runner->model, &runner->activations, bounds, training, first);
+}
+
+void hn_runner_close(hn_runner *runner)
+{
+    if (runner->ctx.state) runner->ops->close(&runner->ctx);
+    hn_free(runner->logits);
+    hn_model_free(runner->model);
+    hn_arena_close(&runner->workspace);
+    hn_arena_close(&runner->activations);
+    hn_arena_close(&runner->batches);
+    hn_arena_close(&runner->parameters);
+    *runner = (hn_runner){0};
+}

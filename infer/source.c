@@ -1,0 +1,127 @@
+/* See source.h. Whether a checkpoint has a head is read off its tensors, not off its config: transformers writes num_labels for
+ * plain encoders too. */
+#include "infer/source.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+
+/* The Hugging Face folder of a run folder, or `path` itself (hn_free). */
+static hn_status resolve(char **out, const char *path, hn_error *error)
+{
+    static const char *const places[] = {"best", "final"};
+    hn_status status = HN_OK;
+    char *checkpoints = hn_path_join(path, "checkpoints"), *found = NULL;
+    if (!checkpoints) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", path);
+    bool run = hn_path_is_folder(checkpoints);
+    for (int i = 0; run && !found && i < 2; i++) {
+        found = hn_path_join(path, places[i]);
+        if (found && !hn_path_is_folder(found)) {
+            hn_free(found);
+            found = NULL;
+        }
+    }
+    if (run && !found)
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: a run folder with neither best/ nor final/: nothing was evaluated or "
+                         "finished yet; export a checkpoint with `hone export %s DIR`", path, path);
+    if (!run) found = hn_strdup(path);
+    if (status == HN_OK && !found) status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", path);
+    if (status == HN_OK) *out = found;
+    hn_free(checkpoints);
+    return status;
+}
+
+/* Outputs of a sequence-classification head among the tensors, 0 when there is none. */
+static int head_outputs(const hn_folder *folder)
+{
+    static const char *const names[] = {"classifier.weight", "classifier.out_proj.weight"};
+    size_t count;
+    const hn_named_tensor *tensors = hn_folder_tensors(folder, &count);
+    for (size_t i = 0; i < count; i++)
+        for (int n = 0; n < 2; n++)
+            if (!strcmp(tensors[i].name, names[n]) && tensors[i].tensor.rank == 2 && tensors[i].tensor.shape[0] <= INT_MAX)
+                return (int)tensors[i].tensor.shape[0];
+    return 0;
+}
+
+/* Fills labels from id2label when it names every output and not all names are the generic LABEL_k. */
+static hn_status read_labels(hn_source *source, hn_error *error)
+{
+    const json_t *names = json_object_get(hn_folder_config(source->folder), "id2label");
+    bool generic = true;
+    if (!source->label_count || !json_is_object(names)) return HN_OK;
+    if (json_object_size(names) != (size_t)source->label_count)
+        return hn_fail(error, HN_ERR_FORMAT, "%s/config.json: id2label: expected %d labels, as classifier.weight has rows, "
+                       "got %zu", source->path, source->label_count, json_object_size(names));
+    source->labels = hn_calloc((size_t)source->label_count, sizeof *source->labels);
+    if (!source->labels) return hn_fail(error, HN_ERR_MEMORY, "out of memory for label names");
+    for (int k = 0; k < source->label_count; k++) {
+        char key[16], plain[32];
+        snprintf(key, sizeof key, "%d", k);
+        snprintf(plain, sizeof plain, "LABEL_%d", k);
+        const char *name = json_string_value(json_object_get(names, key));
+        if (!name)
+            return hn_fail(error, HN_ERR_FORMAT, "%s/config.json: id2label: expected a name for \"%s\", got none",
+                           source->path, key);
+        generic &= !strcmp(name, plain);
+        source->labels[k] = hn_strdup(name);
+        if (!source->labels[k]) return hn_fail(error, HN_ERR_MEMORY, "out of memory for label names");
+    }
+    if (generic) {
+        for (int k = 0; k < source->label_count; k++) hn_free(source->labels[k]);
+        hn_free(source->labels);
+        source->labels = NULL;
+    }
+    return HN_OK;
+}
+
+static hn_status open_parts(hn_source *source, const char *path, hn_error *error)
+{
+    hn_status status = resolve(&source->path, path, error);
+    if (status != HN_OK) return status;
+    status = hn_folder_open(&source->folder, source->path, error);
+    if (status != HN_OK) return status;
+    char where[512];
+    snprintf(where, sizeof where, "%s/config.json", source->path);
+    const json_t *root = hn_folder_config(source->folder);
+    status = hn_model_config_read(&source->config, root, where, error);
+    if (status != HN_OK) return status;
+    source->label_count = head_outputs(source->folder);
+    const char *problem = json_string_value(json_object_get(root, "problem_type"));
+    bool regression = problem ? !strcmp(problem, "regression") : source->label_count == 1;
+    source->config.head = regression ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
+    source->config.labels = source->label_count;
+    status = read_labels(source, error);
+    if (status != HN_OK) return status;
+    status = hn_tokenizer_open(&source->tokenizer, source->path, error);
+    if (status != HN_OK) return status;
+    if (hn_tokenizer_vocabulary(source->tokenizer) > source->config.vocabulary)
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: the tokenizer has ids up to %d, the model embeds %d (vocab_size)",
+                       source->path, hn_tokenizer_vocabulary(source->tokenizer) - 1, source->config.vocabulary);
+    return HN_OK;
+}
+
+hn_status hn_source_open(hn_source **out, const char *path, hn_error *error)
+{
+    hn_source *source = hn_calloc(1, sizeof *source);
+    if (!source) return hn_fail(error, HN_ERR_MEMORY, "out of memory to open %s", path);
+    hn_status status = open_parts(source, path, error);
+    if (status == HN_OK) *out = source;
+    else hn_source_free(source);
+    return status;
+}
+
+void hn_source_free(hn_source *source)
+{
+    if (!source) return;
+    for (int k = 0; source->labels && k < source->label_count; k++) hn_free(source->labels[k]);
+    hn_free(source->labels);
+    hn_tokenizer_free(source->tokenizer);
+    hn_folder_free(source->folder);
+    hn_free(source->path);
+    hn_free(source);
+}

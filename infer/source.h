@@ -1,0 +1,22 @@
+/* A MODEL as users name it: a Hugging Face folder or a run folder (its best, else its final weights). */
+#ifndef HONE_INFER_SOURCE_H
+#define HONE_INFER_SOURCE_H
+
+#include "core/error.h"
+#include "data/tokenizer.h"
+#include "formats/folder.h"
+#include "models/model.h"
+
+typedef struct hn_source {
+    char *path; /* the Hugging Face folder that was opened */
+    hn_folder *folder;
+    hn_tokenizer *tokenizer;
+    hn_model_config config; /* head and labels as the checkpoint says: labels 0 when it has no head */
+    char **labels;          /* [label_count] id2label in order; NULL when it has none or only LABEL_0, LABEL_1, ... */
+    int label_count;        /* outputs of the checkpoint's head, 0: it has none */
+} hn_source;
+
+hn_status hn_source_open(hn_source **out, const char *path, hn_error *error);
+void hn_source_free(hn_source *source);
+
+#endif

@@ -1,0 +1,68 @@
+/* The config sections that training owns: model, task, train, optim, freeze, eval, checkpoint, output, resume. */
+#ifndef HONE_TRAIN_CONFIG_H
+#define HONE_TRAIN_CONFIG_H
+
+#include "core/config.h"
+
+typedef enum hn_task_kind { HN_TASK_CLASSIFY, HN_TASK_REGRESS } hn_task_kind;
+typedef enum hn_precision { HN_PRECISION_FP32, HN_PRECISION_BF16 } hn_precision;
+typedef enum hn_schedule_kind {
+    HN_SCHEDULE_LINEAR, HN_SCHEDULE_COSINE, HN_SCHEDULE_CONSTANT, HN_SCHEDULE_INVERSE_SQRT, HN_SCHEDULE_WSD
+} hn_schedule_kind;
+typedef enum hn_direction { HN_DIRECTION_AUTO, HN_DIRECTION_MAX, HN_DIRECTION_MIN } hn_direction;
+
+typedef struct hn_train_config {
+    struct {
+        const char *path;
+    } model;
+    struct {
+        int kind; /* hn_task_kind */
+        hn_list labels;
+    } task;
+    struct {
+        double epochs;
+        int64_t max_steps, batch_tokens, batch_examples, slice_tokens;
+        int precision; /* hn_precision */
+        int64_t seed;
+        double label_smoothing;
+        int64_t max_bad_steps, threads, log_every;
+        bool profile;
+    } train;
+    struct {
+        double lr, warmup, weight_decay, clip, beta1, beta2, epsilon, final, decay;
+        int schedule; /* hn_schedule_kind */
+    } optim;
+    struct {
+        const char *below;
+        hn_list groups;
+        hn_interval unfreeze;
+        int64_t unfreeze_warmup;
+        double lr_decay;
+        bool cache;
+        double cache_budget; /* GiB */
+    } freeze;
+    struct {
+        hn_interval every;
+        int metric;    /* hn_metric */
+        int direction; /* hn_direction */
+        int64_t patience;
+        double min_delta;
+        int64_t batch_tokens;
+        bool restore_best;
+    } eval;
+    struct {
+        hn_interval every;
+        int64_t keep;
+    } checkpoint;
+    struct {
+        const char *dir;
+    } output;
+    struct {
+        bool force;
+    } resume;
+} hn_train_config;
+
+extern const hn_key hn_train_keys[];
+extern const size_t hn_train_key_count;
+
+#endif

@@ -1,0 +1,115 @@
+/* See freeze.h. */
+#include "train/freeze.h"
+
+#include <math.h>
+
+#include "core/mem.h"
+
+static hn_status unknown_group(const hn_model *model, const char *key, const char *name, hn_error *error)
+{
+    return hn_fail(error, HN_ERR_USAGE, "%s: this model has no group \"%s\"; its groups are embeddings, layer.0 to %s, head",
+                   key, name, hn_model_group_name(model, hn_model_group_count(model) - 2));
+}
+
+/* thaw[g] = HN_NEVER for what the config freezes, 0 for the rest. */
+static hn_status mark_frozen(hn_freeze_plan *plan, const hn_train_config *config, const hn_model *model, hn_error *error)
+{
+    const char *below = config->freeze.below;
+    bool gradual = config->freeze.unfreeze.unit != HN_INTERVAL_OFF;
+    int boundary = 0;
+    if (below) {
+        boundary = hn_model_group_find(model, below);
+        if (boundary < 0) return unknown_group(model, "freeze.below", below, error);
+    } else if (gradual && !config->freeze.groups.count) {
+        boundary = plan->groups - 1;
+    }
+    for (int g = 0; g < boundary; g++) plan->thaw[g] = HN_NEVER;
+    for (size_t i = 0; i < config->freeze.groups.count; i++) {
+        int g = hn_model_group_find(model, config->freeze.groups.items[i]);
+        if (g < 0) return unknown_group(model, "freeze.groups", config->freeze.groups.items[i], error);
+        plan->thaw[g] = HN_NEVER;
+    }
+    return HN_OK;
+}
+
+hn_status hn_freeze_plan_init(hn_freeze_plan *plan, const hn_train_config *config, const hn_model *model,
+                              int64_t steps_per_epoch, int64_t total_steps, hn_error *error)
+{
+    int groups = hn_model_group_count(model);
+    hn_interval unfreeze = config->freeze.unfreeze;
+    *plan = (hn_freeze_plan){.groups = groups, .warmup = config->freeze.unfreeze_warmup};
+    plan->thaw = hn_calloc((size_t)groups, sizeof *plan->thaw);
+    plan->ever = hn_calloc((size_t)groups, sizeof *plan->ever);
+    plan->lr_scale = hn_calloc((size_t)groups, sizeof *plan->lr_scale);
+    hn_status status = plan->thaw && plan->ever && plan->lr_scale
+                           ? mark_frozen(plan, config, model, error)
+                           : hn_fail(error, HN_ERR_MEMORY, "out of memory for the freezing plan");
+    if (status != HN_OK) goto out;
+    int64_t every = hn_interval_steps(unfreeze, steps_per_epoch), next = every;
+    bool any = false;
+    for (int g = groups - 1; g >= 0; g--) {
+        if (plan->thaw[g] == HN_NEVER && unfreeze.unit != HN_INTERVAL_OFF) {
+            plan->thaw[g] = next;
+            next += every;
+        }
+        plan->ever[g] = plan->thaw[g] < total_steps;
+        any |= plan->thaw[g] == 0;
+        plan->lr_scale[g] = (float)pow(config->freeze.lr_decay, groups - 1 - g);
+    }
+    if (!any)
+        status = hn_fail(error, HN_ERR_USAGE,
+                         "freeze: every group is frozen, so nothing would train; expected at least the head to be free");
+    else if (config->freeze.cache && unfreeze.unit != HN_INTERVAL_OFF && every < 2 * steps_per_epoch)
+        status = hn_fail(error, HN_ERR_USAGE,
+                         "freeze.cache: the trunk changes every %lld steps by freeze.unfreeze, and an epoch has %lld; "
+                         "expected a boundary that stays for two epochs or more",
+                         (long long)every, (long long)steps_per_epoch);
+out:
+    if (status != HN_OK) hn_freeze_plan_close(plan);
+    return status;
+}
+
+void hn_freeze_plan_close(hn_freeze_plan *plan)
+{
+    hn_free(plan->thaw);
+    hn_free(plan->ever);
+    hn_free(plan->lr_scale);
+    *plan = (hn_freeze_plan){0};
+}
+
+void hn_freeze_plan_at(const hn_freeze_plan *plan, int64_t step, bool *trainable)
+{
+    for (int g = 0; g < plan->groups; g++) trainable[g] = plan->thaw[g] <= step;
+}
+
+int hn_freeze_plan_thaws(const hn_freeze_plan *plan, int64_t step)
+{
+    for (int g = plan->groups - 1; g >= 0; g--)
+        if (step > 0 && plan->thaw[g] == step) return g;
+    return -1;
+}
+
+float hn_freeze_plan_warmup(const hn_freeze_plan *plan, int group, int64_t step)
+{
+    int64_t since = step - plan->thaw[group];
+    if (plan->thaw[group] == 0 || plan->thaw[group] == HN_NEVER || since >= plan->warmup) return 1;
+    return (float)(since + 1) / (float)plan->warmup;
+}
+
+void hn_freeze_plan_describe(const hn_freeze_plan *plan, const hn_model *model, hn_strbuf *out)
+{
+    int trained = 0, frozen = 0;
+    for (int g = 0; g < plan->groups; g++) trained += plan->thaw[g] == 0;
+    if (trained == plan->groups) {
+        hn_strbuf_puts(out, "every group trains");
+        return;
+    }
+    hn_strbuf_puts(out, "trained from the start:");
+    for (int g = plan->groups - 1; g >= 0; g--)
+        if (plan->thaw[g] == 0) hn_strbuf_printf(out, " %s", hn_model_group_name(model, g));
+    for (int g = plan->groups - 1; g >= 0; g--)
+        if (plan->ever[g] && plan->thaw[g] > 0)
+            hn_strbuf_printf(out, "; %s from step %lld", hn_model_group_name(model, g), (long long)plan->thaw[g]);
+    for (int g = plan->groups - 1; g >= 0; g--)
+        if (!plan->ever[g]) hn_strbuf_printf(out, "%s %s", frozen++ ? "" : "; frozen:", hn_model_group_name(model, g));
+}
