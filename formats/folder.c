@@ -1,0 +1,307 @@
+/* Reading a Hugging Face folder (writing is in folder_save.c).
+ *
+ *     config.json
+ *     model.safetensors                        the weights in one file, or
+ *     model.safetensors.index.json             {"weight_map": {"tensor": "model-00001-of-00002.safetensors", ...}}
+ *     model-00001-of-00002.safetensors ...     in shards
+ *
+ * The folder is as untrusted as its files. A shard's name is a plain file name; what it leads to, links resolved, lies inside
+ * the folder, so that no file outside of it is ever opened (the Hub's cache, where `snapshots/X/` holds links into `blobs/`,
+ * counts as one folder). The index and the shards must say the same: every tensor of the map stands in the shard that the map
+ * names, and no shard holds another. */
+#include "formats/folder.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "formats/printable.h"
+#include "formats/safetensors.h"
+
+#define SHARDS_MAX 1024
+#define SINGLE_NAME "model.safetensors"
+#define INDEX_NAME "model.safetensors.index.json"
+
+/* An index has one string a tensor. */
+static const hn_json_limits index_limits = {.bytes = (size_t)16 << 20, .depth = 8, .nodes = 1000000};
+
+typedef struct shard {
+    const char *name; /* borrowed from the index, or SINGLE_NAME */
+    hn_safetensors *file;
+} shard;
+
+struct hn_folder {
+    char *path;
+    char *root; /* no file outside of it is opened; ends in '/' */
+    json_t *config;
+    json_t *index; /* NULL: one file; owns the shards' names */
+    shard *shards;
+    size_t shard_count;
+    hn_named_tensor *tensors; /* of all shards, by name */
+    size_t count;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const hn_named_tensor *)a)->name, ((const hn_named_tensor *)b)->name);
+}
+
+static int by_shard_name(const void *a, const void *b)
+{
+    return strcmp(((const shard *)a)->name, ((const shard *)b)->name);
+}
+
+/* The last component of `path` starts here. */
+static char *last_of(char *path)
+{
+    char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static hn_status find_root(hn_folder *self, hn_error *error)
+{
+    char real[PATH_MAX + 2];
+    if (!realpath(self->path, real)) return hn_fail_errno(error, "%s: cannot open this model folder", self->path);
+    if (!hn_path_is_folder(real))
+        return hn_fail(error, HN_ERR_IO, "%s: expected a model folder (config.json and %s), got a file", self->path,
+                       SINGLE_NAME);
+    char parent[PATH_MAX + 2];
+    strcpy(parent, real);
+    char *last = last_of(parent);
+    if (last > parent + 1) {
+        last[-1] = '\0';
+        last = last_of(parent);
+        if (!strcmp(last, "snapshots") && last > parent + 1) {
+            last[-1] = '\0';
+            strcpy(real, parent);
+        }
+    }
+    if (strcmp(real, "/")) strcat(real, "/");
+    self->root = hn_strdup(real);
+    return self->root ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
+}
+
+/* folder/name, links resolved, when that is a file inside the root. `said_by` is the file that names it, for the message. */
+static hn_status resolve(char real[PATH_MAX], const hn_folder *self, const char *name, const char *said_by,
+                         hn_error *error)
+{
+    char *path = hn_path_join(self->path, name);
+    hn_status status = HN_OK;
+    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
+    if (!realpath(path, real)) {
+        status = hn_fail_errno(error, "%s: cannot open%s%s", path, said_by ? ", named by " : "", said_by ? said_by : "");
+    } else if (strncmp(real, self->root, strlen(self->root))) {
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: a link to %s, outside of the model's folder %s (copy the file here)",
+                         path, real, self->root);
+    }
+    hn_free(path);
+    return status;
+}
+
+static hn_status load_json(json_t **out, const hn_folder *self, const char *name, hn_json_limits limits, hn_error *error)
+{
+    char real[PATH_MAX];
+    hn_status status = resolve(real, self, name, NULL, error);
+    if (status == HN_OK) status = hn_json_load(out, real, limits, error);
+    if (status == HN_OK && !json_is_object(*out)) {
+        json_decref(*out);
+        *out = NULL;
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: expected a JSON object", real);
+    }
+    return status;
+}
+
+static hn_status check_shard_name(const char *tensor, const json_t *value, const char *file, hn_error *error)
+{
+    const char *name = json_string_value(value);
+    hnp_printable shown = hnp_printable_make(tensor);
+    if (!name)
+        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map[\"%s\"]: expected the name of a file", file, shown.text);
+    size_t length = strlen(name);
+    const size_t suffix = strlen(".safetensors");
+    if (length == json_string_length(value) && length > suffix && length <= NAME_MAX && name[0] != '.' &&
+        !strchr(name, '/') && !strcmp(name + length - suffix, ".safetensors"))
+        return HN_OK;
+    hnp_printable got = hnp_printable_make(name);
+    return hn_fail(error, HN_ERR_FORMAT,
+                   "%s: weight_map[\"%s\"]: expected the plain name of a .safetensors file in this folder, got \"%s\"",
+                   file, shown.text, got.text);
+}
+
+/* The distinct shards of the index, in order of name. */
+static hn_status list_shards(hn_folder *self, const json_t *map, const char *file, hn_error *error)
+{
+    const char *tensor;
+    json_t *value;
+    size_t count = 0;
+    shard *all = hn_calloc(json_object_size(map) + 1, sizeof *all);
+    if (!all) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", file);
+    self->shards = all;
+    json_object_foreach((json_t *)map, tensor, value) {
+        hn_status status = check_shard_name(tensor, value, file, error);
+        if (status != HN_OK) return status;
+        all[count++].name = json_string_value(value);
+    }
+    qsort(all, count, sizeof *all, by_shard_name);
+    for (size_t i = 0; i < count; i++)
+        if (!i || strcmp(all[i].name, all[i - 1].name)) all[self->shard_count++] = all[i];
+    if (!count || self->shard_count > SHARDS_MAX)
+        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map: expected 1 to %d different files, got %zu", file, SHARDS_MAX,
+                       self->shard_count);
+    return HN_OK;
+}
+
+/* What the index says of a shard's tensors against what the shard holds. */
+static hn_status check_shard(const shard *one, const json_t *map, const char *file, hn_error *error)
+{
+    size_t count;
+    const hn_named_tensor *tensors = hn_safetensors_tensors(one->file, &count);
+    for (size_t i = 0; i < count; i++) {
+        const char *said = json_string_value(json_object_get(map, tensors[i].name));
+        if (said && !strcmp(said, one->name)) continue;
+        hnp_printable name = hnp_printable_make(tensors[i].name);
+        if (!said)
+            return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map lacks tensor \"%s\", which stands in %s", file, name.text,
+                           one->name);
+        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map[\"%s\"]: says %s, but %s holds it (in two shards, or misplaced)", file,
+                       name.text, said, one->name);
+    }
+    return HN_OK;
+}
+
+static hn_status check_index(const hn_folder *self, const json_t *map, const char *file, hn_error *error)
+{
+    const char *tensor;
+    json_t *value;
+    for (size_t i = 0; i < self->shard_count; i++) {
+        hn_status status = check_shard(&self->shards[i], map, file, error);
+        if (status != HN_OK) return status;
+    }
+    json_object_foreach((json_t *)map, tensor, value) {
+        shard key = {.name = json_string_value(value)};
+        const shard *one = bsearch(&key, self->shards, self->shard_count, sizeof key, by_shard_name);
+        if (hn_safetensors_find(one->file, tensor)) continue;
+        hnp_printable name = hnp_printable_make(tensor);
+        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map[\"%s\"]: %s does not hold this tensor", file, name.text,
+                       one->name);
+    }
+    return HN_OK;
+}
+
+static hn_status open_shards(hn_folder *self, const char *said_by, hn_error *error)
+{
+    for (size_t i = 0; i < self->shard_count; i++) {
+        char real[PATH_MAX];
+        hn_status status = resolve(real, self, self->shards[i].name, said_by, error);
+        if (status == HN_OK) status = hn_safetensors_open(&self->shards[i].file, real, error);
+        if (status != HN_OK) return status;
+    }
+    return HN_OK;
+}
+
+static hn_status open_indexed(hn_folder *self, hn_error *error)
+{
+    hn_status status = load_json(&self->index, self, INDEX_NAME, index_limits, error);
+    if (status != HN_OK) return status;
+    const json_t *map = json_object_get(self->index, "weight_map");
+    char *file = hn_path_join(self->path, INDEX_NAME);
+    if (!file) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
+    if (!json_is_object(map))
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: weight_map: expected an object of tensor names to files", file);
+    if (status == HN_OK) status = list_shards(self, map, file, error);
+    if (status == HN_OK) status = open_shards(self, file, error);
+    if (status == HN_OK) status = check_index(self, map, file, error);
+    hn_free(file);
+    return status;
+}
+
+static bool holds(const hn_folder *self, const char *name)
+{
+    char *path = hn_path_join(self->path, name);
+    bool found = path && !access(path, F_OK);
+    hn_free(path);
+    return found;
+}
+
+static hn_status open_weights(hn_folder *self, hn_error *error)
+{
+    if (!holds(self, SINGLE_NAME) && holds(self, INDEX_NAME)) return open_indexed(self, error);
+    if (!holds(self, SINGLE_NAME) && holds(self, "pytorch_model.bin"))
+        return hn_fail(error, HN_ERR_UNSUPPORTED,
+                       "%s: holds pytorch_model.bin, a pickle, which can run code when it is read: expected %s (save the "
+                       "model once with transformers: save_pretrained(..., safe_serialization=True))",
+                       self->path, SINGLE_NAME);
+    self->shards = hn_calloc(1, sizeof *self->shards);
+    if (!self->shards) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
+    self->shards[0].name = SINGLE_NAME;
+    self->shard_count = 1;
+    return open_shards(self, NULL, error);
+}
+
+static hn_status gather(hn_folder *self, hn_error *error)
+{
+    size_t total = 0, count;
+    for (size_t i = 0; i < self->shard_count; i++) {
+        hn_safetensors_tensors(self->shards[i].file, &count);
+        total += count;
+    }
+    self->tensors = hn_reallocarray(NULL, total, sizeof *self->tensors);
+    if (!self->tensors) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for %zu tensors", self->path, total);
+    for (size_t i = 0; i < self->shard_count; i++) {
+        const hn_named_tensor *tensors = hn_safetensors_tensors(self->shards[i].file, &count);
+        if (count) memcpy(self->tensors + self->count, tensors, count * sizeof *tensors);
+        self->count += count;
+    }
+    qsort(self->tensors, self->count, sizeof *self->tensors, by_name);
+    return HN_OK;
+}
+
+hn_status hn_folder_open(hn_folder **out, const char *path, hn_error *error)
+{
+    hn_folder *self = hn_calloc(1, sizeof *self);
+    if (!self || !(self->path = hn_strdup(path))) {
+        hn_free(self);
+        return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
+    }
+    hn_status status = find_root(self, error);
+    if (status == HN_OK) status = load_json(&self->config, self, "config.json", HN_JSON_LIMITS_SMALL, error);
+    if (status == HN_OK) status = open_weights(self, error);
+    if (status == HN_OK) status = gather(self, error);
+    if (status == HN_OK) *out = self;
+    else hn_folder_free(self);
+    return status;
+}
+
+void hn_folder_free(hn_folder *folder)
+{
+    if (!folder) return;
+    for (size_t i = 0; i < folder->shard_count; i++) hn_safetensors_free(folder->shards[i].file);
+    hn_free(folder->shards);
+    hn_free(folder->tensors);
+    json_decref(folder->config);
+    json_decref(folder->index);
+    hn_free(folder->root);
+    hn_free(folder->path);
+    hn_free(folder);
+}
+
+const char *hn_folder_path(const hn_folder *folder)
+{
+    return folder->path;
+}
+
+const json_t *hn_folder_config(const hn_folder *folder)
+{
+    return folder->config;
+}
+
+const hn_named_tensor *hn_folder_tensors(const hn_folder *folder, size_t *count)
+{
+    *count = folder->count;
+    return folder->tensors;
+}

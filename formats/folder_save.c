@@ -1,0 +1,139 @@
+/* Writing a Hugging Face folder. Everything goes into <parent>/.tmp-<name>, file by file through the commit protocol, and
+ * takes its name in one step at the end: whoever reads `path` sees the old folder or the new one.
+ *
+ * The exchange removes what stood at `path`. So that a wrong path cannot cost anybody their files, an existing folder is
+ * replaced only when it holds nothing but what a save leaves behind. */
+#include "formats/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/mem.h"
+#include "core/strbuf.h"
+#include "formats/safetensors.h"
+
+#define TOKENIZER_FILE_MAX ((size_t)256 << 20)
+
+/* What transformers' tokenizers are made of. */
+static const char *const tokenizer_files[] = {
+    "tokenizer.json", "tokenizer_config.json",   "special_tokens_map.json", "added_tokens.json",  "vocab.txt",
+    "vocab.json",     "merges.txt",              "sentencepiece.bpe.model", "tokenizer.model",    "spiece.model",
+    "chat_template.jinja", "generation_config.json",
+};
+enum { TOKENIZER_FILES = sizeof tokenizer_files / sizeof *tokenizer_files };
+
+static bool is_ours(const char *name, const hn_folder_file *extra, size_t extra_count)
+{
+    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "config.json") || !fnmatch("*.safetensors", name, 0) ||
+        !strcmp(name, "model.safetensors.index.json"))
+        return true;
+    for (size_t i = 0; i < TOKENIZER_FILES; i++)
+        if (!strcmp(name, tokenizer_files[i])) return true;
+    for (size_t i = 0; i < extra_count; i++)
+        if (!strcmp(name, extra[i].name)) return true;
+    return false;
+}
+
+/* An existing `path` is a folder that may be replaced, or an error. */
+static hn_status check_replaceable(const char *path, const hn_folder_file *extra, size_t extra_count, hn_error *error)
+{
+    hn_status status = HN_OK;
+    struct dirent *entry;
+    DIR *list = opendir(path);
+    if (!list && errno == ENOENT) return HN_OK;
+    if (!list) return hn_fail_errno(error, "%s: cannot replace it by a model folder", path);
+    while (status == HN_OK && (entry = readdir(list)))
+        if (!is_ours(entry->d_name, extra, extra_count))
+            status = hn_fail(error, HN_ERR_IO,
+                             "%s: holds \"%s\", which is not part of a model: a save would remove it (give another folder)",
+                             path, entry->d_name);
+    closedir(list);
+    return status;
+}
+
+/* <parent>/.tmp-<name>, with no slash at its end (hn_free); NULL: out of memory. */
+static char *temporary_of(const char *path)
+{
+    hn_strbuf out;
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t name = end;
+    while (name > 0 && path[name - 1] != '/') name--;
+    hn_strbuf_init(&out);
+    hn_strbuf_add(&out, path, name);
+    hn_strbuf_puts(&out, ".tmp-");
+    hn_strbuf_add(&out, path + name, end - name);
+    return hn_strbuf_take(&out);
+}
+
+static hn_status write_text(const char *folder, const char *name, const char *text, size_t size, hn_error *error)
+{
+    char *path = hn_path_join(folder, name);
+    hn_status status = path ? hn_file_commit(path, text, size, error)
+                            : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    hn_free(path);
+    return status;
+}
+
+static hn_status write_config(const char *folder, const json_t *config, hn_error *error)
+{
+    /* 15 digits: 1e-12 stays 1e-12, where jansson's default writes 9.9999999999999998e-13. */
+    char *text = json_dumps(config, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
+    if (!text) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for config.json", folder);
+    size_t size = strlen(text);
+    text[size] = '\n'; /* in place of the NUL: files end in a newline */
+    hn_status status = write_text(folder, "config.json", text, size + 1, error);
+    hn_free(text);
+    return status;
+}
+
+static hn_status copy_tokenizer(const char *folder, const char *from, hn_error *error)
+{
+    hn_status status = HN_OK;
+    for (size_t i = 0; i < TOKENIZER_FILES && status == HN_OK; i++) {
+        char *text = NULL, *source = hn_path_join(from, tokenizer_files[i]);
+        size_t size = 0;
+        if (!source) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+        if (hn_path_exists(source)) {
+            status = hn_file_read(&text, &size, source, TOKENIZER_FILE_MAX, error);
+            if (status == HN_OK) status = write_text(folder, tokenizer_files[i], text, size, error);
+        }
+        hn_free(text);
+        hn_free(source);
+    }
+    return status;
+}
+
+static hn_status write_weights(const char *folder, const hn_named_tensor *tensors, size_t count, hn_dtype dtype,
+                               hn_error *error)
+{
+    char *path = hn_path_join(folder, "model.safetensors");
+    hn_status status = path ? hn_safetensors_save(path, tensors, count, dtype, error)
+                            : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    hn_free(path);
+    return status;
+}
+
+hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
+                         hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra, size_t extra_count,
+                         hn_error *error)
+{
+    hn_status status = check_replaceable(path, extra, extra_count, error);
+    if (status != HN_OK) return status;
+    char *temporary = temporary_of(path);
+    if (!temporary) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
+    status = hn_folder_remove(temporary, error); /* what a killed save left */
+    if (status == HN_OK) status = hn_folder_make(temporary, error);
+    if (status == HN_OK) status = write_config(temporary, config, error);
+    if (status == HN_OK) status = write_weights(temporary, tensors, count, dtype, error);
+    if (status == HN_OK && tokenizer_from) status = copy_tokenizer(temporary, tokenizer_from, error);
+    for (size_t i = 0; i < extra_count && status == HN_OK; i++)
+        status = write_text(temporary, extra[i].name, extra[i].text, strlen(extra[i].text), error);
+    if (status == HN_OK) status = hn_folder_commit(temporary, path, true, error); /* failed: may have swapped already */
+    else hn_folder_remove(temporary, NULL);
+    hn_free(temporary);
+    return status;
+}

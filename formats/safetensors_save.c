@@ -1,0 +1,146 @@
+/* Writing safetensors. The bytes are those that the Python package writes for the same tensors: the widest types first, names
+ * in order within a type, no blanks in the JSON, and blanks behind it so that the data begin on a multiple of 8. So wide
+ * types are always aligned, and two saves of the same tensors are the same file.
+ *
+ * Data go out through one block of fixed size, converted as they pass: saving needs no second copy of a model. */
+#include "formats/safetensors.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "core/mem.h"
+#include "core/strbuf.h"
+#include "formats/dtypes.h"
+
+enum { BLOCK = 1 << 18 }; /* elements converted at a time */
+
+static bool is_float(hn_dtype dtype)
+{
+    return dtype == HN_F32 || dtype == HN_BF16 || dtype == HN_F16 || dtype == HN_F64;
+}
+
+/* What a tensor is stored as: floating point as asked for, whole numbers and booleans as they are. */
+static hn_dtype stored(const hn_tensor *tensor, hn_dtype dtype)
+{
+    return is_float(tensor->dtype) ? dtype : tensor->dtype;
+}
+
+/* An item of the file's order. */
+typedef struct item {
+    const char *name;
+    const hn_tensor *tensor;
+    hn_dtype dtype;
+} item;
+
+/* The Python package's order: by alignment, then type, as its enum counts them, downwards; then by name. */
+static int rank_of(hn_dtype dtype)
+{
+    static const int ranks[HN_DTYPES] = {[HN_BOOL] = 0, [HN_U8] = 1,  [HN_I8] = 2,  [HN_I16] = 3, [HN_F16] = 4,
+                                         [HN_BF16] = 5, [HN_I32] = 6, [HN_F32] = 7, [HN_F64] = 8, [HN_I64] = 9};
+    return ranks[dtype];
+}
+
+static int by_file_order(const void *a, const void *b)
+{
+    const item *x = a, *y = b;
+    int ranks = rank_of(y->dtype) - rank_of(x->dtype);
+    return ranks ? ranks : strcmp(x->name, y->name);
+}
+
+static void write_header(hn_strbuf *out, const item *items, size_t count)
+{
+    uint64_t offset = 0;
+    hn_strbuf_puts(out, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (size_t i = 0; i < count; i++) {
+        const hn_tensor *tensor = items[i].tensor;
+        uint64_t end = offset + (uint64_t)hn_tensor_count(tensor) * hn_dtype_size(items[i].dtype);
+        hn_strbuf_putc(out, ',');
+        hn_json_quote(out, items[i].name, strlen(items[i].name));
+        hn_strbuf_printf(out, ":{\"dtype\":\"%s\",\"shape\":[", hnp_dtype_name(items[i].dtype));
+        for (int d = 0; d < tensor->rank; d++) hn_strbuf_printf(out, "%s%" PRId64, d ? "," : "", tensor->shape[d]);
+        hn_strbuf_printf(out, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", offset, end);
+        offset = end;
+    }
+    hn_strbuf_putc(out, '}');
+    while (out->length % 8 && !out->failed) hn_strbuf_putc(out, ' ');
+}
+
+static float load(const hn_tensor *tensor, int64_t i)
+{
+    switch (tensor->dtype) {
+    case HN_BF16:
+        return hn_bf16_to_float(((const uint16_t *)tensor->data)[i]);
+    case HN_F16:
+        return hn_f16_to_float(((const uint16_t *)tensor->data)[i]);
+    case HN_F64:
+        return (float)((const double *)tensor->data)[i];
+    default:
+        return ((const float *)tensor->data)[i];
+    }
+}
+
+/* Elements [first, first + n) of a floating-point tensor, converted into `block`. */
+static void convert(void *block, const hn_tensor *tensor, hn_dtype dtype, int64_t first, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float value = load(tensor, first + i);
+        if (dtype == HN_F32) ((float *)block)[i] = value;
+        else ((uint16_t *)block)[i] = dtype == HN_BF16 ? hn_bf16_from_float(value) : hn_f16_from_float(value);
+    }
+}
+
+static hn_status write_data(hn_writer *writer, const item *of, void *block, hn_error *error)
+{
+    int64_t count = hn_tensor_count(of->tensor);
+    if (of->dtype == of->tensor->dtype) return hn_writer_add(writer, of->tensor->data, hn_tensor_bytes(of->tensor), error);
+    for (int64_t first = 0; first < count; first += BLOCK) {
+        int64_t n = count - first < BLOCK ? count - first : BLOCK;
+        convert(block, of->tensor, of->dtype, first, n);
+        hn_status status = hn_writer_add(writer, block, (size_t)n * hn_dtype_size(of->dtype), error);
+        if (status != HN_OK) return status;
+    }
+    return HN_OK;
+}
+
+static hn_status write_file(hn_writer *writer, const hn_strbuf *header, const item *items, size_t count, void *block,
+                            hn_error *error)
+{
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header->length >> (8 * i));
+    hn_status status = hn_writer_add(writer, length, sizeof length, error);
+    if (status == HN_OK) status = hn_writer_add(writer, header->text, header->length, error);
+    for (size_t i = 0; i < count && status == HN_OK; i++) status = write_data(writer, &items[i], block, error);
+    return status == HN_OK ? hn_writer_commit(writer, error) : status;
+}
+
+hn_status hn_safetensors_save(const char *path, const hn_named_tensor *tensors, size_t count, hn_dtype dtype,
+                              hn_error *error)
+{
+    HN_ASSERT(dtype == HN_F32 || dtype == HN_BF16 || dtype == HN_F16);
+    hn_writer writer;
+    hn_strbuf header;
+    hn_strbuf_init(&header);
+    item *items = hn_reallocarray(NULL, count, sizeof *items);
+    void *block = hn_malloc(BLOCK * sizeof(float));
+    for (size_t i = 0; items && i < count; i++) {
+        HN_ASSERT(hn_tensor_dense(&tensors[i].tensor));
+        items[i] = (item){tensors[i].name, &tensors[i].tensor, stored(&tensors[i].tensor, dtype)};
+    }
+    if (items) {
+        qsort(items, count, sizeof *items, by_file_order);
+        write_header(&header, items, count);
+    }
+    hn_status status;
+    if (!items || !block || header.failed) {
+        status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the names of %zu tensors", path, count);
+    } else if ((status = hn_writer_open(&writer, path, error)) == HN_OK) {
+        status = write_file(&writer, &header, items, count, block, error);
+        hn_writer_close(&writer);
+    }
+    hn_strbuf_close(&header);
+    hn_free(items);
+    hn_free(block);
+    return status;
+}
