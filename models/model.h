@@ -28,7 +28,11 @@ typedef struct hn_model_config {
     int layers, hidden, heads, intermediate, vocabulary, positions, types;
     int position_offset; /* RoBERTa: pad_token_id + 1 */
     hn_activation activation;
-    float norm_epsilon, hidden_dropout, attention_dropout, head_dropout, init_range;
+    float norm_epsilon, init_range;
+    /* Dropout: of embeddings and MLP outputs; of attention probabilities; of attention outputs; of the head's hidden layer; of
+     * what the head reads. */
+    float hidden_dropout, attention_dropout, attention_out_dropout, head_dropout, head_input_dropout;
+    hn_activation head_activation; /* of the head's hidden layer */
     hn_head head;
     int labels; /* outputs of the head; 1 for regression */
 } hn_model_config;
@@ -83,13 +87,14 @@ void hn_model_refresh_copy(hn_model *model, hn_ops_context *ctx);
  * family's prefix ("bert."). */
 hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const char *where, uint64_t seed,
                         hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error);
-/* All parameters by the init rule. */
-void hn_model_init(hn_model *model, uint64_t seed);
+/* All parameters by the init rule. Nothing in them depends on the batch, the backend or the order of the calls. */
+hn_status hn_model_init(hn_model *model, uint64_t seed, hn_error *error);
 
-/* The Hugging Face view of the masters: one named tensor a source, host memory. Returns how many; with out NULL only counts. */
+/* The Hugging Face view of the masters: one named tensor a source, a view into the parameter array (host memory on the CPU).
+ * Returns how many; with out NULL only counts. */
 size_t hn_model_export(const hn_model *model, hn_named_tensor *out);
-/* Adds what config.json must say of this model (architectures, problem_type, num_labels is the caller's id2label) to a copy
- * of the original root. */
+/* Makes `root`, a copy of the original config.json, say what this model is: architectures and problem_type (labels are the
+ * caller's id2label); the type of the weights is left to the weights. */
 hn_status hn_model_export_config(const hn_model *model, json_t *root, hn_error *error);
 
 /* What a run trains, fixed for a span of steps. Frozen groups at the bottom (all below `first`) are the trunk: it runs without

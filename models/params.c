@@ -1,0 +1,280 @@
+/* The list of parameters and where they stand.
+ *
+ *     families.c rows  --hn_model_open-->  params[0 .. count): embeddings, layer.0, ..., layer.L-1, head
+ *
+ *     master  fp32  | token | position | ... | head.out.bias |     one array; every parameter begins at a multiple of
+ *     copy    bf16  | token | position | ... | head.out.bias |     32 elements, the gaps stay zero
+ *     gradients fp32| of the trainable groups only, same order |
+ *
+ * Invariant: params[i] and *weights[i] tell of the same parameter; weights[i] points into the structs that forward and
+ * backward use. Matrices are read in the model's precision, vectors (biases, norms) always from the fp32 masters. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "models/internal.h"
+
+/* Strings one behind the other; without memory it only counts, so the same calls size and fill it. */
+typedef struct pool {
+    char *base;
+    size_t used;
+} pool;
+
+static char *pool_name(pool *names, const char *format, int layer)
+{
+    char *text = names->base ? names->base + names->used : NULL;
+    int length = snprintf(NULL, 0, format, layer);
+    if (text) snprintf(text, (size_t)length + 1, format, layer);
+    names->used += (size_t)length + 1;
+    return text;
+}
+
+static int64_t size_of(const hn_model_config *config, hnp_size size)
+{
+    switch (size) {
+    case HNP_ONE: return 1;
+    case HNP_HIDDEN: return config->hidden;
+    case HNP_QKV: return 3 * (int64_t)config->hidden;
+    case HNP_INTERMEDIATE: return config->intermediate;
+    case HNP_VOCABULARY: return config->vocabulary;
+    case HNP_POSITIONS: return config->positions;
+    case HNP_TYPES: return config->types;
+    case HNP_LABELS: return config->labels;
+    }
+    HN_ASSERT(!"a size of hnp_size");
+}
+
+static int source_count(const hnp_entry *entry)
+{
+    int count = 0;
+    while (count < HN_PARAM_SOURCES && entry->sources[count]) count++;
+    return count;
+}
+
+/* Appends the rows of one table: the parameters of one group. */
+static void add_group(hn_model *model, pool *names, const hnp_table *table, int group, int layer, void *owner)
+{
+    for (int i = 0; i < table->count; i++) {
+        const hnp_entry *entry = &table->entries[i];
+        hn_param *param = &model->params[model->count];
+        *param = (hn_param){.name = pool_name(names, entry->name, layer),
+                            .rank = entry->columns == HNP_ONE ? 1 : 2,
+                            .rows = size_of(&model->config, entry->rows),
+                            .columns = size_of(&model->config, entry->columns),
+                            .init = entry->init,
+                            .decays = entry->decays,
+                            .may_be_missing = entry->may_be_missing,
+                            .group = group,
+                            .offset = model->elements,
+                            .source_count = source_count(entry)};
+        int64_t rows = param->rows / param->source_count;
+        for (int s = 0; s < param->source_count; s++) {
+            param->sources[s].name = pool_name(names, entry->sources[s], layer);
+            param->sources[s].row = s * rows;
+            param->sources[s].rows = rows;
+        }
+        model->weights[model->count++] = (hn_weight *)(void *)((char *)owner + entry->offset);
+        model->elements += (param->rows * param->columns + 31) & ~(int64_t)31;
+    }
+}
+
+static void add_params(hn_model *model, pool *names)
+{
+    int layers = model->config.layers;
+    model->count = 0;
+    model->elements = 0;
+    model->group_names[0] = pool_name(names, "embeddings", 0);
+    add_group(model, names, &model->family->embeddings, 0, 0, &model->embeddings);
+    for (int l = 0; l < layers; l++) {
+        model->group_names[l + 1] = pool_name(names, "layer.%d", l);
+        add_group(model, names, &model->family->layer, l + 1, l, &model->layers[l]);
+    }
+    model->group_names[layers + 1] = pool_name(names, "head", 0);
+    add_group(model, names, &model->family->head, layers + 1, 0, &model->head);
+}
+
+const char *hnp_source_key(char *buffer, size_t size, const hn_model *model, const char *name)
+{
+    static const struct {
+        const char *old, *now;
+    } endings[] = {{".gamma", ".weight"}, {".beta", ".bias"}};
+    size_t prefix = strlen(model->family->prefix), length;
+    if (!strncmp(name, model->family->prefix, prefix)) name += prefix;
+    length = strlen(name);
+    for (size_t i = 0; i < 2; i++) {
+        size_t end = strlen(endings[i].old);
+        if (length < end || length + 2 > size || strcmp(name + length - end, endings[i].old)) continue;
+        snprintf(buffer, size, "%.*s%s", (int)(length - end), name, endings[i].now);
+        return buffer;
+    }
+    return name;
+}
+
+static int compare_sources(const void *a, const void *b)
+{
+    return strcmp(((const hnp_source *)a)->key, ((const hnp_source *)b)->key);
+}
+
+static void index_sources(hn_model *model)
+{
+    for (int p = 0; p < model->count; p++)
+        for (int s = 0; s < model->params[p].source_count; s++)
+            model->sources[model->source_count++] =
+                (hnp_source){hnp_source_key(NULL, 0, model, model->params[p].sources[s].name), p, s};
+    qsort(model->sources, model->source_count, sizeof *model->sources, compare_sources);
+}
+
+hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype precision, hn_backend *backend,
+                        const hn_ops *ops, hn_error *error)
+{
+    HN_ASSERT(precision == HN_F32 || precision == HN_BF16);
+    HN_ASSERT(config->labels >= 1 && (config->head != HN_HEAD_REGRESS || config->labels == 1));
+    hn_status status = HN_OK;
+    hn_model *model = hn_calloc(1, sizeof *model);
+    if (!model) return hn_fail(error, HN_ERR_MEMORY, "model: out of memory");
+    *model = (hn_model){.config = *config, .precision = precision, .backend = backend, .ops = ops};
+    model->family = hnp_family_get(config->family);
+
+    size_t layers = (size_t)config->layers;
+    size_t count = (size_t)model->family->embeddings.count + layers * (size_t)model->family->layer.count +
+                   (size_t)model->family->head.count;
+    model->params = hn_calloc(count, sizeof *model->params);
+    model->weights = hn_calloc(count, sizeof *model->weights);
+    model->sources = hn_calloc(count * HN_PARAM_SOURCES, sizeof *model->sources);
+    model->group_names = hn_calloc(layers + 2, sizeof *model->group_names);
+    model->layers = hn_calloc(layers, sizeof *model->layers);
+    model->act.layers = hn_calloc(layers, sizeof *model->act.layers);
+    pool names = {0};
+    if (model->params && model->weights && model->sources && model->group_names && model->layers && model->act.layers) {
+        add_params(model, &names);
+        model->names = hn_malloc(names.used);
+    }
+    if (!model->names) {
+        status = hn_fail(error, HN_ERR_MEMORY, "model: no memory for the table of %zu parameters", count);
+        goto out;
+    }
+    names = (pool){.base = model->names};
+    add_params(model, &names);
+    index_sources(model);
+    *out = model;
+    model = NULL;
+out:
+    hn_model_free(model);
+    return status;
+}
+
+void hn_model_free(hn_model *model)
+{
+    if (!model) return;
+    hn_free(model->params);
+    hn_free(model->weights);
+    hn_free(model->sources);
+    hn_free(model->group_names);
+    hn_free(model->layers);
+    hn_free(model->act.layers);
+    hn_free(model->names);
+    hn_free(model);
+}
+
+const hn_model_config *hn_model_get_config(const hn_model *model)
+{
+    return &model->config;
+}
+
+const hn_param *hn_model_params(const hn_model *model, int *count)
+{
+    *count = model->count;
+    return model->params;
+}
+
+int64_t hn_model_param_elements(const hn_model *model)
+{
+    return model->elements;
+}
+
+int hn_model_group_count(const hn_model *model)
+{
+    return model->config.layers + 2;
+}
+
+const char *hn_model_group_name(const hn_model *model, int group)
+{
+    HN_ASSERT(group >= 0 && group < hn_model_group_count(model));
+    return model->group_names[group];
+}
+
+int hn_model_group_find(const hn_model *model, const char *name)
+{
+    for (int g = 0; g < hn_model_group_count(model); g++)
+        if (!strcmp(name, model->group_names[g])) return g;
+    return -1;
+}
+
+static hn_tensor shaped(const hn_param *param, void *data, hn_dtype dtype)
+{
+    return param->rank == 1 ? hn_tensor_1d(data, dtype, param->rows)
+                            : hn_tensor_2d(data, dtype, param->rows, param->columns);
+}
+
+void hn_model_place_parameters(hn_model *model, hn_arena *arena)
+{
+    model->master = hn_arena_take(arena, (size_t)model->elements * sizeof *model->master);
+    model->copy = NULL;
+    if (model->precision == HN_BF16) model->copy = hn_arena_take(arena, (size_t)model->elements * sizeof *model->copy);
+    for (int i = 0; i < model->count; i++) {
+        const hn_param *param = &model->params[i];
+        void *data = model->master ? model->master + param->offset : NULL;
+        hn_dtype dtype = param->rank == 1 ? HN_F32 : model->precision;
+        if (dtype == HN_BF16) data = model->copy ? model->copy + param->offset : NULL;
+        model->weights[i]->value = shaped(param, data, dtype);
+        model->weights[i]->gradient = shaped(param, NULL, HN_F32);
+    }
+}
+
+float *hn_model_master(const hn_model *model)
+{
+    return model->master;
+}
+
+uint16_t *hn_model_copy(const hn_model *model)
+{
+    return model->copy;
+}
+
+void hn_model_refresh_copy(hn_model *model, hn_ops_context *ctx)
+{
+    if (!model->copy) return;
+    hn_tensor copy = hn_tensor_1d(model->copy, HN_BF16, model->elements);
+    hn_tensor master = hn_tensor_1d(model->master, HN_F32, model->elements);
+    model->ops->cast(ctx, &copy, &master);
+}
+
+void hn_model_place_gradients(hn_model *model, hn_arena *arena, const bool *trainable)
+{
+    int64_t used = 0;
+    for (int i = 0; i < model->count; i++) {
+        const hn_param *param = &model->params[i];
+        if (trainable[param->group]) used += (param->rows * param->columns + 31) & ~(int64_t)31;
+    }
+    float *base = hn_arena_take(arena, (size_t)used * sizeof *base);
+    for (int i = 0; i < model->count; i++) {
+        const hn_param *param = &model->params[i];
+        bool placed = base && trainable[param->group];
+        model->weights[i]->gradient = shaped(param, placed ? base : NULL, HN_F32);
+        if (placed) base += (param->rows * param->columns + 31) & ~(int64_t)31;
+    }
+}
+
+float *hn_model_gradient(const hn_model *model, int param)
+{
+    HN_ASSERT(param >= 0 && param < model->count);
+    return model->weights[param]->gradient.data;
+}
+
+int hn_train_plan_first(const hn_model *model, const hn_train_plan *plan)
+{
+    int first = 0, groups = hn_model_group_count(model);
+    while (first < groups && !plan->trainable[first]) first++;
+    return first;
+}
