@@ -54,7 +54,7 @@ typedef struct hn_key {
     const char *unit;       /* "tokens", "steps", ... or NULL */
     double min, max;        /* INT, FLOAT, and the value of INTERVAL; both 0: unbounded */
     const char *choices;    /* "linear|cosine|constant" */
-    const char *fallback;   /* default, as JSON text; NULL: required; "null": none */
+    const char *fallback;   /* default, as JSON text ("\"linear\"", "5e-5"); NULL: required; "null": none (STRING, LIST, MAP) */
     const char *help;       /* one line */
     size_t offset;
     bool safe_on_resume;    /* may differ when a run goes on (with resume.force where it says so) */
@@ -69,8 +69,9 @@ typedef struct hn_key_table {
 typedef struct hn_config hn_config; /* owns every string, list and map that was stored */
 
 /* Parses the file (NULL: none) and then `overrides` ("section.name=value", where the last wins) into the tables' structs.
- * Required keys may be waived with `partial` (verbs that need only some sections). On failure error->message lists every
- * problem, a line each, and *out is not written. */
+ * Required keys may be waived with `partial` (verbs that need only some sections): where they are missing, their struct keeps
+ * what it held and the resolved config has null. On failure (HN_ERR_USAGE) error->message lists every problem, a line each, as
+ * many as fit, and neither *out nor a struct was written. What was stored lives as long as *out. */
 hn_status hn_config_load(hn_config **out, const hn_key_table *tables, size_t table_count, const char *path,
                          const char *const *overrides, size_t override_count, bool partial, hn_error *error);
 void hn_config_free(hn_config *config);
@@ -82,7 +83,7 @@ json_t *hn_config_resolved(const hn_config *config);
 bool hn_config_difference(hn_strbuf *lines, const hn_key_table *tables, size_t table_count, const json_t *before,
                           const json_t *after);
 
-/* The reference page: Markdown, or plain lines of the keys that contain `word` (NULL: all). */
+/* The reference page: Markdown, or plain lines; only of the keys that contain `word` in their name or help (NULL: all). */
 void hn_config_reference(hn_strbuf *out, const hn_key_table *tables, size_t table_count, bool markdown,
                          const char *word);
 

@@ -8,6 +8,7 @@
 #include "core/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/file.h"
@@ -151,6 +152,15 @@ static size_t utf8_length(const unsigned char *s, size_t left)
     return n;
 }
 
+bool hn_utf8_valid(const char *text, size_t length)
+{
+    for (size_t i = 0, n; i < length; i += n) {
+        n = utf8_length((const unsigned char *)text + i, length - i);
+        if (!n) return false;
+    }
+    return true;
+}
+
 void hn_json_quote(hn_strbuf *out, const char *text, size_t length)
 {
     static const char names[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
@@ -173,6 +183,66 @@ void hn_json_quote(hn_strbuf *out, const char *text, size_t length)
     hn_strbuf_putc(out, '"');
 }
 
+void hn_number_format(char text[HN_NUMBER_TEXT], double value)
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, HN_NUMBER_TEXT, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    if (text[strspn(text, "-0123456789")] == '\0') strcat(text, ".0");
+}
+
+static void line(hn_strbuf *out, int indent, int level)
+{
+    if (!indent) return;
+    hn_strbuf_printf(out, "\n%*s", indent * level, "");
+}
+
+static void write_value(hn_strbuf *out, const json_t *value, int indent, int level)
+{
+    char number[HN_NUMBER_TEXT];
+    const char *key;
+    json_t *item, *open = (json_t *)(uintptr_t)value; /* jansson's iterators take no const */
+    size_t i;
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        hn_strbuf_putc(out, '{');
+        json_object_foreach(open, key, item)
+        {
+            if (json_object_iter(open) != json_object_key_to_iter(key))
+                hn_strbuf_puts(out, indent ? "," : ", ");
+            line(out, indent, level + 1);
+            hn_json_quote(out, key, strlen(key));
+            hn_strbuf_puts(out, ": ");
+            write_value(out, item, indent, level + 1);
+        }
+        if (json_object_size(value)) line(out, indent, level);
+        hn_strbuf_putc(out, '}');
+        break;
+    case JSON_ARRAY: /* always one line */
+        hn_strbuf_putc(out, '[');
+        json_array_foreach(value, i, item)
+        {
+            if (i) hn_strbuf_puts(out, ", ");
+            write_value(out, item, 0, 0);
+        }
+        hn_strbuf_putc(out, ']');
+        break;
+    case JSON_STRING: hn_json_quote(out, json_string_value(value), json_string_length(value)); break;
+    case JSON_INTEGER: hn_strbuf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value)); break;
+    case JSON_REAL:
+        hn_number_format(number, json_real_value(value));
+        hn_strbuf_puts(out, number);
+        break;
+    default: hn_strbuf_puts(out, json_is_true(value) ? "true" : json_is_false(value) ? "false" : "null");
+    }
+}
+
+void hn_json_write(hn_strbuf *out, const json_t *value, int indent)
+{
+    write_value(out, value, indent, 0);
+}
+
 hn_json_shown hn_json_show(const json_t *value)
 {
     hn_json_shown s;
@@ -186,10 +256,7 @@ hn_json_shown hn_json_show(const json_t *value)
     case JSON_INTEGER:
         snprintf(s.text, sizeof s.text, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         break;
-    case JSON_REAL:
-        snprintf(s.text, sizeof s.text, "%.15g", json_real_value(value));
-        if (s.text[strspn(s.text, "-0123456789")] == '\0') strcat(s.text, ".0");
-        break;
+    case JSON_REAL: hn_number_format(s.text, json_real_value(value)); break;
     default:
         snprintf(s.text, sizeof s.text, "%s",
                  json_is_true(value)    ? "true"

@@ -30,6 +30,15 @@ hn_status hn_json_load(json_t **out, const char *path, hn_json_limits limits, hn
 /* Appends `text` as a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
 void hn_json_quote(hn_strbuf *out, const char *text, size_t length);
 
+/* Appends a value as JSON: `indent` spaces a level, or 0 for one line. Numbers are the shortest text that reads back as the
+ * same number (0.06, not 0.059999999999999998). */
+void hn_json_write(hn_strbuf *out, const json_t *value, int indent);
+/* That text of a finite number; whole numbers keep a ".0". */
+#define HN_NUMBER_TEXT 32
+void hn_number_format(char text[HN_NUMBER_TEXT], double value);
+
+bool hn_utf8_valid(const char *text, size_t length);
+
 /* Members of an object, checked. `where` is the file or object that errors name. A missing or null member leaves *out as it
  * is and returns HN_OK, so that defaults stand before the call; a member of another type or out of range is an error. */
 hn_status hn_json_get_int(int64_t *out, const json_t *object, const char *key, int64_t min, int64_t max,
