@@ -28,8 +28,9 @@ void *hn_malloc(size_t size)
 
 void *hn_calloc(size_t count, size_t size)
 {
-    if (must_fail()) return NULL;
-    return count && size ? calloc(count, size) : calloc(1, 1);
+    size_t bytes;
+    if (must_fail() || !hn_size_mul(count, size, &bytes)) return NULL;
+    return bytes ? calloc(count, size) : calloc(1, 1);
 }
 
 void *hn_realloc(void *memory, size_t size)
@@ -73,12 +74,18 @@ void hn_free(void *memory)
 
 bool hn_size_mul(size_t a, size_t b, size_t *out)
 {
-    return !__builtin_mul_overflow(a, b, out);
+    size_t result;
+    if (__builtin_mul_overflow(a, b, &result)) return false;
+    *out = result;
+    return true;
 }
 
 bool hn_size_add(size_t a, size_t b, size_t *out)
 {
-    return !__builtin_add_overflow(a, b, out);
+    size_t result;
+    if (__builtin_add_overflow(a, b, &result)) return false;
+    *out = result;
+    return true;
 }
 
 bool hn_grow(void **items, size_t *capacity, size_t need, size_t size)
