@@ -215,5 +215,56 @@ TEST(quoting)
     hn_strbuf_close(&out);
 }
 
+TEST(numbers_are_short_and_exact)
+{
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {{0.06, "0.06"},
+                 {1, "1.0"},
+                 {-0.0, "-0.0"},
+                 {1e-4, "0.0001"},
+                 {1e300, "1e+300"},
+                 {1.0 / 3, "0.3333333333333333"},
+                 {0.1 + 0.2, "0.30000000000000004"},
+                 {5e-324, "4.94065645841247e-324"}};
+    char text[HN_NUMBER_TEXT];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hn_number_format(text, cases[i].value);
+        CHECK_TEXT(text, cases[i].text);
+        CHECK(strtod(text, NULL) == cases[i].value);
+    }
+}
+
+TEST(writing)
+{
+    const char *text =
+        "{\"a\": [1, 2.5, {\"b\": []}], \"c\": {\"d\": null, \"e\": true}, \"f\": {}, \"g\": \"\\u0000\\n\"}";
+    json_t *value = NULL;
+    hn_strbuf out;
+    hn_strbuf_init(&out);
+    hn_error_reset(&error);
+    CHECK_OK(hn_json_parse(&value, text, strlen(text), "x", HN_JSON_LIMITS_SMALL, &error));
+    hn_json_write(&out, value, 0);
+    CHECK_TEXT(out.text, text);
+    hn_strbuf_reset(&out);
+    hn_json_write(&out, value, 2);
+    CHECK_TEXT(out.text, "{\n  \"a\": [1, 2.5, {\"b\": []}],\n  \"c\": {\n    \"d\": null,\n    \"e\": "
+                         "true\n  },\n  \"f\": {},\n"
+                         "  \"g\": \"\\u0000\\n\"\n}");
+    hn_strbuf_close(&out);
+    json_decref(value);
+}
+
+TEST(utf8)
+{
+    CHECK(hn_utf8_valid("", 0));
+    CHECK(hn_utf8_valid("a\xc3\xa9\0\xf0\x9f\x98\x80", 8));
+    CHECK(!hn_utf8_valid("a\xc3", 2));
+    CHECK(!hn_utf8_valid("a\xc3\xa9", 2));
+    CHECK(!hn_utf8_valid("\x80", 1));
+}
+
 TEST_MAIN(hn_json_init(); RUN(any_value); RUN(errors_name_the_place); RUN(limits); RUN(bombs_cost_nothing);
-          RUN(truncation_at_every_byte); RUN(memory_runs_out); RUN(files); RUN(members); RUN(quoting))
+          RUN(truncation_at_every_byte); RUN(memory_runs_out); RUN(files); RUN(members); RUN(quoting);
+          RUN(numbers_are_short_and_exact); RUN(writing); RUN(utf8))
