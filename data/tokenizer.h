@@ -1,6 +1,6 @@
-/* Tokenizers: text to ids, equal to Hugging Face's `tokenizers` on every input. Now: WordPiece (BERT), from tokenizer.json or
- * vocab.txt. Padding and truncation settings inside tokenizer.json are not obeyed: hone never pads, and truncation is the
- * caller's. */
+/* Tokenizers: text to ids, equal to Hugging Face's `tokenizers` on every input. Now: WordPiece (BERT), from
+ * tokenizer.json or vocab.txt. Padding and truncation settings inside tokenizer.json are not obeyed: hone
+ * never pads, and truncation is the caller's. */
 #ifndef HONE_DATA_TOKENIZER_H
 #define HONE_DATA_TOKENIZER_H
 
@@ -17,7 +17,8 @@ typedef struct hn_tokenizer hn_tokenizer;
 /* From a Hugging Face folder: tokenizer.json when it is there, else vocab.txt with tokenizer_config.json. */
 hn_status hn_tokenizer_open(hn_tokenizer **out, const char *folder, hn_error *error);
 /* From the bytes of a tokenizer.json; `name` is what errors call it. */
-hn_status hn_tokenizer_open_json(hn_tokenizer **out, const char *text, size_t length, const char *name, hn_error *error);
+hn_status hn_tokenizer_open_json(hn_tokenizer **out, const char *text, size_t length, const char *name,
+                                 hn_error *error);
 void hn_tokenizer_free(hn_tokenizer *tokenizer);
 
 int32_t hn_tokenizer_vocabulary(const hn_tokenizer *tokenizer); /* largest id + 1 */
@@ -35,12 +36,16 @@ typedef struct hn_encoding {
 void hn_encoding_init(hn_encoding *encoding);
 void hn_encoding_close(hn_encoding *encoding);
 
-/* Encodes a text, or a pair when `pair` is not NULL, with the special tokens of the post-processor when `special`; at most
- * max_tokens ids (0: no limit) by longest-first truncation as Hugging Face does it. Thread-safe: the tokenizer is only read.
- * Fails only when memory runs out. Invalid UTF-8 becomes U+FFFD. */
-hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text, size_t length,
-                              const char *pair, size_t pair_length, bool special, int32_t max_tokens, hn_error *error);
-/* Text of ids, as Hugging Face's decode with skip_special_tokens and its clean-up. Unknown ids are an error. */
+/* Encodes a text, or a pair when `pair` is not NULL, with the special tokens of the post-processor when
+ * `special`; at most max_tokens ids (0: no limit) by longest-first truncation as Hugging Face does it.
+ * Special tokens are not truncated away as long as they fit by themselves; below that nothing but the first
+ * max_tokens of them is left (where Hugging Face gives up truncating). Thread-safe: the tokenizer is only
+ * read. Fails only when memory runs out. Invalid UTF-8 becomes U+FFFD. */
+hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
+                              size_t length, const char *pair, size_t pair_length, bool special,
+                              int32_t max_tokens, hn_error *error);
+/* Text of ids, as Hugging Face's decode with skip_special_tokens and its clean-up. Unknown ids are an error.
+ */
 hn_status hn_tokenizer_decode(const hn_tokenizer *tokenizer, hn_strbuf *out, const int32_t *ids, size_t count,
                               bool skip_special, hn_error *error);
 

@@ -1,0 +1,233 @@
+/* Added tokens: looked for in the text before anything else happens to it ("[SEP]" in a sentence is the
+ * token), as the reference does it.
+ *
+ * Two searches, each for the leftmost and there longest token: in the raw text for tokens that are not
+ * `normalized`, then in what normalizing made of each part in between for the others, whose own contents are
+ * normalized for that. A hit that must be a single word and touches a word character is passed over, with its
+ * text. lstrip and rstrip take the white space beside the hit along; the search goes on behind the hit
+ * itself, so that taken white space may still begin another token.
+ *
+ * Added tokens are few and short (HNP_MAX_ADDED_LENGTH), so a search walks a trie from each byte that begins
+ * one. */
+#include <string.h>
+
+#include "core/json.h"
+#include "core/mem.h"
+#include "data/tokenizer_stages.h"
+
+hn_status hnp_added_add(hn_tokenizer *tokenizer, hnp_added_token token, const char *where, hn_error *error)
+{
+    size_t length = strlen(token.content);
+    if (!length || length > HNP_MAX_ADDED_LENGTH)
+        return hn_fail(error, HN_ERR_FORMAT, "%s.content: %d to %d bytes expected, got %zu", where, 1,
+                       HNP_MAX_ADDED_LENGTH, length);
+    int64_t id = hnp_trie_find(&tokenizer->trie, token.content, length);
+    if (!tokenizer->added_count) tokenizer->added_next = (int64_t)tokenizer->vocabulary;
+    bool fresh = id < 0;
+    if (fresh) id = tokenizer->added_next;
+    if (id != token.id)
+        return hn_fail(error, HN_ERR_FORMAT, "%s.id: %lld expected for \"%.60s\" (%s), got %d", where,
+                       (long long)id, token.content, fresh ? "the next free id" : "its id in the vocabulary",
+                       token.id);
+    if (fresh && hnp_tokenizer_name(tokenizer, id, token.content, where, error)) return error->status;
+    hnp_name *name = &tokenizer->names[id];
+    if (name->added)
+        return hn_fail(error, HN_ERR_FORMAT, "%s: \"%.60s\" was added before", where, token.content);
+    void *memory = tokenizer->added;
+    if (!hn_grow(&memory, &tokenizer->added_capacity, tokenizer->added_count + 1, sizeof token))
+        return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", where);
+    tokenizer->added = memory;
+    name->added = true;
+    name->special = token.special;
+    token.content = name->text;
+    tokenizer->added[tokenizer->added_count++] = token;
+    if (id >= tokenizer->added_next) tokenizer->added_next = id + 1;
+    return HN_OK;
+}
+
+hn_status hnp_added_read(hn_tokenizer *tokenizer, const json_t *item, int32_t id, const char *where,
+                         hn_error *error)
+{
+    hnp_added_token token = {.id = id};
+    if (!json_is_object(item)) return hn_fail(error, HN_ERR_FORMAT, "%s: an object expected", where);
+    if (hn_json_get_string(&token.content, item, "content", where, error) ||
+        hn_json_get_bool(&token.single_word, item, "single_word", where, error) ||
+        hn_json_get_bool(&token.lstrip, item, "lstrip", where, error) ||
+        hn_json_get_bool(&token.rstrip, item, "rstrip", where, error) ||
+        hn_json_get_bool(&token.special, item, "special", where, error))
+        return error->status;
+    token.normalized = !token.special;
+    if (hn_json_get_bool(&token.normalized, item, "normalized", where, error)) return error->status;
+    if (!token.content) return hn_fail(error, HN_ERR_FORMAT, "%s.content: missing", where);
+    return hnp_added_add(tokenizer, token, where, error);
+}
+
+/* A key's value is the token's index, special tokens before the others: that is the order in which the
+ * reference lists them, and where two normalize to the same text the last one counts. */
+static int32_t rank(const hn_tokenizer *tokenizer, size_t index)
+{
+    return (int32_t)(index + (tokenizer->added[index].special ? 0 : tokenizer->added_count));
+}
+
+static const hnp_added_token *ranked(const hn_tokenizer *tokenizer, int32_t rank)
+{
+    size_t index = (size_t)rank;
+    return &tokenizer->added[index < tokenizer->added_count ? index : index - tokenizer->added_count];
+}
+
+/* The text to look for (hn_free); NULL: out of memory. */
+static char *pattern(const hn_tokenizer *tokenizer, hnp_scratch *scratch, const hnp_added_token *token,
+                     size_t *length)
+{
+    hnp_span content = {token->content, strlen(token->content)};
+    if (token->normalized && tokenizer->normalize) {
+        if (!tokenizer->normalize(tokenizer, scratch, content)) return NULL;
+        content = (hnp_span){scratch->normal, scratch->normal_length};
+    }
+    *length = content.length;
+    return hn_memdup(content.text, content.length);
+}
+
+static bool matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenizer, bool normalized)
+{
+    bool done = false;
+    size_t count = 0;
+    hnp_scratch scratch = {0};
+    hnp_key *keys = hn_calloc(tokenizer->added_count + 1, sizeof *keys);
+    if (!keys) return false;
+    for (size_t i = 0; i < tokenizer->added_count; i++) {
+        const hnp_added_token *token = &tokenizer->added[i];
+        if (token->normalized != normalized) continue;
+        keys[count].text = pattern(tokenizer, &scratch, token, &keys[count].length);
+        if (!keys[count].text) goto out;
+        keys[count].value = rank(tokenizer, i);
+        if (keys[count].length) matcher->first[(unsigned char)keys[count].text[0]] = matcher->any = true;
+        count++;
+    }
+    done = hnp_trie_init(&matcher->trie, keys, count);
+out:
+    for (size_t i = 0; i < count; i++) hn_free((char *)keys[i].text);
+    hn_free(keys);
+    hnp_scratch_close(&scratch);
+    return done;
+}
+
+hn_status hnp_added_finish(hn_tokenizer *tokenizer, hn_error *error)
+{
+    if (matcher_init(&tokenizer->raw, tokenizer, false) && matcher_init(&tokenizer->normal, tokenizer, true))
+        return HN_OK;
+    return hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory for %zu added tokens",
+                   tokenizer->added_count);
+}
+
+/* The longest token that begins here; NULL: none. */
+static const hnp_added_token *match(const hn_tokenizer *tokenizer, const hnp_matcher *matcher, hnp_span rest,
+                                    size_t *length)
+{
+    const hnp_trie *trie = &matcher->trie;
+    int32_t found = -1;
+    uint32_t node = 0;
+    for (size_t i = 0; i < rest.length && (node = hnp_trie_step(trie, node, (unsigned char)rest.text[i]));
+         i++)
+        if (trie->units[node].value >= 0) {
+            found = trie->units[node].value;
+            *length = i + 1;
+        }
+    return found < 0 ? NULL : ranked(tokenizer, found);
+}
+
+/* Where the character before `end` (>= 1) begins, and what it is. */
+static size_t previous(uint32_t *point, const char *text, size_t end)
+{
+    size_t start = end - 1;
+    while (start && ((unsigned char)text[start] & 0xC0) == 0x80) start--;
+    hnp_utf8_next(point, text + start);
+    return start;
+}
+
+static bool stands_alone(const uint8_t *flags, hnp_span text, size_t start, size_t stop)
+{
+    uint32_t point;
+    if (start) {
+        previous(&point, text.text, start);
+        if (flags[point] & HNP_WORD) return false;
+    }
+    if (stop == text.length) return true;
+    hnp_utf8_next(&point, text.text + stop);
+    return !(flags[point] & HNP_WORD);
+}
+
+static size_t spaces_before(const uint8_t *flags, hnp_span text, size_t start, size_t floor)
+{
+    while (start > floor) {
+        uint32_t point;
+        size_t before = previous(&point, text.text, start);
+        if (!(flags[point] & HNP_SPACE)) break;
+        start = before;
+    }
+    return start > floor ? start : floor;
+}
+
+static size_t spaces_behind(const uint8_t *flags, hnp_span text, size_t stop)
+{
+    while (stop < text.length) {
+        uint32_t point;
+        size_t taken = hnp_utf8_next(&point, text.text + stop);
+        if (!(flags[point] & HNP_SPACE)) break;
+        stop += taken;
+    }
+    return stop;
+}
+
+typedef bool part_function(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span part);
+
+/* Adds the ids of the tokens found, and hands the parts between them on. */
+static bool find_all(const hn_tokenizer *tokenizer, const hnp_matcher *matcher, hnp_scratch *scratch,
+                     hnp_span text, part_function *part)
+{
+    const uint8_t *flags = tokenizer->flags;
+    size_t done = 0,
+           white = 0; /* white: the white space before it, from the last rstrip's hit on, is known */
+    for (size_t at = 0; matcher->any && at < text.length;) {
+        const hnp_added_token *token = NULL;
+        size_t length = 0;
+        if (matcher->first[(unsigned char)text.text[at]])
+            token = match(tokenizer, matcher, (hnp_span){text.text + at, text.length - at}, &length);
+        if (!token) {
+            at++;
+            continue;
+        }
+        size_t start = at, stop = at += length;
+        if (token->single_word && !stands_alone(flags, text, start, stop)) continue;
+        if (token->lstrip) start = spaces_before(flags, text, start, done);
+        if (token->rstrip) {
+            if (stop > white) white = spaces_behind(flags, text, stop);
+            stop = white;
+        }
+        if (done < start && !part(tokenizer, scratch, (hnp_span){text.text + done, start - done}))
+            return false;
+        if (!hnp_ids_add(scratch->ids, token->id)) return false;
+        done = stop;
+    }
+    return done == text.length || part(tokenizer, scratch, (hnp_span){text.text + done, text.length - done});
+}
+
+static bool split(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span part)
+{
+    return tokenizer->split ? tokenizer->split(tokenizer, scratch, part)
+                            : tokenizer->word(tokenizer, scratch, part);
+}
+
+static bool normalize(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span part)
+{
+    if (tokenizer->normalize) {
+        if (!tokenizer->normalize(tokenizer, scratch, part)) return false;
+        part = (hnp_span){scratch->normal, scratch->normal_length};
+    }
+    return find_all(tokenizer, &tokenizer->normal, scratch, part, split);
+}
+
+bool hnp_added_encode(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span text)
+{
+    return find_all(tokenizer, &tokenizer->raw, scratch, text, normalize);
+}
