@@ -1,0 +1,77 @@
+/* From an entry of the operation table to a kernel on a stream. Included by every .cu; brings hone's C
+ * headers with it, which are C11 and say neither extern "C" nor anything about C++. */
+#ifndef HONE_KERNELS_CUDA_LAUNCH_CUH
+#define HONE_KERNELS_CUDA_LAUNCH_CUH
+
+#include <cuda_runtime.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <initializer_list>
+#include <utility>
+
+#define _Noreturn [[noreturn]]
+extern "C" {
+#include "core/philox.h"
+#include "kernels/cuda/cuda_ops.h"
+}
+#undef _Noreturn
+
+static inline bool launch_failed(hn_ops_context *ctx, const char *operation, cudaError_t status)
+{
+    if (status == cudaSuccess) return false;
+    hn_fail(ctx->error, HN_ERR_DEVICE, "%s: %s", operation, cudaGetErrorString(status));
+    (void)cudaGetLastError(); /* a refused launch is not sticky */
+    return true;
+}
+
+/* kernel<<<grid, threads, shared, the context's stream>>>(arguments...), unless a step's first failure is
+ * recorded already. */
+template <class... P, class... A>
+void launch(hn_ops_context *ctx, const char *operation, void (*kernel)(P...), dim3 grid, int threads,
+            size_t shared, A &&...arguments)
+{
+    if (ctx->error && ctx->error->status != HN_OK) return;
+    const hn_cuda_state *state = (const hn_cuda_state *)ctx->state;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = (cudaStream_t)state->stream;
+    if (shared > 48 * 1024 &&
+        launch_failed(ctx, operation,
+                      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared)))
+        return;
+    if (launch_failed(ctx, operation, cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...)))
+        return;
+    if (state->synchronous) launch_failed(ctx, operation, cudaStreamSynchronize(config.stream));
+}
+
+/* The context's scratch, or NULL with the failure recorded. */
+static inline void *scratch_take(hn_ops_context *ctx, const char *operation, size_t size)
+{
+    if (size <= ctx->workspace_size) return ctx->workspace;
+    hn_fail(ctx->error, HN_ERR_MEMORY, "%s: needs %zu bytes of workspace, has %zu", operation, size,
+            ctx->workspace_size);
+    return NULL;
+}
+
+/* An optional tensor may be NULL or empty-handed. */
+static inline bool present(const hn_tensor *tensor)
+{
+    return tensor && tensor->data;
+}
+
+static inline bool rows_aligned(const hn_tensor *tensor)
+{
+    return (uintptr_t)tensor->data % 16 == 0 &&
+           (size_t)tensor->stride * hn_dtype_size(tensor->dtype) % 16 == 0;
+}
+
+static inline int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+#endif

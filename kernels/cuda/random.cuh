@@ -1,0 +1,88 @@
+/* core/philox.h for a GPU: the same words from the same counter, so that a mask is the same on every machine.
+ */
+#ifndef HONE_KERNELS_CUDA_RANDOM_CUH
+#define HONE_KERNELS_CUDA_RANDOM_CUH
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx.cuh"
+
+struct philox_words {
+    uint32_t word[4];
+};
+
+__device__ __forceinline__ philox_words philox(uint64_t seed, uint32_t block, uint32_t site, uint32_t example,
+                                               uint32_t step)
+{
+    uint32_t c0 = block, c1 = site, c2 = example, c3 = step, k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    HN_UNROLL
+    for (int round = 0; round < 10; round++) {
+        uint32_t high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
+        uint32_t high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
+        c0 = high1 ^ c1 ^ k0;
+        c1 = low1;
+        c2 = high0 ^ c3 ^ k1;
+        c3 = low0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return {{c0, c1, c2, c3}};
+}
+
+/* hn_dropout as a kernel takes it: by value, with the step still behind its pointer, so that a graph can be
+ * replayed. */
+struct drop_site {
+    uint64_t seed;
+    const uint32_t *step, *example; /* step NULL: no dropout */
+    const int32_t *position;
+    uint32_t site, threshold;
+    float scale;
+};
+
+static inline drop_site drop_site_of(const hn_dropout *dropout)
+{
+    drop_site site = {};
+    site.scale = 1.0f;
+    if (!dropout || !dropout->random || !(dropout->probability > 0.0f)) return site;
+    site.seed = dropout->random->seed;
+    site.step = dropout->random->step;
+    site.example = dropout->random->example;
+    site.position = dropout->random->position;
+    site.site = dropout->site;
+    site.threshold = hn_drop_threshold(dropout->probability);
+    site.scale = 1.0f / (1.0f - dropout->probability);
+    return site;
+}
+
+/* The drawing of one row of an activation: elements are numbered position * columns + column. */
+struct drop_row {
+    uint64_t first;
+    uint32_t example, step;
+};
+
+__device__ __forceinline__ drop_row drop_row_of(const drop_site &site, int64_t row, int columns)
+{
+    if (!site.step) return {0, 0, 0};
+    return {(uint64_t)site.position[row] * (uint64_t)columns, site.example[row], *site.step};
+}
+
+/* dropout of the N elements from `column` on. N a multiple of 4: so is the number of the first; N = 1: any
+ * column. */
+template <int N>
+__device__ __forceinline__ void drop_apply(float (&v)[N], const drop_site &site, const drop_row &row,
+                                           int column)
+{
+    static_assert(N == 1 || N % 4 == 0, "a drawing has four words");
+    if (!site.step) return;
+    const uint64_t first = row.first + (uint64_t)column;
+    HN_UNROLL
+    for (int i = 0; i < N; i += 4) {
+        philox_words drawn =
+            philox(site.seed, (uint32_t)((first + (uint64_t)i) / 4), site.site, row.example, row.step);
+        HN_UNROLL
+        for (int e = 0; e < (N < 4 ? N : 4); e++)
+            v[i + e] =
+                drawn.word[N == 1 ? first % 4 : (uint64_t)e] >= site.threshold ? v[i + e] * site.scale : 0.0f;
+    }
+}
+
+#endif

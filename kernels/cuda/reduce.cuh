@@ -1,0 +1,37 @@
+/* Sums and maxima over lanes in a fixed order: a butterfly, so that every lane ends with the same bits. */
+#ifndef HONE_KERNELS_CUDA_REDUCE_CUH
+#define HONE_KERNELS_CUDA_REDUCE_CUH
+
+#include "kernels/cuda/ptx.cuh"
+
+/* Over groups of LANES neighbouring lanes (a power of two). All lanes of the warp must come. */
+template <int LANES> __device__ __forceinline__ float lanes_sum(float v)
+{
+    HN_UNROLL
+    for (int step = LANES / 2; step > 0; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
+    return v;
+}
+
+template <int LANES> __device__ __forceinline__ float lanes_max(float v)
+{
+    HN_UNROLL
+    for (int step = LANES / 2; step > 0; step /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, step));
+    return v;
+}
+
+/* Over THREADS: a warp, or a whole block of so many threads (all of them must come, and it ends with a
+ * barrier between it and the next such sum). */
+template <int THREADS> __device__ __forceinline__ float group_sum(float v)
+{
+    v = lanes_sum<32>(v);
+    if constexpr (THREADS > 32) {
+        HN_SHARED(float, sums, [THREADS / 32]);
+        if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = v;
+        __syncthreads();
+        v = lanes_sum<32>(threadIdx.x % 32 < THREADS / 32 ? sums[threadIdx.x % 32] : 0.0f);
+        __syncthreads();
+    }
+    return v;
+}
+
+#endif

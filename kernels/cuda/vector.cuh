@@ -1,0 +1,50 @@
+/* Elements as they lie in memory, and as floats: arithmetic is fp32 whatever the type. */
+#ifndef HONE_KERNELS_CUDA_VECTOR_CUH
+#define HONE_KERNELS_CUDA_VECTOR_CUH
+
+#include "kernels/cuda/ptx.cuh"
+
+struct bf16 {
+    uint16_t bits;
+};
+
+__device__ __forceinline__ float to_float(float v)
+{
+    return v;
+}
+__device__ __forceinline__ float to_float(bf16 v)
+{
+    return __uint_as_float((uint32_t)v.bits << 16);
+}
+
+template <class T> __device__ T from_float(float v);
+template <> __device__ __forceinline__ float from_float<float>(float v)
+{
+    return v;
+}
+template <> __device__ __forceinline__ bf16 from_float<bf16>(float v)
+{
+    return bf16{(uint16_t)(ptx_pack_bf16(v, 0.0f) & 0xffffu)};
+}
+
+/* N elements that move as one load or store (or as several of 16 bytes). */
+template <class T, int N> struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) pack {
+    T element[N];
+};
+
+template <int N, class T> __device__ __forceinline__ void load(float (&out)[N], const T *from)
+{
+    const pack<T, N> p = *reinterpret_cast<const pack<T, N> *>(from);
+    HN_UNROLL
+    for (int i = 0; i < N; i++) out[i] = to_float(p.element[i]);
+}
+
+template <int N, class T> __device__ __forceinline__ void store(T *to, const float (&in)[N])
+{
+    pack<T, N> p;
+    HN_UNROLL
+    for (int i = 0; i < N; i++) p.element[i] = from_float<T>(in[i]);
+    *reinterpret_cast<pack<T, N> *>(to) = p;
+}
+
+#endif
