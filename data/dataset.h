@@ -1,8 +1,10 @@
 /* A data set: examples already encoded, in the token cache, and the batches of an epoch. The way there is
  *
- *     files -> reader (data/reader.h) -> rows -> encode (data/tokenizer.h) -> token cache (data/cache.h) -> this
+ *     files -> reader (data/reader.h) -> rows -> encode (data/tokenizer.h) -> token cache (data/cache.h) ->
+ * this
  *
- * Examples are numbered 0, 1, 2, ... in file order over all files; that number keys random numbers and is what batches carry. */
+ * Examples are numbered 0, 1, 2, ... in file order over all files; that number keys random numbers and is
+ * what batches carry. */
 #ifndef HONE_DATA_DATASET_H
 #define HONE_DATA_DATASET_H
 
@@ -13,8 +15,59 @@
 #include "core/batch.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "data/config.h"
+#include "data/labels.h"
+#include "data/rows.h"
+#include "data/tokenizer.h"
 
 typedef struct hn_dataset hn_dataset;
+
+/* What reading the files found; stored in the cache, so that a warm start says the same. */
+typedef struct hn_data_report {
+    int64_t rows; /* in the files: examples + skipped + unlabeled */
+    int64_t examples;
+    int64_t skipped;   /* bad rows that were passed over */
+    int64_t unlabeled; /* rows whose label is -1 or "-" */
+    int64_t truncated; /* examples cut to data.max_tokens */
+    int64_t tokens;
+    int32_t longest;
+    bool cached;     /* read from the token cache */
+    hn_bad_rows bad; /* by kind, with the first of each */
+    char note[512];  /* why a cache that was there could not be used, or "" */
+} hn_data_report;
+
+/* Reads and encodes the files, by the fields and options of `config`; labels NULL: labels are not read
+ * (predict), and files without rows are fine. `cache_folder` NULL: the tokens stay in memory; else a cache
+ * there is used when it is of just these files, tokenizer and options, and is made (or made anew) when not.
+ * "-" is standard input, never cached. No example at all is an error, except where labels are not read.
+ * Nothing is borrowed but during the call. */
+hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const hn_list *files,
+                          const hn_tokenizer *tokenizer, const hn_labels *labels, const char *cache_folder,
+                          hn_error *error);
+
+/* The same from texts in memory, without labels. pairs NULL: single texts. */
+hn_status hn_dataset_open_texts(hn_dataset **out, const char *const *texts, const char *const *pairs,
+                                int64_t count, const hn_tokenizer *tokenizer, int32_t max_tokens, int threads,
+                                hn_error *error);
+
+const hn_data_report *hn_dataset_report(const hn_dataset *dataset);
+
+/* File and line an example came from; the path is borrowed. */
+int64_t hn_dataset_line(const hn_dataset *dataset, int64_t example, const char **path);
+int32_t hn_dataset_label(const hn_dataset *dataset, int64_t example); /* class, or HN_NO_TARGET */
+
+/* What `hone data` shows beyond the report; costs a pass over all tokens and 16 bytes an example while it
+ * runs. */
+#define HN_SURVEY_BINS 16
+typedef struct hn_data_survey {
+    int32_t bin_width;            /* lengths 1 .. bin_width are in the first bin */
+    int64_t bins[HN_SURVEY_BINS]; /* examples by length */
+    int64_t duplicates;           /* examples whose tokens all stood in an earlier one */
+    int64_t conflicts;            /* of these, with another label */
+} hn_data_survey;
+/* label_counts[labels]: examples of each class, or NULL. */
+hn_status hn_dataset_survey(const hn_dataset *dataset, hn_data_survey *out, int64_t *label_counts,
+                            int32_t labels, hn_error *error);
 
 int64_t hn_dataset_count(const hn_dataset *dataset);  /* examples */
 int64_t hn_dataset_tokens(const hn_dataset *dataset); /* of all examples */
@@ -23,9 +76,10 @@ int32_t hn_dataset_length(const hn_dataset *dataset, int64_t example); /* tokens
 hn_digest hn_dataset_digest(const hn_dataset *dataset); /* of data files, tokenizer and options */
 void hn_dataset_free(hn_dataset *dataset);
 
-/* The batches of one epoch: examples are shuffled by (seed, epoch), sorted by length inside windows of `window` batches so
- * that batches are of like lengths (0: never sorted, as for evaluation in file order), cut so that no batch has more than
- * `batch_tokens` tokens or `batch_examples` examples, and the batches are shuffled. A pure function of its arguments. */
+/* The batches of one epoch: examples are shuffled by (seed, epoch), sorted by length inside windows of
+ * `window` batches so that batches are of like lengths (0: never sorted, as for evaluation in file order),
+ * cut so that no batch has more than `batch_tokens` tokens or `batch_examples` examples, and the batches are
+ * shuffled. A pure function of its arguments. */
 typedef struct hn_order_options {
     uint64_t seed;
     int64_t epoch;
@@ -35,7 +89,9 @@ typedef struct hn_order_options {
 } hn_order_options;
 
 typedef struct hn_order hn_order;
-hn_status hn_order_open(hn_order **out, const hn_dataset *dataset, const hn_order_options *options, hn_error *error);
+/* An example of more than batch_tokens tokens is an error that names it and the knobs. */
+hn_status hn_order_open(hn_order **out, const hn_dataset *dataset, const hn_order_options *options,
+                        hn_error *error);
 void hn_order_free(hn_order *order);
 int64_t hn_order_batches(const hn_order *order);
 /* Examples of batch `index`, in order (borrowed). */
@@ -46,11 +102,12 @@ typedef struct hn_batch_buffer {
     hn_batch batch; /* host pointers into `memory` */
     void *memory;
     size_t size;
+    int32_t tokens, examples; /* bounds */
 } hn_batch_buffer;
 hn_status hn_batch_buffer_init(hn_batch_buffer *buffer, int32_t tokens, int32_t examples, hn_error *error);
 void hn_batch_buffer_close(hn_batch_buffer *buffer);
-/* Fills the buffer with these examples, end to end. */
-hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, const uint32_t *examples, int32_t count,
-                          hn_error *error);
+/* Fills the buffer with these examples, end to end; more than the buffer holds is an error. */
+hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, const uint32_t *examples,
+                          int32_t count, hn_error *error);
 
 #endif

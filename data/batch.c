@@ -1,0 +1,95 @@
+/* Batches on the host (dataset.h): one block of memory that holds all arrays of the largest batch, filled in
+ * place.
+ *
+ *     cu_seqlens [n+1] | token [T] | position [T] | type [T] | example [n] | label [n] | value [n]      each
+ * padded to 64 bytes
+ */
+#include <string.h>
+
+#include "core/mem.h"
+#include "data/datasets.h"
+
+#define ALIGN ((size_t)64)
+
+static void *place(hn_batch_buffer *buffer, size_t count)
+{
+    void *at = buffer->memory ? (char *)buffer->memory + buffer->size : NULL;
+    buffer->size += (count * 4 + ALIGN - 1) / ALIGN * ALIGN;
+    return at;
+}
+
+/* Run twice: without memory it counts. */
+static void lay_out(hn_batch_buffer *buffer, size_t tokens, size_t examples)
+{
+    hn_batch *batch = &buffer->batch;
+    buffer->size = 0;
+    batch->cu_seqlens = place(buffer, examples + 1);
+    batch->token = place(buffer, tokens);
+    batch->position = place(buffer, tokens);
+    batch->type = place(buffer, tokens);
+    batch->example = place(buffer, examples);
+    batch->label = place(buffer, examples);
+    batch->value = place(buffer, examples);
+    batch->target = NULL;
+}
+
+hn_status hn_batch_buffer_init(hn_batch_buffer *buffer, int32_t tokens, int32_t examples, hn_error *error)
+{
+    HN_ASSERT(tokens >= 0 && examples >= 0);
+    *buffer = (hn_batch_buffer){.tokens = tokens, .examples = examples};
+    lay_out(buffer, (size_t)tokens, (size_t)examples);
+    buffer->memory = hn_calloc(buffer->size / ALIGN, ALIGN);
+    if (!buffer->memory)
+        return hn_fail(error, HN_ERR_MEMORY, "batch of %d tokens: out of memory (%zu bytes)", (int)tokens,
+                       buffer->size);
+    lay_out(buffer, (size_t)tokens, (size_t)examples);
+    return HN_OK;
+}
+
+void hn_batch_buffer_close(hn_batch_buffer *buffer)
+{
+    hn_free(buffer->memory);
+    *buffer = (hn_batch_buffer){0};
+}
+
+static void fill_tokens(const hn_dataset *dataset, hn_batch *batch, int64_t from, int32_t at, int32_t length)
+{
+    if (dataset->wide) {
+        memcpy(batch->token + at, (const int32_t *)dataset->tokens + from, (size_t)length * 4);
+    } else {
+        const uint16_t *token = (const uint16_t *)dataset->tokens + from;
+        for (int32_t i = 0; i < length; i++) batch->token[at + i] = token[i];
+    }
+}
+
+hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, const uint32_t *examples,
+                          int32_t count, hn_error *error)
+{
+    hn_batch *batch = &buffer->batch;
+    if (count > buffer->examples)
+        return hn_fail(error, HN_ERR_MISMATCH, "batch: expected at most %d examples, got %d",
+                       (int)buffer->examples, (int)count);
+    int32_t at = 0, longest = 0;
+    for (int32_t n = 0; n < count; n++) {
+        int32_t length = hn_dataset_length(dataset, examples[n]), segment = dataset->segment[examples[n]];
+        if (length > buffer->tokens - at)
+            return hn_fail(error, HN_ERR_MISMATCH, "batch: expected at most %d tokens, got more",
+                           (int)buffer->tokens);
+        fill_tokens(dataset, batch, dataset->offsets[examples[n]], at, length);
+        for (int32_t i = 0; i < length; i++) {
+            batch->position[at + i] = i;
+            batch->type[at + i] = i >= segment;
+        }
+        batch->cu_seqlens[n] = at;
+        batch->example[n] = examples[n];
+        batch->label[n] = dataset->label[examples[n]];
+        batch->value[n] = dataset->value[examples[n]];
+        at += length;
+        if (length > longest) longest = length;
+    }
+    batch->cu_seqlens[count] = at;
+    batch->n = count;
+    batch->tokens = at;
+    batch->longest = longest;
+    return HN_OK;
+}

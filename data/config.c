@@ -1,0 +1,114 @@
+/* See config.h. */
+#include "data/config.h"
+
+#include <string.h>
+
+#include "core/file.h"
+#include "core/mem.h"
+
+#define AT(field) .offset = offsetof(hn_data_config, field)
+
+const hn_key hn_data_keys[] = {
+    {"data", "train", HN_KEY_LIST, .fallback = "null", AT(train),
+     .help = "Files to train on: .jsonl, .json, .tsv or .csv, plain, .gz or .zst"},
+    {"data", "dev", HN_KEY_LIST, .fallback = "null", AT(dev),
+     .help = "Files to evaluate on; NAME=FILE makes several named sets"},
+    {"data", "predict", HN_KEY_LIST, .fallback = "null", AT(predict), .safe_on_resume = true,
+     .help = "Files to predict; - is standard input"},
+    {"data", "fields.text", HN_KEY_STRING, .fallback = "\"text\"", AT(text),
+     .help = "Field (or column) of the text"},
+    {"data", "fields.pair", HN_KEY_STRING, .fallback = "null", AT(pair),
+     .help = "Field of the second text; null: single texts"},
+    {"data", "fields.label", HN_KEY_STRING, .fallback = "\"label\"", AT(label),
+     .help = "Field of the label: a name of task.labels, its number, or the target of a regression"},
+    {"data", "label_map", HN_KEY_MAP, .fallback = "null", AT(label_map),
+     .help = "What labels in the data stand for: {\"e\": \"entailment\", \"3\": \"neutral\"}"},
+    {"data", "format", HN_KEY_CHOICE, .choices = "auto|jsonl|json|tsv|csv", .fallback = "\"auto\"",
+     AT(format), .help = "Format of the files; auto: by name, then by the first byte"},
+    {"data", "max_tokens", HN_KEY_INT, .unit = "tokens", .min = 4, .max = 65536, .fallback = "512",
+     AT(max_tokens), .help = "Longer examples are truncated, the longer text of a pair first"},
+    {"data", "on_bad_row", HN_KEY_CHOICE, .choices = "error|skip", .fallback = "\"error\"", AT(on_bad_row),
+     .help = "A row that cannot be read: stop, or count it and go on"},
+    {"data", "cache", HN_KEY_STRING, .fallback = "\"auto\"", AT(cache), .safe_on_resume = true,
+     .help = "Folder of the token cache; auto: cache in the output folder; off: tokens stay in memory"},
+    {"data", "threads", HN_KEY_INT, .unit = "threads", .min = 0, .max = 256, .fallback = "0", AT(threads),
+     .safe_on_resume = true, .help = "Threads that encode; 0: one a core"},
+    {"data", "window", HN_KEY_INT, .unit = "batches", .min = 0, .max = 100000, .fallback = "64", AT(window),
+     .help = "Training batches are sorted by length inside windows of this many; 0: never"},
+    {"data", "shuffle", HN_KEY_BOOL, .fallback = "true", AT(shuffle),
+     .help = "Training order: new in every epoch, or as in the files"},
+};
+const size_t hn_data_key_count = sizeof hn_data_keys / sizeof hn_data_keys[0];
+
+/* Length of NAME in NAME=FILE, 0 when there is none. */
+static size_t name_length(const char *item)
+{
+    size_t length = strspn(item, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+    return item[length] == '=' ? length : 0;
+}
+
+static hn_data_set *find_set(hn_data_sets *sets, const char *name, size_t length)
+{
+    for (size_t i = 0; i < sets->count; i++)
+        if (strlen(sets->items[i].name) == length && !memcmp(sets->items[i].name, name, length))
+            return &sets->items[i];
+    return NULL;
+}
+
+/* The set of that name, new when there is none, with room for `files` files; NULL: out of memory. */
+static hn_data_set *take_set(hn_data_sets *sets, const char *name, size_t length, size_t files)
+{
+    hn_data_set *set = find_set(sets, name, length);
+    if (set) return set;
+    set = &sets->items[sets->count];
+    set->name = hn_strndup(name, length);
+    set->files.items = hn_calloc(files, sizeof *set->files.items);
+    sets->count++;
+    return set->name && set->files.items ? set : NULL;
+}
+
+hn_status hn_data_sets_open(hn_data_sets *out, const hn_list *list, const char *fallback, hn_error *error)
+{
+    hn_data_sets sets = {.items = hn_calloc(list->count, sizeof *sets.items)};
+    hn_status status = sets.items ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "data sets: out of memory");
+    for (size_t i = 0; i < list->count && !status; i++) {
+        const char *item = list->items[i];
+        size_t length = name_length(item);
+        const char *file = length ? item + length + 1 : item;
+        if (!*file) {
+            status = hn_fail(error, HN_ERR_USAGE, "data.dev: expected NAME=FILE, got \"%s\"", item);
+            break;
+        }
+        hn_data_set *set =
+            take_set(&sets, length ? item : fallback, length ? length : strlen(fallback), list->count);
+        if (set)
+            set->files.items[set->files.count++] = file;
+        else
+            status = hn_fail(error, HN_ERR_MEMORY, "data sets: out of memory");
+    }
+    if (status)
+        hn_data_sets_close(&sets);
+    else
+        *out = sets;
+    return status;
+}
+
+void hn_data_sets_close(hn_data_sets *sets)
+{
+    for (size_t i = 0; i < sets->count; i++) {
+        hn_free(sets->items[i].name);
+        hn_free(sets->items[i].files.items);
+    }
+    hn_free(sets->items);
+    *sets = (hn_data_sets){0};
+}
+
+hn_status hn_data_cache_folder(char **out, const hn_data_config *config, const char *output, hn_error *error)
+{
+    *out = NULL;
+    if (!config->cache || !strcmp(config->cache, "off")) return HN_OK;
+    bool automatic = !strcmp(config->cache, "auto");
+    if (automatic && !output) return HN_OK;
+    *out = automatic ? hn_path_join(output, "cache") : hn_strdup(config->cache);
+    return *out ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "data.cache: out of memory");
+}

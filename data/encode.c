@@ -1,0 +1,320 @@
+/* The encoder: a ring of slots between one reader and several encoding threads.
+ *
+ *     read rows -> [slot 0][slot 1] ... [slot k-1] -> append to the columns
+ *                      encoded by whoever is free
+ *
+ * The calling thread fills slots with about a thousand rows each and appends finished ones, strictly in ring
+ * order; when it can do neither it encodes one itself. Workers encode. So the columns are the same for any
+ * number of threads, one thread needs no other, and memory is bounded by the ring. A slot goes EMPTY ->
+ * FILLED -> TAKEN -> DONE -> EMPTY; its state is guarded by the mutex, its contents belong to whoever's turn
+ * the state says. */
+#include "data/encode.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+
+#include "core/batch.h"
+#include "core/mem.h"
+
+#define SLOT_ROWS 1024
+#define SLOT_BYTES ((size_t)1 << 20)
+#define MAX_THREADS 64
+
+typedef enum slot_state { EMPTY, FILLED, TAKEN, DONE } slot_state;
+
+struct item {
+    size_t text, text_length, pair, pair_length; /* offsets in slot.texts */
+    bool has_pair;
+    int32_t label, file;
+    float value;
+    int64_t line;
+};
+
+struct slot {
+    slot_state state;
+    struct item items[SLOT_ROWS];
+    size_t count;
+    hn_strbuf texts;
+    void *tokens; /* u16 or i32 */
+    size_t token_count, token_capacity;
+    int64_t ends[SLOT_ROWS]; /* token_count behind each example */
+    int32_t segment[SLOT_ROWS];
+    int64_t truncated;
+    hn_error error;
+};
+
+typedef struct pipeline {
+    const hnp_encode_options *options;
+    hnp_columns *columns;
+    hnp_encode_counts *counts;
+    hnp_source source;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct slot *slots;
+    size_t slot_count, fill, append, take; /* running numbers of slots: modulo slot_count */
+    bool input_end, stop;
+    int64_t tokens;
+    int32_t files_seen;
+} pipeline;
+
+/* Appends one encoding to the slot's tokens. */
+static hn_status keep(struct slot *slot, size_t number, const hn_encoding *encoding, bool wide)
+{
+    size_t count = (size_t)encoding->count, first = 0, size = wide ? 4 : 2;
+    if (!count)
+        return hn_fail(&slot->error, HN_ERR_FORMAT,
+                       "line %lld: expected at least one token, got an empty text",
+                       (long long)slot->items[number].line);
+    while (first < count && encoding->types[first] == 0) first++;
+    for (size_t i = first; i < count; i++)
+        if (encoding->types[i] != 1)
+            return hn_fail(&slot->error, HN_ERR_UNSUPPORTED,
+                           "tokenizer: expected segments 0 and then 1, got %d", (int)encoding->types[i]);
+    if (!hn_grow(&slot->tokens, &slot->token_capacity, slot->token_count + count, size))
+        return hn_fail(&slot->error, HN_ERR_MEMORY, "encoding: out of memory");
+    if (wide)
+        memcpy((int32_t *)slot->tokens + slot->token_count, encoding->ids, count * size);
+    else
+        for (size_t i = 0; i < count; i++)
+            ((uint16_t *)slot->tokens)[slot->token_count + i] = (uint16_t)encoding->ids[i];
+    slot->token_count += count;
+    slot->ends[number] = (int64_t)slot->token_count;
+    slot->segment[number] = (int32_t)first;
+    return HN_OK;
+}
+
+/* An example of just max_tokens may have been cut; one token more tells. */
+static hn_status was_cut(const hnp_encode_options *o, struct slot *slot, const struct item *item,
+                         hn_encoding *encoding)
+{
+    const char *text = slot->texts.text + item->text,
+               *pair = item->has_pair ? slot->texts.text + item->pair : NULL;
+    hn_status status = hn_tokenizer_encode(o->tokenizer, encoding, text, item->text_length, pair,
+                                           item->pair_length, true, o->max_tokens + 1, &slot->error);
+    if (!status) slot->truncated += encoding->count > o->max_tokens;
+    return status;
+}
+
+static void encode_slot(const pipeline *p, struct slot *slot, hn_encoding *encoding)
+{
+    const hnp_encode_options *o = p->options;
+    hn_status status = HN_OK;
+    slot->token_count = 0;
+    slot->truncated = 0;
+    for (size_t i = 0; i < slot->count && !status; i++) {
+        const struct item *item = &slot->items[i];
+        const char *text = slot->texts.text + item->text,
+                   *pair = item->has_pair ? slot->texts.text + item->pair : NULL;
+        status = hn_tokenizer_encode(o->tokenizer, encoding, text, item->text_length, pair, item->pair_length,
+                                     true, o->max_tokens, &slot->error);
+        if (!status) status = keep(slot, i, encoding, p->columns->wide);
+        if (!status && encoding->count == o->max_tokens) status = was_cut(o, slot, item, encoding);
+    }
+}
+
+/* The label of a row into the item. *good: the row is an example. */
+static hn_status take_label(pipeline *p, const hn_row *row, struct item *item, bool *good, hn_error *error)
+{
+    const hnp_encode_options *o = p->options;
+    char expected[500];
+    item->label = HN_NO_TARGET;
+    item->value = 0;
+    *good = true;
+    if (!o->labels) return HN_OK;
+    hn_label_kind kind = hn_labels_resolve(o->labels, row->label, &item->label, &item->value);
+    *good = kind == HN_LABEL_CLASS || kind == HN_LABEL_VALUE;
+    if (kind == HN_LABEL_VALUE) item->label = HN_NO_TARGET;
+    p->counts->unlabeled += kind == HN_LABEL_NONE;
+    if (kind != HN_LABEL_BAD) return HN_OK;
+    hn_labels_describe(o->labels, expected, sizeof expected);
+    return hn_bad_row(o->bad, HN_BAD_LABEL, row->path, row->line, error,
+                      "field \"%s\": expected %s, got \"%.60s\"", o->label_field, expected, row->label);
+}
+
+static hn_status fill_slot(pipeline *p, struct slot *slot, hn_error *error)
+{
+    slot->count = 0;
+    hn_strbuf_reset(&slot->texts);
+    while (slot->count < SLOT_ROWS && slot->texts.length < SLOT_BYTES) {
+        hn_row row;
+        bool good;
+        hn_status status = p->source.next(p->source.state, &row, &p->input_end, error);
+        if (status || p->input_end) return status;
+        struct item *item = &slot->items[slot->count];
+        status = take_label(p, &row, item, &good, error);
+        if (status) return status;
+        if (!good) continue;
+        item->line = row.line;
+        item->file = row.file;
+        item->has_pair = row.pair != NULL;
+        item->text = slot->texts.length;
+        item->text_length = row.text_length;
+        hn_strbuf_add(&slot->texts, row.text, row.text_length);
+        item->pair = slot->texts.length;
+        item->pair_length = row.pair ? row.pair_length : 0;
+        if (row.pair) hn_strbuf_add(&slot->texts, row.pair, row.pair_length);
+        if (slot->texts.failed)
+            return hn_fail(error, HN_ERR_MEMORY, "%s:%lld: out of memory", row.path, (long long)row.line);
+        slot->count++;
+    }
+    return HN_OK;
+}
+
+static hn_status add_one(pipeline *p, int column, const void *value, hn_error *error)
+{
+    return hnp_column_add(&p->columns->column[column], value, 1, error);
+}
+
+/* The first examples of files up to and with `file`. */
+static hn_status begin_files(pipeline *p, int32_t file, hn_error *error)
+{
+    hn_status status = HN_OK;
+    int64_t example = (int64_t)p->columns->column[HNP_LINES].count;
+    for (; p->files_seen <= file && !status; p->files_seen++) status = add_one(p, HNP_FIRST, &example, error);
+    return status;
+}
+
+static hn_status append_slot(pipeline *p, struct slot *slot, hn_error *error)
+{
+    if (slot->error.status) {
+        if (error && !error->status) *error = slot->error;
+        return slot->error.status;
+    }
+    hnp_column *columns = p->columns->column;
+    if (columns[HNP_LINES].count + slot->count > UINT32_MAX)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "data: expected at most %u examples, got more", UINT32_MAX);
+    hn_status status = hnp_column_add(&columns[HNP_TOKENS], slot->tokens, slot->token_count, error);
+    for (size_t i = 0; i < slot->count && !status; i++) {
+        const struct item *item = &slot->items[i];
+        int64_t end = p->tokens + slot->ends[i];
+        status = begin_files(p, item->file, error);
+        if (!status) status = add_one(p, HNP_OFFSETS, &end, error);
+        if (!status) status = add_one(p, HNP_SEGMENT, &slot->segment[i], error);
+        if (!status) status = add_one(p, HNP_LABELS, &item->label, error);
+        if (!status) status = add_one(p, HNP_VALUES, &item->value, error);
+        if (!status) status = add_one(p, HNP_LINES, &item->line, error);
+    }
+    p->tokens += (int64_t)slot->token_count;
+    p->counts->truncated += slot->truncated;
+    return status;
+}
+
+/* Under the mutex: the oldest filled slot becomes the caller's; NULL: none. */
+static struct slot *take_filled(pipeline *p)
+{
+    if (p->take == p->fill) return NULL;
+    struct slot *slot = &p->slots[p->take++ % p->slot_count];
+    slot->state = TAKEN;
+    return slot;
+}
+
+static void encode_taken(pipeline *p, struct slot *slot, hn_encoding *encoding)
+{
+    pthread_mutex_unlock(&p->mutex);
+    encode_slot(p, slot, encoding);
+    pthread_mutex_lock(&p->mutex);
+    slot->state = DONE;
+    pthread_cond_broadcast(&p->changed);
+}
+
+static void *work(void *argument)
+{
+    pipeline *p = argument;
+    hn_encoding encoding;
+    hn_encoding_init(&encoding);
+    pthread_mutex_lock(&p->mutex);
+    while (!p->stop) {
+        struct slot *slot = take_filled(p);
+        if (slot)
+            encode_taken(p, slot, &encoding);
+        else
+            pthread_cond_wait(&p->changed, &p->mutex);
+    }
+    pthread_mutex_unlock(&p->mutex);
+    hn_encoding_close(&encoding);
+    return NULL;
+}
+
+/* One move of the calling thread, under the mutex, which is left while it works: append, else fill, else
+ * encode, else wait. *finished: all is appended. */
+static hn_status move(pipeline *p, hn_encoding *encoding, bool *finished, hn_error *error)
+{
+    struct slot *next = &p->slots[p->append % p->slot_count], *filled;
+    hn_status status = HN_OK;
+    *finished = p->input_end && p->append == p->fill;
+    if (*finished) return HN_OK;
+    if (p->append < p->fill && next->state == DONE) {
+        pthread_mutex_unlock(&p->mutex);
+        status = append_slot(p, next, error);
+        pthread_mutex_lock(&p->mutex);
+        next->state = EMPTY;
+        p->append++;
+    } else if (!p->input_end && p->fill - p->append < p->slot_count) {
+        struct slot *empty = &p->slots[p->fill % p->slot_count];
+        pthread_mutex_unlock(&p->mutex);
+        status = fill_slot(p, empty, error);
+        pthread_mutex_lock(&p->mutex);
+        empty->state = FILLED;
+        p->fill++;
+        pthread_cond_broadcast(&p->changed);
+    } else if ((filled = take_filled(p))) {
+        encode_taken(p, filled, encoding);
+    } else {
+        pthread_cond_wait(&p->changed, &p->mutex);
+    }
+    return status;
+}
+
+static int cores(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+}
+
+static hn_status run(pipeline *p, int threads, hn_error *error)
+{
+    pthread_t workers[MAX_THREADS];
+    int started = 0;
+    hn_encoding encoding;
+    hn_encoding_init(&encoding);
+    /* A thread that cannot start is one thread less; the caller alone is enough. */
+    while (started < threads - 1 && !pthread_create(&workers[started], NULL, work, p)) started++;
+    bool finished = false;
+    hn_status status = HN_OK;
+    pthread_mutex_lock(&p->mutex);
+    while (!finished && !status) status = move(p, &encoding, &finished, error);
+    p->stop = true;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+    while (started) pthread_join(workers[--started], NULL);
+    hn_encoding_close(&encoding);
+    return status;
+}
+
+hn_status hnp_encode(hnp_columns *columns, hnp_encode_counts *counts, hnp_source source,
+                     const hnp_encode_options *options, hn_error *error)
+{
+    int threads = options->threads > 0 ? options->threads : cores();
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    pipeline p = {.options = options,
+                  .columns = columns,
+                  .counts = counts,
+                  .source = source,
+                  .mutex = PTHREAD_MUTEX_INITIALIZER,
+                  .changed = PTHREAD_COND_INITIALIZER,
+                  .slot_count = threads == 1 ? 1 : 2 * (size_t)threads};
+    p.slots = hn_calloc(p.slot_count, sizeof *p.slots);
+    if (!p.slots) return hn_fail(error, HN_ERR_MEMORY, "encoding: out of memory");
+    for (size_t i = 0; i < p.slot_count; i++) hn_strbuf_init(&p.slots[i].texts);
+    int64_t zero = 0;
+    hn_status status = add_one(&p, HNP_OFFSETS, &zero, error);
+    if (!status) status = run(&p, threads, error);
+    if (!status) status = begin_files(&p, options->files, error);
+    for (size_t i = 0; i < p.slot_count; i++) {
+        hn_strbuf_close(&p.slots[i].texts);
+        hn_free(p.slots[i].tokens);
+    }
+    hn_free(p.slots);
+    return status;
+}

@@ -1,0 +1,33 @@
+/* Shared inside data/: rows in, columns out, over several threads. */
+#ifndef HONE_DATA_ENCODE_H
+#define HONE_DATA_ENCODE_H
+
+#include "data/columns.h"
+#include "data/labels.h"
+#include "data/rows.h"
+#include "data/tokenizer.h"
+
+/* Where rows come from. `next` is called by one thread, the caller of hnp_encode. */
+typedef struct hnp_source {
+    void *state;
+    hn_status (*next)(void *state, hn_row *row, bool *end, hn_error *error);
+} hnp_source;
+
+typedef struct hnp_encode_options {
+    const hn_tokenizer *tokenizer;
+    const hn_labels *labels; /* NULL: labels are not read */
+    const char *label_field; /* for messages */
+    hn_bad_rows *bad;        /* unknown labels are counted here */
+    int32_t max_tokens;
+    int32_t files;
+    int threads; /* 0: one a core; the columns do not depend on it */
+} hnp_encode_options;
+
+typedef struct hnp_encode_counts {
+    int64_t unlabeled, truncated;
+} hnp_encode_counts;
+
+hn_status hnp_encode(hnp_columns *columns, hnp_encode_counts *counts, hnp_source source,
+                     const hnp_encode_options *options, hn_error *error);
+
+#endif

@@ -1,0 +1,236 @@
+/* Opening a data set (dataset.h): read, encode, keep.
+ *
+ * Two digests identify it. The key (tokenizer, options, paths) names the cache file, so that it is found
+ * without reading the data; the digest (tokenizer, options, bytes of the files) is what a run remembers: it
+ * does not change when a file moves. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "data/datasets.h"
+#include "data/encode.h"
+#include "data/reader.h"
+#include "data/sources.h"
+
+static hn_status no_memory(hn_error *error)
+{
+    return hn_fail(error, HN_ERR_MEMORY, "data set: out of memory");
+}
+
+static hn_status next_of_reader(void *state, hn_row *row, bool *end, hn_error *error)
+{
+    return hn_reader_next(state, row, end, error);
+}
+
+/* Views of columns that are complete and in memory. */
+static void adopt_columns(hn_dataset *dataset)
+{
+    hnp_column *column = dataset->columns.column;
+    dataset->wide = dataset->columns.wide;
+    dataset->tokens = column[HNP_TOKENS].memory;
+    dataset->offsets = (const int64_t *)column[HNP_OFFSETS].memory;
+    dataset->segment = (const int32_t *)column[HNP_SEGMENT].memory;
+    dataset->label = (const int32_t *)column[HNP_LABELS].memory;
+    dataset->value = (const float *)column[HNP_VALUES].memory;
+    dataset->line = (const int64_t *)column[HNP_LINES].memory;
+    dataset->first = (const int64_t *)column[HNP_FIRST].memory;
+    dataset->count = (int64_t)column[HNP_LINES].count;
+}
+
+static void count_lengths(hn_dataset *dataset)
+{
+    hn_data_report *report = &dataset->report;
+    report->examples = dataset->count;
+    report->tokens = dataset->offsets[dataset->count];
+    report->longest = 0;
+    for (int64_t i = 0; i < dataset->count; i++)
+        if (hn_dataset_length(dataset, i) > report->longest) report->longest = hn_dataset_length(dataset, i);
+}
+
+static hn_status new_dataset(hn_dataset **out, const hn_list *files, hn_error *error)
+{
+    hn_dataset *dataset = hn_calloc(1, sizeof *dataset);
+    if (!dataset) return no_memory(error);
+    for (int i = 0; i < HNP_COLUMNS; i++) dataset->columns.column[i].fd = -1;
+    dataset->paths = hn_calloc(files->count, sizeof *dataset->paths);
+    dataset->file_count = (int32_t)files->count;
+    for (size_t i = 0; i < files->count && dataset->paths; i++) {
+        dataset->paths[i] = hn_strdup(files->items[i]);
+        if (dataset->paths[i]) continue;
+        hn_dataset_free(dataset);
+        return no_memory(error);
+    }
+    if (!dataset->paths) {
+        hn_free(dataset);
+        return no_memory(error);
+    }
+    *out = dataset;
+    return HN_OK;
+}
+
+/* What decides the examples besides the bytes of the files. */
+static void hash_options(hn_hasher *hasher, const hn_data_config *config, const hn_list *files,
+                         const hn_tokenizer *tokenizer, const hn_labels *labels)
+{
+    char text[HN_DIGEST_TEXT], numbers[128];
+    hn_digest_format(text, hn_tokenizer_digest(tokenizer));
+    hn_hasher_add_text(hasher, text);
+    snprintf(numbers, sizeof numbers, "%lld %d %zu %d", (long long)config->max_tokens, config->on_bad_row,
+             files->count, labels != NULL);
+    hn_hasher_add_text(hasher, numbers);
+    hn_hasher_add_text(hasher, config->text);
+    hn_hasher_add_text(hasher, config->pair ? config->pair : "");
+    if (labels) {
+        hn_digest_format(text, hn_labels_digest(labels));
+        hn_hasher_add_text(hasher, config->label);
+        hn_hasher_add_text(hasher, text);
+    }
+    for (size_t i = 0; i < files->count; i++) {
+        snprintf(numbers, sizeof numbers, "%d",
+                 config->format ? config->format : (int)hn_format_of_name(files->items[i]));
+        hn_hasher_add_text(hasher, numbers);
+    }
+}
+
+/* The data set's digest, once the files' are known. */
+static hn_status take_digest(hn_dataset *dataset, const hnp_sources *sources, const hn_data_config *config,
+                             const hn_list *files, const hn_tokenizer *tokenizer, const hn_labels *labels,
+                             hn_error *error)
+{
+    hn_hasher *hasher = hn_hasher_open();
+    if (!hasher) return no_memory(error);
+    hash_options(hasher, config, files, tokenizer, labels);
+    for (int32_t i = 0; i < sources->count; i++) {
+        char text[HN_DIGEST_TEXT];
+        hn_digest_format(text, sources->files[i].digest);
+        hn_hasher_add_text(hasher, text);
+    }
+    dataset->digest = hn_hasher_digest(hasher);
+    hn_hasher_free(hasher);
+    return HN_OK;
+}
+
+/* Reads and encodes all files into the data set's columns. */
+static hn_status build(hn_dataset *dataset, const hn_data_config *config, const hn_list *files,
+                       const hn_tokenizer *tokenizer, const hn_labels *labels, hn_error *error)
+{
+    hn_data_report *report = &dataset->report;
+    hn_reader_options reading = {.paths = files->items,
+                                 .path_count = files->count,
+                                 .format = (hn_data_format)config->format,
+                                 .text = config->text,
+                                 .pair = config->pair,
+                                 .label = labels ? config->label : NULL,
+                                 .empty_allowed = labels == NULL};
+    hnp_encode_options encoding = {.tokenizer = tokenizer,
+                                   .labels = labels,
+                                   .label_field = config->label,
+                                   .bad = &report->bad,
+                                   .max_tokens = (int32_t)config->max_tokens,
+                                   .files = (int32_t)files->count,
+                                   .threads = (int)config->threads};
+    hnp_encode_counts counts = {0};
+    hn_reader *reader = NULL;
+    report->bad.skip = config->on_bad_row != 0;
+    hn_status status = hn_reader_open(&reader, &reading, &report->bad, error);
+    if (!status) {
+        hnp_source source = {reader, next_of_reader};
+        status = hnp_encode(&dataset->columns, &counts, source, &encoding, error);
+        report->rows = hn_reader_rows(reader);
+    }
+    hn_reader_free(reader);
+    report->skipped = hn_bad_rows_count(&report->bad);
+    report->unlabeled = counts.unlabeled;
+    report->truncated = counts.truncated;
+    return status;
+}
+
+static hn_status require_examples(const hn_dataset *dataset, const hn_labels *labels, hn_error *error)
+{
+    const hn_data_report *report = &dataset->report;
+    if (dataset->count || !labels) return HN_OK;
+    return hn_fail(error, HN_ERR_FORMAT,
+                   "%s%s: expected examples, got none (%lld rows: %lld bad, %lld without a label)",
+                   dataset->paths[0], dataset->file_count > 1 ? ", ..." : "", (long long)report->rows,
+                   (long long)report->skipped, (long long)report->unlabeled);
+}
+
+hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const hn_list *files,
+                          const hn_tokenizer *tokenizer, const hn_labels *labels, const char *cache_folder,
+                          hn_error *error)
+{
+    HN_ASSERT(files->count > 0 && config->text && (!labels || config->label));
+    hnp_sources sources = {0};
+    hn_dataset *dataset = NULL;
+    (void)cache_folder;
+    hn_status status = new_dataset(&dataset, files, error);
+    if (!status) status = hnp_sources_init(&sources, files, error);
+    if (!status) status = hnp_sources_digest(&sources, error);
+    if (!status) status = take_digest(dataset, &sources, config, files, tokenizer, labels, error);
+    if (!status)
+        status = hnp_columns_init(&dataset->columns, hn_tokenizer_vocabulary(tokenizer) > 65536, NULL, error);
+    if (!status) status = build(dataset, config, files, tokenizer, labels, error);
+    if (!status) status = hnp_sources_check(&sources, error);
+    if (!status) {
+        adopt_columns(dataset);
+        count_lengths(dataset);
+        status = require_examples(dataset, labels, error);
+    }
+    hnp_sources_close(&sources);
+    if (status)
+        hn_dataset_free(dataset);
+    else
+        *out = dataset;
+    return status;
+}
+
+struct texts {
+    const char *const *texts, *const *pairs;
+    int64_t count, next;
+};
+
+static hn_status next_of_texts(void *state, hn_row *row, bool *end, hn_error *error)
+{
+    struct texts *t = state;
+    (void)error;
+    *end = t->next == t->count;
+    if (*end) return HN_OK;
+    *row = (hn_row){.text = t->texts[t->next],
+                    .text_length = strlen(t->texts[t->next]),
+                    .path = "text",
+                    .line = t->next + 1};
+    if (t->pairs) {
+        row->pair = t->pairs[t->next];
+        row->pair_length = strlen(row->pair);
+    }
+    t->next++;
+    return HN_OK;
+}
+
+hn_status hn_dataset_open_texts(hn_dataset **out, const char *const *texts, const char *const *pairs,
+                                int64_t count, const hn_tokenizer *tokenizer, int32_t max_tokens, int threads,
+                                hn_error *error)
+{
+    const char *names[1] = {"text"};
+    hn_list files = {names, 1};
+    struct texts state = {texts, pairs, count, 0};
+    hn_dataset *dataset = NULL;
+    hnp_encode_options encoding = {
+        .tokenizer = tokenizer, .max_tokens = max_tokens, .files = 1, .threads = threads};
+    hnp_encode_counts counts = {0};
+    hnp_source source = {&state, next_of_texts};
+    hn_status status = new_dataset(&dataset, &files, error);
+    if (!status)
+        status = hnp_columns_init(&dataset->columns, hn_tokenizer_vocabulary(tokenizer) > 65536, NULL, error);
+    if (!status) status = hnp_encode(&dataset->columns, &counts, source, &encoding, error);
+    if (status) {
+        hn_dataset_free(dataset);
+        return status;
+    }
+    adopt_columns(dataset);
+    count_lengths(dataset);
+    dataset->report.rows = dataset->count;
+    dataset->report.truncated = counts.truncated;
+    *out = dataset;
+    return HN_OK;
+}

@@ -1,0 +1,50 @@
+/* Readers: rows of labelled texts, one by one, from files of any size in bounded memory.
+ *
+ *     JSONL       an object a line
+ *     JSON        an array of objects, read element by element
+ *     TSV         a header line, then columns between tabs; quotes mean nothing
+ *     CSV         a header line, then columns as RFC 4180 quotes them
+ *
+ * each plain, gzip or zstd. The format is told by the name (.jsonl .ndjson .json .tsv .csv, before .gz or
+ * .zst) unless it is given; a .json file that begins with "{", and a name without a known ending, are told by
+ * their first byte. */
+#ifndef HONE_DATA_READER_H
+#define HONE_DATA_READER_H
+
+#include "data/rows.h"
+
+typedef enum hn_data_format {
+    HN_FORMAT_AUTO,
+    HN_FORMAT_JSONL,
+    HN_FORMAT_JSON,
+    HN_FORMAT_TSV,
+    HN_FORMAT_CSV
+} hn_data_format;
+
+/* By the ending of a name, seen through .gz and .zst; HN_FORMAT_AUTO: the first byte must tell. */
+hn_data_format hn_format_of_name(const char *path);
+
+/* All borrowed until the reader is freed. */
+typedef struct hn_reader_options {
+    const char *const *paths; /* "-" is standard input */
+    size_t path_count;
+    hn_data_format format;
+    const char *text, *pair, *label; /* names of fields; pair and label may be NULL: not read */
+    bool empty_allowed;              /* files without a row are fine */
+} hn_reader_options;
+
+typedef struct hn_reader hn_reader;
+
+/* Opens nothing yet but the reader itself; `bad` collects bad rows and says whether they are skipped. */
+hn_status hn_reader_open(hn_reader **out, const hn_reader_options *options, hn_bad_rows *bad,
+                         hn_error *error);
+/* The same for one file that lies in memory; `name` is its path in messages and decides the format. */
+hn_status hn_reader_open_bytes(hn_reader **out, const hn_reader_options *options, const void *bytes,
+                               size_t size, const char *name, hn_bad_rows *bad, hn_error *error);
+/* The next good row; *end (and no row) after the last of the last file. After an error the reader can only be
+ * freed. */
+hn_status hn_reader_next(hn_reader *reader, hn_row *row, bool *end, hn_error *error);
+int64_t hn_reader_rows(const hn_reader *reader); /* rows seen so far, good and bad */
+void hn_reader_free(hn_reader *reader);
+
+#endif

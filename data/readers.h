@@ -1,0 +1,55 @@
+/* Shared by the files of the reader: its state, and the two format families behind it. */
+#ifndef HONE_DATA_READERS_H
+#define HONE_DATA_READERS_H
+
+#include <jansson.h>
+
+#include "core/strbuf.h"
+#include "data/bytes.h"
+#include "data/reader.h"
+
+enum { HNP_TEXT, HNP_PAIR, HNP_LABEL, HNP_FIELDS };
+
+struct hn_reader {
+    hn_reader_options options;
+    const char *field[HNP_FIELDS]; /* names of text, pair, label; NULL: not read */
+    hn_bad_rows *bad;
+    const void *memory; /* of hn_reader_open_bytes */
+    size_t memory_size;
+    const char *memory_path[1];
+    size_t file;               /* the next to open; the open one is file - 1 */
+    int64_t rows, rows_before; /* seen, and seen before this file */
+    bool open;
+    hn_data_format format;
+    hnp_bytes bytes;
+    hn_strbuf raw; /* the row as it stands in the file */
+    int64_t line;  /* where it begins */
+    /* JSON */
+    json_t *value;
+    char number[40];
+    bool array_open, array_end;
+    /* TSV and CSV: cells end with NUL in `raw`, one behind the other */
+    size_t *cells, cell_capacity, cell_count; /* cell_count: of this row, also beyond those that are kept */
+    size_t columns;                           /* of the header */
+    int column[HNP_FIELDS];                   /* where each field stands; -1: not read */
+};
+
+static inline const char *hnp_reader_path(const hn_reader *reader)
+{
+    return reader->options.paths[reader->file - 1];
+}
+
+/* One step of a format: HN_OK with *got = true and the row filled; with *got = false when this row was bad
+ * and is passed over; *end when the file has no more. */
+typedef hn_status hnp_reader_step(hn_reader *reader, hn_row *row, bool *got, bool *end, hn_error *error);
+hnp_reader_step hnp_jsonl_next, hnp_json_next, hnp_table_next;
+/* Reads the header and finds the columns. *end: the file is empty. */
+hn_status hnp_table_begin(hn_reader *reader, bool *end, hn_error *error);
+
+/* The row in `raw` is UTF-8, has no NUL and is not too long; else a bad row is counted and *good is false. */
+hn_status hnp_row_check(hn_reader *reader, bool too_long, bool *good, hn_error *error);
+
+#define hnp_row_bad(reader, kind, error, ...)                                                                \
+    hn_bad_row((reader)->bad, (kind), hnp_reader_path(reader), (reader)->line, (error), __VA_ARGS__)
+
+#endif

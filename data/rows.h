@@ -1,0 +1,53 @@
+/* What a reader gives and how bad rows are dealt with; shared by the readers (JSON, tables), labels and the
+ * encoder. */
+#ifndef HONE_DATA_ROWS_H
+#define HONE_DATA_ROWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+/* One labelled text or pair of texts. Everything is borrowed from the reader until its next row. */
+typedef struct hn_row {
+    const char *text;
+    size_t text_length;
+    const char *pair; /* NULL: no second text */
+    size_t pair_length;
+    const char *label; /* as it stands in the file; NULL: none */
+    const char *path;
+    int64_t line; /* where the row begins, from 1 */
+    int32_t file; /* number of the file, from 0 */
+} hn_row;
+
+typedef enum hn_bad_kind {
+    HN_BAD_SYNTAX,   /* not JSON, quotes that do not pair up */
+    HN_BAD_ENCODING, /* not UTF-8 */
+    HN_BAD_NUL,
+    HN_BAD_LONG,    /* over HN_ROW_BYTES */
+    HN_BAD_COLUMNS, /* another number of columns than the header's */
+    HN_BAD_MISSING, /* a field is not there */
+    HN_BAD_TYPE,    /* a field is there, as something else than text (or a number, for labels) */
+    HN_BAD_LABEL,   /* not one of the labels */
+    HN_BAD_EMPTY,   /* a file without a row (counts files, not rows) */
+    HN_BAD_KINDS
+} hn_bad_kind;
+
+#define HN_ROW_BYTES ((size_t)16 << 20) /* a longer row is a bad row, and memory stays bounded */
+#define HN_BAD_MESSAGE 320
+
+/* Bad rows so far: how many of each kind, and the message of the first. */
+typedef struct hn_bad_rows {
+    bool skip; /* data.on_bad_row: false stops at the first */
+    int64_t count[HN_BAD_KINDS];
+    char first[HN_BAD_KINDS][HN_BAD_MESSAGE]; /* printable UTF-8 */
+} hn_bad_rows;
+
+/* Counts a bad row. The message becomes "PATH:LINE: ...". HN_OK when rows are skipped, else the error. */
+hn_status hn_bad_row(hn_bad_rows *bad, hn_bad_kind kind, const char *path, int64_t line, hn_error *error,
+                     const char *format, ...) __attribute__((format(printf, 6, 7)));
+const char *hn_bad_kind_name(hn_bad_kind kind);    /* "not UTF-8", ... */
+int64_t hn_bad_rows_count(const hn_bad_rows *bad); /* rows of all kinds (not files) */
+
+#endif

@@ -1,0 +1,78 @@
+/* A tokenizer small enough to reason about, for the tests of what is built on tokenizers: a word (between
+ * spaces) of n letters is the id 10 + n, or its number when it is "#NUMBER"; 1 before, 2 behind each text;
+ * truncation from the end. It stands in for data/tokenizer.c at link time. */
+#ifndef HONE_TESTS_DATA_TOY_TOKENIZER_H
+#define HONE_TESTS_DATA_TOY_TOKENIZER_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "data/tokenizer.h"
+
+struct hn_tokenizer {
+    int32_t vocabulary;
+    uint64_t digest;
+};
+
+int32_t hn_tokenizer_vocabulary(const hn_tokenizer *tokenizer)
+{
+    return tokenizer->vocabulary;
+}
+
+hn_digest hn_tokenizer_digest(const hn_tokenizer *tokenizer)
+{
+    return (hn_digest){7, tokenizer->digest};
+}
+
+void hn_encoding_init(hn_encoding *encoding)
+{
+    *encoding = (hn_encoding){0};
+}
+
+void hn_encoding_close(hn_encoding *encoding)
+{
+    hn_free(encoding->ids);
+    hn_free(encoding->types);
+}
+
+static bool toy_add(hn_encoding *out, int32_t id, int32_t type)
+{
+    size_t types = out->capacity, need = (size_t)out->count + 1;
+    void *a = out->ids, *b = out->types;
+    bool ok = hn_grow(&b, &types, need, 4);
+    out->types = b;
+    ok = ok && hn_grow(&a, &out->capacity, need, 4);
+    out->ids = a;
+    if (!ok) return false;
+    out->ids[out->count] = id;
+    out->types[out->count++] = type;
+    return true;
+}
+
+static bool toy_text(hn_encoding *out, const char *text, size_t length, int32_t type)
+{
+    for (size_t i = 0; i < length;) {
+        size_t end = i;
+        while (end < length && text[end] != ' ') end++;
+        int32_t id = text[i] == '#' ? (int32_t)strtol(text + i + 1, NULL, 10) : 10 + (int32_t)(end - i);
+        if (end > i && !toy_add(out, id, type)) return false;
+        i = end + 1;
+    }
+    return toy_add(out, 2, type);
+}
+
+hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
+                              size_t length, const char *pair, size_t pair_length, bool special,
+                              int32_t max_tokens, hn_error *error)
+{
+    (void)tokenizer;
+    (void)special;
+    out->count = 0;
+    bool ok = toy_add(out, 1, 0) && toy_text(out, text, length, 0) &&
+              (!pair || toy_text(out, pair, pair_length, 1));
+    if (max_tokens && out->count > max_tokens) out->count = max_tokens;
+    return ok ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "toy tokenizer: out of memory");
+}
+
+#endif
