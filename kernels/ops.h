@@ -59,6 +59,7 @@ typedef struct hn_attention {
     int32_t longest_q, longest_k;
     const int32_t *cu_q, *cu_k; /* [n + 1] */
     hn_dropout dropout; /* on probabilities; its random's example/position arrays are those of the QUERY rows */
+    const int32_t *q_position; /* [Tq], for causal; NULL: the queries of a sequence are its last tokens */
 } hn_attention;
 
 /* One run of parameters for AdamW: fp32 master and moments, and the bf16 copy that products read (NULL in fp32). */

@@ -1,0 +1,108 @@
+/* See optimizer.h. All of it is bound by memory: one pass, long runs for each thread. */
+#include "kernels/optimizer.h"
+
+#include <math.h>
+
+#include "core/error.h"
+#include "kernels/scratch.h"
+#include "kernels/vec.h"
+
+enum {
+    SUM_BLOCK = 1 << 16, /* elements of one partial sum of squares */
+    RUN = 1 << 14        /* elements that a thread takes at a time */
+};
+
+typedef double vd __attribute__((vector_size(HN_LANES * 8)));
+
+static double block_squares(const float *x, int64_t count)
+{
+    vd sum = {0};
+    for (int64_t i = 0; i < count; i += HN_LANES) {
+        vd v = __builtin_convertvector(vf_get(x, HN_F32, i, count - i), vd);
+        sum += v * v;
+    }
+    double total = 0;
+    for (int i = 0; i < HN_LANES; i++) total += sum[i];
+    return total;
+}
+
+void HN_ISA_NAME(hnp_sum_squares)(hn_ops_context *ctx, double *sum, const float *x, int64_t count)
+{
+    int64_t blocks = hnp_ceil_div(count, SUM_BLOCK);
+    hnp_scratch scratch = {.ctx = ctx};
+    double *partial = blocks ? hnp_scratch_take(&scratch, (size_t)blocks * sizeof *partial) : NULL;
+    if (!partial) return;
+#pragma omp parallel for schedule(static)
+    for (int64_t b = 0; b < blocks; b++)
+        partial[b] = block_squares(x + b * SUM_BLOCK, hnp_least(SUM_BLOCK, count - b * SUM_BLOCK));
+    for (int64_t b = 0; b < blocks; b++) *sum += partial[b];
+}
+
+HN_BODY void adamw_run(const hn_adamw_segment *s, const hn_adamw_step *step, int64_t first, int64_t end, bool copy)
+{
+    float lr = step->lr * s->lr_scale * (step->group_lr ? step->group_lr[s->group] : 1.0f);
+    float keep = 1.0f - lr * s->weight_decay, rate = lr / step->correction1[s->group];
+    float root = 1.0f / sqrtf(step->correction2[s->group]);
+    float rest1 = 1.0f - step->beta1, rest2 = 1.0f - step->beta2;
+    for (int64_t i = first; i < end; i += HN_LANES) {
+        int64_t left = end - i;
+        vf g = vf_get(s->gradient, HN_F32, i, left) * step->gradient_scale;
+        vf m = vf_get(s->m, HN_F32, i, left), v = vf_get(s->v, HN_F32, i, left);
+        m = m + rest1 * (g - m);
+        v = v + rest2 * (g * g - v);
+        vf w = vf_get(s->master, HN_F32, i, left) * keep - rate * m / (vf_sqrt(v) * root + step->epsilon);
+        vf_put(s->m, HN_F32, i, left, m);
+        vf_put(s->v, HN_F32, i, left, v);
+        vf_put(s->master, HN_F32, i, left, w);
+        if (copy) vf_put(s->copy, HN_BF16, i, left, w);
+    }
+}
+
+void HN_ISA_NAME(hnp_adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count,
+                            const hn_adamw_step *step)
+{
+    (void)ctx;
+    if (step->skip) return;
+#pragma omp parallel
+    for (int64_t s = 0; s < segment_count; s++) {
+        const hn_adamw_segment *segment = &segments[s];
+#pragma omp for schedule(static) nowait
+        for (int64_t first = 0; first < segment->count; first += RUN) {
+            int64_t end = hnp_least(first + RUN, segment->count);
+            if (segment->copy) adamw_run(segment, step, first, end, true);
+            else adamw_run(segment, step, first, end, false);
+        }
+    }
+}
+
+void HN_ISA_NAME(hnp_cast)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x)
+{
+    (void)ctx;
+    int64_t count = hn_tensor_count(x);
+    HN_ASSERT(hn_tensor_count(y) == count && hn_tensor_dense(x) && hn_tensor_dense(y));
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < count; first += RUN) {
+        int64_t end = hnp_least(first + RUN, count);
+        for (int64_t i = first; i < end; i += HN_LANES)
+            vf_put(y->data, y->dtype, i, end - i, vf_get(x->data, x->dtype, i, end - i));
+    }
+}
+
+void HN_ISA_NAME(hnp_zero)(hn_ops_context *ctx, void *memory, size_t size)
+{
+    (void)ctx;
+#pragma omp parallel for schedule(static)
+    for (size_t first = 0; first < size; first += RUN * sizeof(float))
+        memset((char *)memory + first, 0, size - first < RUN * sizeof(float) ? size - first : RUN * sizeof(float));
+}
+
+void HN_ISA_NAME(hnp_scale)(hn_ops_context *ctx, float *x, int64_t count, const float *factor)
+{
+    (void)ctx;
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < count; first += RUN) {
+        int64_t end = hnp_least(first + RUN, count);
+        for (int64_t i = first; i < end; i += HN_LANES)
+            vf_put(x, HN_F32, i, end - i, vf_get(x, HN_F32, i, end - i) * *factor);
+    }
+}

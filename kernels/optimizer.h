@@ -1,0 +1,28 @@
+/* What the optimizer step asks for: the global norm, AdamW over everything that trains, and passes over plain memory. */
+#ifndef HONE_KERNELS_OPTIMIZER_H
+#define HONE_KERNELS_OPTIMIZER_H
+
+#include "kernels/isa.h"
+#include "kernels/ops.h"
+
+/* *sum += sum of x^2, fp64, in blocks of fixed length added in order. NaN and Inf reach *sum. */
+void HN_ISA_NAME(hnp_sum_squares)(hn_ops_context *ctx, double *sum, const float *x, int64_t count);
+
+/* AdamW (Loshchilov & Hutter 2019, algorithm 2), every segment in one parallel region. With g = gradient * gradient_scale and
+ * lr = step->lr * segment->lr_scale * group_lr[group]:
+ *
+ *     m = m + (1 - beta1) (g - m)        v = v + (1 - beta2) (g^2 - v)
+ *     master = master (1 - lr weight_decay) - lr / correction1 * m / (sqrt(v / correction2) + epsilon)
+ *     copy = bf16(master)
+ *
+ * A step with `skip` changes nothing. group_lr NULL: 1 everywhere. */
+void HN_ISA_NAME(hnp_adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count,
+                            const hn_adamw_step *step);
+
+/* y = x between fp32 and bf16; dense, the same number of elements; no aliasing but with one type. */
+void HN_ISA_NAME(hnp_cast)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x);
+void HN_ISA_NAME(hnp_zero)(hn_ops_context *ctx, void *memory, size_t size);
+/* x *= *factor, fp32 */
+void HN_ISA_NAME(hnp_scale)(hn_ops_context *ctx, float *x, int64_t count, const float *factor);
+
+#endif

@@ -1,0 +1,35 @@
+/* See rows.h. */
+#include "kernels/rows.h"
+
+#include "core/error.h"
+#include "kernels/vec.h"
+
+void HN_ISA_NAME(hnp_gather_rows)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const int32_t *index)
+{
+    (void)ctx;
+    HN_ASSERT(x->dtype == y->dtype && x->shape[1] == y->shape[1]);
+    size_t size = (size_t)x->shape[1] * hn_dtype_size(x->dtype);
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < y->shape[0]; r++) {
+        HN_ASSERT(index[r] >= 0 && index[r] < x->shape[0]);
+        memcpy(hnp_row(y, r), hnp_row(x, index[r]), size);
+    }
+}
+
+void HN_ISA_NAME(hnp_scatter_add_rows)(hn_ops_context *ctx, const hn_tensor *x, const hn_tensor *y,
+                                       const int32_t *index)
+{
+    (void)ctx;
+    HN_ASSERT(x->shape[1] == y->shape[1]);
+    int64_t columns = x->shape[1];
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < y->shape[0]; r++) {
+        HN_ASSERT(index[r] >= 0 && index[r] < x->shape[0]);
+        void *to = hnp_row(x, index[r]);
+        const void *from = hnp_row(y, r);
+        for (int64_t c = 0; c < columns; c += HN_LANES) {
+            int64_t left = columns - c;
+            vf_put(to, x->dtype, c, left, vf_get(to, x->dtype, c, left) + vf_get(from, y->dtype, c, left));
+        }
+    }
+}

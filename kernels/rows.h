@@ -1,0 +1,13 @@
+/* Rows that a head reads: y[r] = x[index[r]], and its backward x[index[r]] += y[r] for distinct indices. y [n, C], x [T, C].
+ * gather_rows wants one type; scatter_add_rows takes each of its own. Indices are the model's and in range. */
+#ifndef HONE_KERNELS_ROWS_H
+#define HONE_KERNELS_ROWS_H
+
+#include "kernels/isa.h"
+#include "kernels/ops.h"
+
+void HN_ISA_NAME(hnp_gather_rows)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const int32_t *index);
+void HN_ISA_NAME(hnp_scatter_add_rows)(hn_ops_context *ctx, const hn_tensor *x, const hn_tensor *y,
+                                       const int32_t *index);
+
+#endif

@@ -1,0 +1,233 @@
+/* The operation table of one instruction set. Every entry goes through one door: nothing runs after a recorded failure, and the
+ * time is taken when somebody asked for it. */
+#include "kernels/table.h"
+
+#include <omp.h>
+
+#include "kernels/activation.h"
+#include "kernels/attention.h"
+#include "kernels/dropout.h"
+#include "kernels/embedding.h"
+#include "kernels/layernorm.h"
+#include "kernels/linear.h"
+#include "kernels/loss.h"
+#include "kernels/optimizer.h"
+#include "kernels/product.h"
+#include "kernels/profile.h"
+#include "kernels/rows.h"
+#include "kernels/scratch.h"
+
+/* RUN(HN_OP_X, flop, call): the call, unless an earlier operation failed. */
+#define RUN(operation, flop, call)                                                                                     \
+    do {                                                                                                               \
+        if (ctx->error && ctx->error->status) return;                                                                  \
+        double start_ = ctx->profile ? hn_profile_now() : 0;                                                           \
+        call;                                                                                                          \
+        if (ctx->profile) hn_profile_add(ctx->profile, operation, hn_profile_now() - start_, flop);                    \
+    } while (0)
+
+static double product_flop(const hn_tensor *a, int64_t other)
+{
+    return 2.0 * (double)a->shape[0] * (double)a->shape[1] * (double)other;
+}
+
+/* Multiply-adds of the products, dense over queries and keys. */
+static double attention_flop(const hn_attention *a, int products)
+{
+    double pairs = 0;
+    for (int32_t s = 0; s < a->n; s++)
+        pairs += (double)(a->cu_q[s + 1] - a->cu_q[s]) * (double)(a->cu_k[s + 1] - a->cu_k[s]);
+    return 2.0 * products * pairs * a->heads * a->head_size;
+}
+
+static void embedding_forward(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *token_table,
+                              const hn_tensor *position_table, const hn_tensor *type_table, const int32_t *ids,
+                              const int32_t *positions, const int32_t *types, int32_t position_offset)
+{
+    RUN(HN_OP_EMBEDDING_FORWARD, 0,
+        HN_ISA_NAME(hnp_embedding_forward)(ctx, y, token_table, position_table, type_table, ids, positions, types,
+                                           position_offset));
+}
+
+static void embedding_backward(hn_ops_context *ctx, const hn_tensor *d_token, const hn_tensor *d_position,
+                               const hn_tensor *d_type, const hn_tensor *dy, const int32_t *ids,
+                               const int32_t *positions, const int32_t *types, int32_t position_offset)
+{
+    RUN(HN_OP_EMBEDDING_BACKWARD, 0,
+        HN_ISA_NAME(hnp_embedding_backward)(ctx, d_token, d_position, d_type, dy, ids, positions, types,
+                                            position_offset));
+}
+
+static void linear_forward(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z, const hn_tensor *x,
+                           const hn_tensor *w, const hn_tensor *bias, hn_activation activation)
+{
+    RUN(HN_OP_LINEAR_FORWARD, product_flop(x, w->shape[0]),
+        HN_ISA_NAME(hnp_linear_forward)(ctx, y, z, x, w, bias, activation));
+}
+
+static void linear_backward_input(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *dy, const hn_tensor *w,
+                                  const hn_tensor *z, hn_activation activation, bool add)
+{
+    RUN(HN_OP_LINEAR_BACKWARD_INPUT, product_flop(dy, w->shape[1]),
+        HN_ISA_NAME(hnp_linear_backward_input)(ctx, dx, dy, w, z, activation, add));
+}
+
+static void linear_backward_weight(hn_ops_context *ctx, const hn_tensor *dw, const hn_tensor *dbias,
+                                   const hn_tensor *dy, const hn_tensor *x)
+{
+    RUN(HN_OP_LINEAR_BACKWARD_WEIGHT, dw && dw->data ? product_flop(dy, x->shape[1]) : 0,
+        HN_ISA_NAME(hnp_linear_backward_weight)(ctx, dw, dbias, dy, x));
+}
+
+static void activation_backward(hn_ops_context *ctx, const hn_tensor *dz, const hn_tensor *dy, const hn_tensor *z,
+                                hn_activation activation)
+{
+    RUN(HN_OP_ACTIVATION_BACKWARD, 0, HN_ISA_NAME(hnp_activation_backward)(ctx, dz, dy, z, activation));
+}
+
+static void layernorm_forward(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h, float *mean, float *rstd,
+                              const hn_tensor *x, const hn_tensor *residual, const hn_tensor *gamma,
+                              const hn_tensor *beta, float epsilon, const hn_dropout *drop)
+{
+    RUN(HN_OP_LAYERNORM_FORWARD, 0,
+        HN_ISA_NAME(hnp_layernorm_forward)(ctx, y, h, mean, rstd, x, residual, gamma, beta, epsilon, drop));
+}
+
+static void layernorm_backward(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual, float *dgamma,
+                               float *dbeta, const hn_tensor *dy, const hn_tensor *dh_in, const hn_tensor *h,
+                               const float *mean, const float *rstd, const hn_tensor *gamma, const hn_dropout *drop)
+{
+    RUN(HN_OP_LAYERNORM_BACKWARD, 0,
+        HN_ISA_NAME(hnp_layernorm_backward)(ctx, dx, d_residual, dgamma, dbeta, dy, dh_in, h, mean, rstd, gamma, drop));
+}
+
+static void dropout(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const hn_dropout *drop)
+{
+    RUN(HN_OP_DROPOUT, 0, HN_ISA_NAME(hnp_dropout)(ctx, y, x, drop));
+}
+
+static void attention_forward(hn_ops_context *ctx, const hn_tensor *o, float *lse, const hn_tensor *q,
+                              const hn_tensor *k, const hn_tensor *v, const hn_attention *attention)
+{
+    RUN(HN_OP_ATTENTION_FORWARD, attention_flop(attention, 2),
+        HN_ISA_NAME(hnp_attention_forward)(ctx, o, lse, q, k, v, attention));
+}
+
+static void attention_backward(hn_ops_context *ctx, const hn_tensor *dq, const hn_tensor *dk, const hn_tensor *dv,
+                               const hn_tensor *d_o, const hn_tensor *o, const float *lse, const hn_tensor *q,
+                               const hn_tensor *k, const hn_tensor *v, const hn_attention *attention)
+{
+    RUN(HN_OP_ATTENTION_BACKWARD, attention_flop(attention, 5),
+        HN_ISA_NAME(hnp_attention_backward)(ctx, dq, dk, dv, d_o, o, lse, q, k, v, attention));
+}
+
+static void gather_rows(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const int32_t *index)
+{
+    RUN(HN_OP_GATHER_ROWS, 0, HN_ISA_NAME(hnp_gather_rows)(ctx, y, x, index));
+}
+
+static void scatter_add_rows(hn_ops_context *ctx, const hn_tensor *x, const hn_tensor *y, const int32_t *index)
+{
+    RUN(HN_OP_SCATTER_ADD_ROWS, 0, HN_ISA_NAME(hnp_scatter_add_rows)(ctx, x, y, index));
+}
+
+static void cross_entropy(hn_ops_context *ctx, double *loss, int64_t *count, const hn_tensor *dlogits,
+                          const hn_tensor *logits, const int32_t *label, float smoothing, const float *factor)
+{
+    RUN(HN_OP_CROSS_ENTROPY, 0,
+        HN_ISA_NAME(hnp_cross_entropy)(ctx, loss, count, dlogits, logits, label, smoothing, factor));
+}
+
+static void mean_squared_error(hn_ops_context *ctx, double *loss, int64_t *count, const hn_tensor *dlogits,
+                               const hn_tensor *logits, const float *value, const float *factor)
+{
+    RUN(HN_OP_MEAN_SQUARED_ERROR, 0,
+        HN_ISA_NAME(hnp_mean_squared_error)(ctx, loss, count, dlogits, logits, value, factor));
+}
+
+static void sum_squares(hn_ops_context *ctx, double *sum, const float *x, int64_t count)
+{
+    RUN(HN_OP_SUM_SQUARES, 0, HN_ISA_NAME(hnp_sum_squares)(ctx, sum, x, count));
+}
+
+static void adamw(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count,
+                  const hn_adamw_step *step)
+{
+    RUN(HN_OP_ADAMW, 0, HN_ISA_NAME(hnp_adamw)(ctx, segments, segment_count, step));
+}
+
+static void cast(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x)
+{
+    RUN(HN_OP_CAST, 0, HN_ISA_NAME(hnp_cast)(ctx, y, x));
+}
+
+static void zero(hn_ops_context *ctx, void *memory, size_t size)
+{
+    RUN(HN_OP_ZERO, 0, HN_ISA_NAME(hnp_zero)(ctx, memory, size));
+}
+
+static void scale(hn_ops_context *ctx, float *x, int64_t count, const float *factor)
+{
+    RUN(HN_OP_SCALE, 0, HN_ISA_NAME(hnp_scale)(ctx, x, count, factor));
+}
+
+/* The largest of what linear, attention, layernorm's and the losses' partial sums take. The sum of squares runs over all
+ * gradients, whose number is not known here: 8 bytes for 65,536 of them, so a MiB covers 8.6 thousand million. */
+static size_t workspace(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype)
+{
+    int threads = omp_get_max_threads();
+    int64_t blocks = hnp_ceil_div(rows, HNP_SUM_ROWS), head_size = heads ? hnp_least(256, hnp_ceil_div(widest, heads)) : 0;
+    size_t most = (size_t)1 << 20, need[] = {
+        HN_ISA_NAME(hnp_linear_workspace)(rows, widest, dtype, threads),
+        heads ? HN_ISA_NAME(hnp_attention_workspace)(longest, head_size, threads) : 0,
+        (size_t)blocks * 2 * (size_t)widest * sizeof(float) + HNP_SCRATCH_ALIGN,
+        (size_t)blocks * 2 * sizeof(double) + HNP_SCRATCH_ALIGN,
+    };
+    for (size_t i = 0; i < sizeof need / sizeof *need; i++) most = need[i] > most ? need[i] : most;
+    return most;
+}
+
+static hn_status table_open(hn_ops_context *ctx, hn_error *error)
+{
+    int threads = omp_get_num_procs() > omp_get_max_threads() ? omp_get_num_procs() : omp_get_max_threads();
+    hnp_products *products;
+    hn_status status = hnp_products_open(&products, threads, error);
+    if (status == HN_OK) ctx->state = products;
+    return status;
+}
+
+static void table_close(hn_ops_context *ctx)
+{
+    hnp_products_free(ctx->state);
+    ctx->state = NULL;
+}
+
+#define HN_TEXT_(text) #text
+#define HN_TEXT(text) HN_TEXT_(text)
+
+const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
+    .name = "cpu " HN_TEXT(HN_ISA),
+    .embedding_forward = embedding_forward,
+    .embedding_backward = embedding_backward,
+    .linear_forward = linear_forward,
+    .linear_backward_input = linear_backward_input,
+    .linear_backward_weight = linear_backward_weight,
+    .activation_backward = activation_backward,
+    .layernorm_forward = layernorm_forward,
+    .layernorm_backward = layernorm_backward,
+    .dropout = dropout,
+    .attention_forward = attention_forward,
+    .attention_backward = attention_backward,
+    .gather_rows = gather_rows,
+    .scatter_add_rows = scatter_add_rows,
+    .cross_entropy = cross_entropy,
+    .mean_squared_error = mean_squared_error,
+    .sum_squares = sum_squares,
+    .adamw = adamw,
+    .cast = cast,
+    .zero = zero,
+    .scale = scale,
+    .workspace = workspace,
+    .open = table_open,
+    .close = table_close,
+};
