@@ -17,24 +17,29 @@
 #include "core/strbuf.h"
 #include "core/tensor.h"
 
-/* Saves `tensors` (dense, host memory) and `state` (borrowed; any JSON object: RNG key, data cursor, schedule, freezing,
- * early stopping, config, digests) as <folder>/step-<step>. An existing good checkpoint of that step is left as it is. */
+/* Saves `tensors` (dense, host memory, names without '/') and `state` (borrowed; any JSON object: RNG key, data cursor,
+ * schedule, freezing, early stopping, config, digests) as <folder>/step-<step>. An existing good checkpoint of that step is
+ * left as it is, a damaged one is replaced. After a failure the folder's other checkpoints are as they were, and this step
+ * exists for the loader only if it is whole. */
 hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
                              const json_t *state, hn_error *error);
 
-/* Deletes the oldest checkpoints beyond the newest `keep`, never `best` (a step, or -1), never the newest that verified. */
+/* Deletes the oldest checkpoints beyond the newest `keep` (at least 1), never `best` (a step, or -1), never the newest that
+ * verifies; and what interrupted saves left. */
 hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t best, hn_error *error);
 
 /* The newest checkpoint of the folder whose manifest and every byte verify. What was passed over and why goes to `passed_over`,
- * a line each. HN_OK with *step = -1 when there is none. *state is a new reference. */
+ * a line each. HN_OK with *step = -1 (and *state NULL) when there is none. *state is a new reference. A checkpoint of another
+ * version of hone (HN_ERR_UNSUPPORTED) is an error: falling back behind it would throw its steps away. */
 hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, hn_strbuf *passed_over, hn_error *error);
 
 /* Reads step-<step> into `tensors`: every name, type and shape must match the manifest, and nothing may be missing or left
- * over; digests are checked before anything is written to the caller's memory... of each tensor. */
+ * over (HN_ERR_MISMATCH). The whole file's digests are checked before anything is written to the caller's memory. */
 hn_status hn_checkpoint_load(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
                              hn_error *error);
 
-/* Every byte of one checkpoint folder (".../step-N") against its digests; a line per file into `report`. */
+/* Every byte of one checkpoint folder (".../step-N") against its digests; a line per file, and one per damaged tensor, into
+ * `report`. */
 hn_status hn_checkpoint_verify(const char *path, hn_strbuf *report, hn_error *error);
 /* Steps of the checkpoints with a manifest, ascending (hn_free). */
 hn_status hn_checkpoint_list(const char *folder, int64_t **steps, size_t *count, hn_error *error);

@@ -1,0 +1,190 @@
+/* See check.h. The digest of the whole file finds every flipped byte, HDF5's own structures included; it is computed before
+ * HDF5 opens the file, because a library that parses damaged structures can do worse than fail. The digests of the tensors
+ * tell which ones are damaged, and guard what is handed to the run. */
+#include "checkpoints/check.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "checkpoints/store.h"
+#include "core/file.h"
+#include "core/mem.h"
+
+enum { BLOCK = 1 << 20 };
+
+hn_status hnp_reader_open(hnp_reader *reader, const char *path, hn_error *error)
+{
+    struct stat info;
+    hn_status status = HN_OK;
+    *reader = (hnp_reader){.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW), .path = path};
+    if (reader->fd < 0 || fstat(reader->fd, &info)) status = hn_fail_errno(error, "%s: cannot open", path);
+    else if (!S_ISREG(info.st_mode)) status = hn_fail(error, HN_ERR_IO, "%s: expected a file", path);
+    else if (!(reader->block = hn_malloc(BLOCK))) status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
+    else reader->size = (uint64_t)info.st_size;
+    if (status != HN_OK) hnp_reader_close(reader);
+    return status;
+}
+
+void hnp_reader_close(hnp_reader *reader)
+{
+    if (reader->fd >= 0) close(reader->fd);
+    hn_free(reader->block);
+    *reader = (hnp_reader){.fd = -1};
+}
+
+static hn_status read_at(const hnp_reader *reader, unsigned char *into, size_t size, uint64_t offset, hn_error *error)
+{
+    while (size) {
+        ssize_t got = pread(reader->fd, into, size, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return hn_fail_errno(error, "%s: cannot read at byte %" PRIu64, reader->path, offset);
+        if (!got) return hn_fail(error, HN_ERR_FORMAT, "%s: damaged: it ends at byte %" PRIu64, reader->path, offset);
+        into += got;
+        offset += (uint64_t)got;
+        size -= (size_t)got;
+    }
+    return HN_OK;
+}
+
+hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint64_t offset, uint64_t size, hn_error *error)
+{
+    hn_status status = HN_OK;
+    hn_hasher *hasher = hn_hasher_open();
+    if (!hasher) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", reader->path);
+    for (uint64_t done = 0; done < size && status == HN_OK;) {
+        size_t n = size - done < BLOCK ? (size_t)(size - done) : BLOCK;
+        unsigned char *block = into ? (unsigned char *)into + done : reader->block;
+        status = read_at(reader, block, n, offset + done, error);
+        if (status == HN_OK) hn_hasher_add(hasher, block, n);
+        done += n;
+    }
+    if (status == HN_OK) *out = hn_hasher_digest(hasher);
+    hn_hasher_free(hasher);
+    return status;
+}
+
+hn_status hnp_reader_check(hnp_reader *reader, const hnp_entry *entries, size_t count, hn_strbuf *report, hn_error *error)
+{
+    hn_status status = HN_OK;
+    for (size_t i = 0; i < count; i++) {
+        hn_digest digest;
+        hn_status one = hnp_reader_digest(&digest, NULL, reader, entries[i].offset, hn_tensor_bytes(&entries[i].shape), error);
+        if (one != HN_OK) return one;
+        if (hn_digest_equal(digest, entries[i].digest)) continue;
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": damaged: its bytes do not have the manifest's digest",
+                         reader->path, entries[i].name);
+        if (report) hn_strbuf_printf(report, "%s: tensor \"%s\": damaged\n", HNP_FILE_NAME, entries[i].name);
+    }
+    return status;
+}
+
+static hn_status check_file(const hnp_manifest *manifest, hnp_reader *reader, hn_strbuf *report, hn_error *error)
+{
+    hn_digest digest;
+    if (reader->size != manifest->file_bytes)
+        return hn_fail(error, HN_ERR_FORMAT, "%s: damaged: expected %" PRIu64 " bytes, got %" PRIu64, reader->path,
+                       manifest->file_bytes, reader->size);
+    hn_status status = hnp_reader_digest(&digest, NULL, reader, 0, reader->size, error);
+    if (status == HN_OK) status = hnp_reader_check(reader, manifest->entries, manifest->count, report, error);
+    if (status == HN_OK && !hn_digest_equal(digest, manifest->file_digest)) {
+        char expected[HN_DIGEST_TEXT], got[HN_DIGEST_TEXT];
+        hn_digest_format(expected, manifest->file_digest);
+        hn_digest_format(got, digest);
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: damaged between its tensors: expected the digest %s, got %s", reader->path,
+                         expected, got);
+    }
+    if (status == HN_OK) status = hnp_store_check(reader->path, manifest->entries, manifest->count, true, error);
+    if (status == HN_OK && report)
+        hn_strbuf_printf(report, "%s: good, %" PRIu64 " bytes, %zu tensors\n", HNP_FILE_NAME, reader->size, manifest->count);
+    return status;
+}
+
+hn_status hnp_check_folder(hnp_manifest *out, const char *folder, int64_t step, hn_strbuf *report, hn_error *error)
+{
+    hnp_manifest manifest = {0};
+    hnp_reader reader = {.fd = -1};
+    char *path = hn_path_join(folder, HNP_FILE_NAME);
+    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    hn_status status = hnp_manifest_read(&manifest, folder, step, error);
+    if (status == HN_OK && report) hn_strbuf_printf(report, "%s: good, step %" PRId64 "\n", HNP_MANIFEST_NAME, step);
+    if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
+    if (status == HN_OK) status = check_file(&manifest, &reader, report, error);
+    if (status == HN_OK) *out = manifest;
+    else hnp_manifest_close(&manifest);
+    hnp_reader_close(&reader);
+    hn_free(path);
+    return status;
+}
+
+int64_t hnp_step_of(const char *name)
+{
+    if (strncmp(name, "step-", 5)) return -1;
+    const char *digits = name + 5;
+    if (!*digits || (digits[0] == '0' && digits[1])) return -1;
+    int64_t step = 0;
+    for (; *digits; digits++)
+        if (*digits < '0' || *digits > '9' || __builtin_mul_overflow(step, 10, &step) ||
+            __builtin_add_overflow(step, *digits - '0', &step))
+            return -1;
+    return step;
+}
+
+char *hnp_step_path(const char *folder, const char *before, int64_t step)
+{
+    hn_strbuf path;
+    hn_strbuf_init(&path);
+    hn_strbuf_printf(&path, "%s/%sstep-%" PRId64, folder, before, step);
+    return hn_strbuf_take(&path);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Whether <folder>/step-N holds a manifest; false when there is no memory to ask. */
+static bool has_manifest(const char *folder, int64_t step)
+{
+    hn_strbuf path;
+    hn_strbuf_init(&path);
+    hn_strbuf_printf(&path, "%s/step-%" PRId64 "/%s", folder, step, HNP_MANIFEST_NAME);
+    bool found = !path.failed && hn_path_exists(path.text);
+    hn_strbuf_close(&path);
+    return found;
+}
+
+hn_status hnp_steps_list(int64_t **steps, size_t *count, const char *folder, bool manifests, hn_error *error)
+{
+    hn_status status = HN_OK;
+    void *all = NULL;
+    size_t capacity = 0, found = 0;
+    struct dirent *entry;
+    DIR *list = opendir(folder);
+    if (!list && errno != ENOENT) return hn_fail_errno(error, "%s: cannot list the checkpoints", folder);
+    while (list && (errno = 0, entry = readdir(list))) {
+        int64_t step = hnp_step_of(entry->d_name);
+        if (step < 0 || (manifests && !has_manifest(folder, step))) continue;
+        if (!hn_grow(&all, &capacity, found + 1, sizeof **steps)) {
+            status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+            break;
+        }
+        ((int64_t *)all)[found++] = step;
+    }
+    if (status == HN_OK && list && errno) status = hn_fail_errno(error, "%s: cannot list the checkpoints", folder);
+    if (list) closedir(list);
+    if (status != HN_OK) {
+        hn_free(all);
+        return status;
+    }
+    if (found) qsort(all, found, sizeof **steps, ascending);
+    *steps = all;
+    *count = found;
+    return HN_OK;
+}

@@ -1,0 +1,213 @@
+/* Saving: the commit protocol of a checkpoint, and retention.
+ *
+ *     <folder>/.tmp-step-N/rank-0.h5     write, close                        a kill here: the temporary folder is left over,
+ *                                        open again, read back, compare     nobody reads it, the next save removes it
+ *                                        fsync the file, the folder
+ *     <folder>/step-N/                   rename, fsync <folder>              a kill here: a folder without a manifest, which
+ *                                                                           does not exist for the loader
+ *     <folder>/step-N/manifest.json      temp, fsync, rename, fsync          from the rename on the checkpoint exists
+ *
+ * Only then does anything older go. A failed fsync is a failed save: the kernel may have dropped the pages, and asking again
+ * would only hide that. What a failed save leaves is removed, so that a full disk is not kept full. */
+#include "checkpoints/checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "checkpoints/check.h"
+#include "checkpoints/store.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+
+/* HDF5's own structures: some hundred bytes a tensor. */
+#define BYTES_A_TENSOR 1024
+#define BYTES_A_FILE ((uint64_t)64 << 10)
+
+static hn_status check_names(const hn_named_tensor *tensors, size_t count, const char *path, hn_error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        HN_ASSERT(hn_tensor_dense(&tensors[i].tensor));
+        const char *name = tensors[i].name;
+        if (!*name || !strcmp(name, ".") || strchr(name, '/'))
+            return hn_fail(error, HN_ERR_USAGE, "%s: tensor \"%s\": a name in a checkpoint is not empty and holds no '/'", path,
+                           name);
+    }
+    return HN_OK;
+}
+
+/* Better said before a gigabyte was written than after. */
+static hn_status check_space(const char *folder, const hn_named_tensor *tensors, size_t count, hn_error *error)
+{
+    uint64_t available = 0, need = BYTES_A_FILE;
+    for (size_t i = 0; i < count; i++) need += hn_tensor_bytes(&tensors[i].tensor) + BYTES_A_TENSOR;
+    hn_status status = hn_file_space(&available, folder, error);
+    if (status == HN_OK && available < need)
+        status = hn_fail(error, HN_ERR_IO, "%s: the disk is too full for a checkpoint: it needs %" PRIu64 " bytes, %" PRIu64 " are free",
+                         folder, need, available);
+    return status;
+}
+
+/* Writes the file, reads it back, and leaves in the manifest what it holds. */
+static hn_status write_file(hnp_manifest *manifest, const char *path, const hn_named_tensor *tensors, hn_error *error)
+{
+    hnp_reader reader = {.fd = -1};
+    for (size_t i = 0; i < manifest->count; i++) {
+        hn_tensor shape = tensors[i].tensor;
+        shape.data = NULL;
+        manifest->entries[i] = (hnp_entry){.name = tensors[i].name,
+                                           .shape = shape,
+                                           .digest = hn_digest_bytes(tensors[i].tensor.data, hn_tensor_bytes(&shape))};
+    }
+    hn_status status = hnp_store_write(path, tensors, manifest->count, error);
+    if (status == HN_OK) status = hnp_store_check(path, manifest->entries, manifest->count, false, error);
+    if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
+    if (status == HN_OK) status = hnp_reader_check(&reader, manifest->entries, manifest->count, NULL, error);
+    manifest->file_bytes = reader.size;
+    if (status == HN_OK) status = hnp_reader_digest(&manifest->file_digest, NULL, &reader, 0, reader.size, error);
+    hnp_reader_close(&reader);
+    return status == HN_OK ? hn_file_sync(path, error) : status;
+}
+
+/* Also reads the text back: a state that JSON cannot carry is found now, not when it is needed. */
+static hn_status write_manifest(const hnp_manifest *manifest, const char *folder, hn_error *error)
+{
+    hn_strbuf text;
+    hnp_manifest again = {0};
+    hn_strbuf_init(&text);
+    hnp_manifest_encode(&text, manifest);
+    char *path = hn_path_join(folder, HNP_MANIFEST_NAME);
+    hn_status status = HN_OK;
+    if (text.failed || !path) status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the manifest", folder);
+    if (status == HN_OK) status = hnp_manifest_decode(&again, text.text, text.length, path, error);
+    if (status == HN_OK && !json_equal(again.state, manifest->state))
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: the run's state does not survive being written as JSON", path);
+    if (status == HN_OK) status = hn_file_commit(path, text.text, text.length, error);
+    hnp_manifest_close(&again);
+    hn_strbuf_close(&text);
+    hn_free(path);
+    return status;
+}
+
+/* Steps 1 to 4. */
+static hn_status commit(hnp_manifest *manifest, const char *temporary, const char *path, const hn_named_tensor *tensors,
+                        hn_error *error)
+{
+    char *file = hn_path_join(temporary, HNP_FILE_NAME);
+    if (!file) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", temporary);
+    hn_status status = hn_folder_remove(temporary, error);
+    if (status == HN_OK) status = hn_folder_make(temporary, error);
+    if (status == HN_OK) status = write_file(manifest, file, tensors, error);
+    hn_free(file);
+    if (status == HN_OK) status = hn_folder_commit(temporary, path, true, error);
+    if (status == HN_OK) {
+        status = write_manifest(manifest, path, error);
+        if (status != HN_OK) hn_folder_remove(path, NULL);
+    }
+    if (status != HN_OK) hn_folder_remove(temporary, NULL);
+    return status;
+}
+
+/* Whether a good checkpoint stands there. Without memory nothing can be said, and what a later hone wrote is not ours to
+ * replace; anything else that speaks against it means no. */
+static hn_status is_good(bool *good, const char *path, int64_t step, hn_error *error)
+{
+    hn_error why = {0};
+    hnp_manifest manifest = {0};
+    hn_status status = hn_path_exists(path) ? hnp_check_folder(&manifest, path, step, NULL, &why) : HN_ERR_IO;
+    hnp_manifest_close(&manifest);
+    *good = status == HN_OK;
+    return status == HN_ERR_MEMORY || status == HN_ERR_UNSUPPORTED ? hn_fail(error, status, "%s", why.message) : HN_OK;
+}
+
+hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
+                             const json_t *state, hn_error *error)
+{
+    HN_ASSERT(step >= 0 && json_is_object(state));
+    bool there = false;
+    char *path = hnp_step_path(folder, "", step), *temporary = hnp_step_path(folder, ".tmp-", step);
+    hnp_manifest manifest = {.step = step, .count = count, .state = state};
+    manifest.entries = hn_calloc(count, sizeof *manifest.entries);
+    hn_status status = HN_OK;
+    if (!path || !temporary || !manifest.entries) {
+        status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for a checkpoint of %zu tensors", folder, count);
+        goto out;
+    }
+    if ((status = check_names(tensors, count, path, error))) goto out;
+    if ((status = is_good(&there, path, step, error)) || there) goto out;
+    if ((status = hn_folder_make(folder, error))) goto out;
+    if ((status = check_space(folder, tensors, count, error))) goto out;
+    status = commit(&manifest, temporary, path, tensors, error);
+out:
+    hnp_manifest_close(&manifest);
+    hn_free(path);
+    hn_free(temporary);
+    return status;
+}
+
+/* The newest of the steps that verifies, or -1. */
+static hn_status newest_good(int64_t *out, const char *folder, const int64_t *steps, size_t count, hn_error *error)
+{
+    *out = -1;
+    while (*out < 0 && count-- > 0) {
+        bool good = false;
+        char *path = hnp_step_path(folder, "", steps[count]);
+        hn_status status = path ? is_good(&good, path, steps[count], error)
+                                : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+        hn_free(path);
+        if (status != HN_OK) return status;
+        if (good) *out = steps[count];
+    }
+    return HN_OK;
+}
+
+/* Takes the name away in one step, so that no half of a checkpoint is ever seen under it; then the bytes. */
+static hn_status delete_step(const char *folder, int64_t step, hn_error *error)
+{
+    char *path = hnp_step_path(folder, "", step), *temporary = hnp_step_path(folder, ".tmp-", step);
+    hn_status status = HN_OK;
+    if (!path || !temporary) status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    if (status == HN_OK) status = hn_folder_remove(temporary, error);
+    if (status == HN_OK && hn_file_calls.rename(path, temporary, 0))
+        status = hn_fail_errno(error, "%s: cannot rename to %s", path, temporary);
+    if (status == HN_OK) status = hn_folder_remove(temporary, error);
+    hn_free(path);
+    hn_free(temporary);
+    return status;
+}
+
+/* Removes what interrupted saves left: temporary folders, and steps without a manifest. */
+static hn_status sweep(const char *folder, hn_error *error)
+{
+    hn_status status = HN_OK;
+    struct dirent *entry;
+    DIR *list = opendir(folder);
+    if (!list) return errno == ENOENT ? HN_OK : hn_fail_errno(error, "%s: cannot list the checkpoints", folder);
+    while (status == HN_OK && (entry = readdir(list))) {
+        bool temporary = !strncmp(entry->d_name, ".tmp-", 5);
+        if (hnp_step_of(entry->d_name + (temporary ? 5 : 0)) < 0) continue;
+        char *path = hn_path_join(folder, entry->d_name), *manifest = path ? hn_path_join(path, HNP_MANIFEST_NAME) : NULL;
+        if (!manifest) status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+        else if (temporary || !hn_path_exists(manifest)) status = hn_folder_remove(path, error);
+        hn_free(manifest);
+        hn_free(path);
+    }
+    closedir(list);
+    return status;
+}
+
+hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t best, hn_error *error)
+{
+    HN_ASSERT(keep >= 1);
+    int64_t *steps = NULL, good = -1;
+    size_t count = 0;
+    hn_status status = sweep(folder, error);
+    if (status == HN_OK) status = hnp_steps_list(&steps, &count, folder, true, error);
+    if (status == HN_OK && count > (size_t)keep) status = newest_good(&good, folder, steps, count, error);
+    for (size_t i = 0; status == HN_OK && i + (size_t)keep < count; i++)
+        if (steps[i] != best && steps[i] != good) status = delete_step(folder, steps[i], error);
+    hn_free(steps);
+    return status;
+}
