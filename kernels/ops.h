@@ -143,6 +143,10 @@ struct hn_ops {
     void (*scatter_add_rows)(hn_ops_context *ctx, const hn_tensor *x /* [T, C] */, const hn_tensor *y /* [n, C] */,
                              const int32_t *index /* [n] */);
 
+    /* row[r] = value[s] for the rows [cu[s], cu[s+1]) of sequence s < n: a value an example becomes one a token. */
+    void (*expand_rows)(hn_ops_context *ctx, uint32_t *row /* [cu[n]] */, const uint32_t *value /* [n] */,
+                        const int32_t *cu /* [n + 1] */, int32_t n);
+
     /* Sum over the rows with a label of -sum_k q_k log softmax(logits)_k, where q is the label smoothed by `smoothing`
      * (1 - s on the label plus s / K everywhere). *loss += the sum (fp64), *count += rows with a label.
      * dlogits = (softmax - q) * *scale, 0 for a row without a label; NULL: not wanted. logits fp32 or bf16 [n, K]. */

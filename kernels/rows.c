@@ -33,3 +33,10 @@ void HN_ISA_NAME(hnp_scatter_add_rows)(hn_ops_context *ctx, const hn_tensor *x, 
         }
     }
 }
+
+void HN_ISA_NAME(hnp_expand_rows)(hn_ops_context *ctx, uint32_t *row, const uint32_t *value, const int32_t *cu, int32_t n)
+{
+    (void)ctx;
+    for (int32_t s = 0; s < n; s++)
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) row[r] = value[s];
+}

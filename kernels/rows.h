@@ -9,5 +9,7 @@
 void HN_ISA_NAME(hnp_gather_rows)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const int32_t *index);
 void HN_ISA_NAME(hnp_scatter_add_rows)(hn_ops_context *ctx, const hn_tensor *x, const hn_tensor *y,
                                        const int32_t *index);
+/* row[r] = value[s] for the rows [cu[s], cu[s+1]) of each sequence s < n. */
+void HN_ISA_NAME(hnp_expand_rows)(hn_ops_context *ctx, uint32_t *row, const uint32_t *value, const int32_t *cu, int32_t n);
 
 #endif

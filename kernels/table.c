@@ -131,6 +131,11 @@ static void scatter_add_rows(hn_ops_context *ctx, const hn_tensor *x, const hn_t
     RUN(HN_OP_SCATTER_ADD_ROWS, 0, HN_ISA_NAME(hnp_scatter_add_rows)(ctx, x, y, index));
 }
 
+static void expand_rows(hn_ops_context *ctx, uint32_t *row, const uint32_t *value, const int32_t *cu, int32_t n)
+{
+    RUN(HN_OP_EXPAND_ROWS, 0, HN_ISA_NAME(hnp_expand_rows)(ctx, row, value, cu, n));
+}
+
 static void cross_entropy(hn_ops_context *ctx, double *loss, int64_t *count, const hn_tensor *dlogits,
                           const hn_tensor *logits, const int32_t *label, float smoothing, const float *factor)
 {
@@ -220,6 +225,7 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .attention_backward = attention_backward,
     .gather_rows = gather_rows,
     .scatter_add_rows = scatter_add_rows,
+    .expand_rows = expand_rows,
     .cross_entropy = cross_entropy,
     .mean_squared_error = mean_squared_error,
     .sum_squares = sum_squares,

@@ -71,40 +71,42 @@ typedef struct hnp_source {
     int param, index;
 } hnp_source;
 
-/* What one layer keeps, or uses and forgets. Rows are T, in the last layer n but for `qkv` (see encoder.c). */
+/* What one layer keeps, or uses and forgets. R rows: T tokens, but n in the last layer. Layers that keep nothing share one
+ * set, in which a sum and its norm's output are one tensor. */
 typedef struct hnp_layer_state {
-    hn_tensor qkv;             /* [T, 3C]; last layer: K and V [T, 2C] */
-    hn_tensor q;               /* last layer: Q [n, C] */
-    hn_tensor x;               /* last layer: the rows of its input that the head reads [n, C] */
-    hn_tensor attention;       /* [T, C] what attention gives */
-    float *lse;                /* [heads, T] */
-    hn_tensor attention_sum;   /* [T, C] input of the first norm */
+    hn_tensor input;         /* [T, C] set by forward: the output of the group below, or a cache's */
+    hn_tensor qkv;           /* [T, 3C]; in the last layer K and V only, [T, 2C] */
+    hn_tensor attention;     /* [R, C] what attention gives */
+    float *lse;              /* [heads, R] */
+    hn_tensor attention_sum; /* [R, C] input of the first norm */
     float *attention_mean, *attention_rstd;
-    hn_tensor middle;          /* [T, C] output of the first norm */
-    hn_tensor z, a;            /* [T, I] before and after the activation */
-    hn_tensor mlp_sum;         /* [T, C] input of the second norm */
+    hn_tensor middle; /* [R, C] output of the first norm */
+    hn_tensor z, a;   /* [R, I] before and after the activation */
+    hn_tensor mlp_sum; /* [R, C] input of the second norm */
     float *mlp_mean, *mlp_rstd;
-    hn_tensor y;               /* [T, C] the layer's output */
+    hn_tensor y; /* [R, C] the layer's output */
 } hnp_layer_state;
 
 typedef struct hnp_activations {
     hn_bounds bounds;
     bool training;
-    int first; /* lowest group that keeps what backward needs */
-    uint32_t *row_example; /* [T] */
+    int first;             /* lowest group that keeps what backward needs */
+    uint32_t *row_example; /* [T] the example of each token */
     int32_t *zeros;        /* [max(T, n)] */
     int32_t *iota;         /* [n + 1] 0, 1, 2, ... */
     hn_tensor embedding_sum, embedding; /* [T, C] input and output of the embeddings' norm */
     float *embedding_mean, *embedding_rstd;
-    hnp_layer_state *layers; /* [L], host memory of the model */
-    hn_tensor head_input;    /* [n, C] only with dropout on it */
-    hn_tensor dense, dense_z, dense_dropped; /* [n, C] */
-    hn_tensor logits, d_logits;              /* fp32 [n, labels] */
-    hn_tensor d_logits_copy;                 /* in the model's precision */
-    hn_tensor d_rows[3];                     /* [T, C] gradients on their way down */
-    hn_tensor d_qkv;                         /* [T, 3C] */
-    hn_tensor d_q;                           /* [n, C] */
-    hn_tensor d_dense;                       /* [n, C] */
+    hnp_layer_state *layers;  /* [L], host memory of the model */
+    hn_tensor last_x, last_q; /* [n, C] the last layer's input at the rows that the head reads, and its Q */
+    hn_tensor head_rows;      /* [n, C] set by forward: what the head reads */
+    hn_tensor head_input;     /* [n, C] the same after dropout */
+    hn_tensor dense, dropped; /* [n, C] the head's hidden layer, before and after dropout */
+    hn_tensor logits;         /* fp32 [n, labels] */
+    hn_tensor d_logits;       /* [n, labels] */
+    hn_tensor d_head;         /* [n, C] */
+    hn_tensor d_rows[3];      /* [T, C] gradients on their way down */
+    hn_tensor d_qkv;          /* [T, 3C] */
+    hn_tensor d_q;            /* [n, C] */
 } hnp_activations;
 
 struct hn_model {
@@ -136,5 +138,31 @@ const char *hnp_source_key(char *buffer, size_t size, const hn_model *model, con
 
 /* Fills rows [row, row + rows) of a parameter by its init rule. */
 hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, uint64_t seed, hn_error *error);
+
+/* One forward, or the backward that belongs to it. */
+typedef struct hnp_pass {
+    hn_model *model;
+    const hn_ops *ops;
+    hn_ops_context *ctx;
+    const hn_batch *batch;
+    bool training;
+    int first;          /* lowest trainable group; groups below are the trunk */
+    hn_random tokens;   /* keys of the rows of [T, C] */
+    hn_random examples; /* keys of the rows of [n, C]: first tokens */
+} hnp_pass;
+
+/* Marks the parameters of the plan as trainable and checks that the placed activations fit. */
+hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward);
+/* Dropout at a site of a group: none in evaluation and in the trunk. */
+hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, uint32_t site, const hn_random *random);
+/* What attention of a layer runs over: all rows, or in the last layer the queries of the first tokens. */
+hn_attention hnp_pass_attention(const hnp_pass *pass, int layer);
+/* Whether a group keeps what backward needs. */
+bool hnp_pass_keeps(const hnp_pass *pass, int group);
+
+/* From what the last layer (or a cache) gave for the first tokens to logits; and back to its gradient in `dx` (NULL: not
+ * wanted). */
+hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows);
+void hnp_head_backward(const hnp_pass *pass, const hn_tensor *dx);
 
 #endif

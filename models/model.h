@@ -109,7 +109,8 @@ typedef struct hn_bounds {
 } hn_bounds;
 
 /* Activations for batches within `bounds`; training keeps what backward needs from group `first` up (0: from the embeddings),
- * evaluation (training false) reuses two layers' worth. */
+ * the groups below and evaluation (training false) reuse one layer's worth. May be run again at any time, as when the arena
+ * was used for something else in between: nothing lives in it from one step to the next. */
 void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds bounds, bool training, int first);
 size_t hn_model_workspace(const hn_model *model, hn_bounds bounds);
 
@@ -118,13 +119,18 @@ size_t hn_model_workspace(const hn_model *model, hn_bounds bounds);
 void hn_model_place_gradients(hn_model *model, hn_arena *arena, const bool *trainable);
 float *hn_model_gradient(const hn_model *model, int param);
 
+/* Whether the trunk's output has one row an example (the first tokens: only the head trains) instead of one a token. */
+bool hn_model_trunk_pooled(const hn_model *model, int first);
+
 typedef struct hn_forward {
-    bool training;            /* dropout above the trunk, activations kept */
-    hn_train_plan plan;       /* read when training */
+    bool training;      /* dropout above the trunk, activations kept */
+    hn_train_plan plan; /* read when training, or when one of the last two is there */
     uint64_t seed;
-    const uint32_t *step;     /* backend memory */
-    const hn_tensor *trunk_output; /* [T, C] of group first - 1, from a cache: groups below `first` are not run; or NULL */
-    hn_tensor *trunk_keep;         /* when not NULL: the trunk's output is copied there (to fill a cache) */
+    const uint32_t *step; /* backend memory */
+    /* The output of the trunk (group first - 1), [T, C], or [n, C] when pooled, in the model's precision, dense, in the
+     * backend's memory. It is read there by backward too. */
+    const hn_tensor *trunk_output; /* from a cache: groups below `first` are not run; or NULL */
+    hn_tensor *trunk_keep;         /* when not NULL: the trunk's output is written there (to fill a cache) */
 } hn_forward;
 
 /* Logits of a batch, fp32 [n, labels], in the model's activations until the next forward. The batch's arrays stand in the

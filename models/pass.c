@@ -1,0 +1,62 @@
+/* What forward and backward of one batch share: who trains, which rows have which random keys, and where dropout is off.
+ *
+ * A frozen trunk runs without dropout, whether its output comes from a cache or not, so both give the same bits. The random
+ * keys of a row are its token's (example, position); rows that were gathered carry their own, so a row has the same mask
+ * wherever it stands. */
+#include <math.h>
+
+#include "core/philox.h"
+#include "models/internal.h"
+
+static void mark_trainable(hn_model *model, const hn_train_plan *plan)
+{
+    for (int i = 0; i < model->count; i++)
+        model->weights[i]->trainable = plan->trainable[model->params[i].group];
+}
+
+hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)
+{
+    hnp_activations *act = &model->act;
+    hnp_pass pass = {.model = model, .ops = model->ops, .ctx = ctx, .batch = batch, .training = forward->training};
+    HN_ASSERT(batch->tokens <= act->bounds.tokens && batch->n <= act->bounds.examples);
+    bool planned = forward->training || forward->trunk_output || forward->trunk_keep;
+    if (planned) pass.first = hn_train_plan_first(model, &forward->plan);
+    if (forward->training) {
+        HN_ASSERT(act->training && act->first <= pass.first && pass.first < hn_model_group_count(model));
+        mark_trainable(model, &forward->plan);
+    }
+    pass.tokens = (hn_random){forward->seed, forward->step, act->row_example, batch->position};
+    pass.examples = (hn_random){forward->seed, forward->step, batch->example, act->zeros};
+    return pass;
+}
+
+bool hnp_pass_keeps(const hnp_pass *pass, int group)
+{
+    return pass->training && group >= pass->first;
+}
+
+hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, uint32_t site, const hn_random *random)
+{
+    if (!hnp_pass_keeps(pass, group)) probability = 0;
+    return (hn_dropout){.probability = probability, .site = site, .random = random};
+}
+
+hn_attention hnp_pass_attention(const hnp_pass *pass, int layer)
+{
+    const hn_model_config *c = &pass->model->config;
+    const hn_batch *batch = pass->batch;
+    bool last = layer == c->layers - 1;
+    int head_size = c->hidden / c->heads;
+    return (hn_attention){.heads = c->heads,
+                          .kv_heads = c->heads,
+                          .head_size = head_size,
+                          .scale = 1.0f / sqrtf((float)head_size),
+                          .n = batch->n,
+                          .longest_q = last ? 1 : batch->longest,
+                          .longest_k = batch->longest,
+                          .cu_q = last ? pass->model->act.iota : batch->cu_seqlens,
+                          .cu_k = batch->cu_seqlens,
+                          .dropout = hnp_pass_dropout(pass, layer + 1, c->attention_dropout,
+                                                      HN_SITE(layer, HN_SITE_ATTENTION, 0),
+                                                      last ? &pass->examples : &pass->tokens)};
+}

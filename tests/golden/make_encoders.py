@@ -1,0 +1,120 @@
+"""Makes the golden files of the encoder tests: tiny models with random weights of our own, run by transformers in fp64.
+
+    python tests/golden/make_encoders.py        (torch, transformers, safetensors; writes tests/golden/<family>/)
+
+    config.json, model.safetensors   the model, as transformers saves it
+    expected.safetensors             batches, and what the reference computes, by name:
+        <b>.token, .type, .cu_seqlens, .label or .value    batch b, sequences end to end
+        <b>.logits                                         of the initial weights, evaluation mode
+        0.loss, gradient.<name>                            mean loss of batch 0 and its gradient, dropout off
+        losses                                             of 20 steps of AdamW over the batches in turn, dropout off
+"""
+import os
+
+import torch
+from safetensors.torch import save_file
+from transformers import (BertConfig, BertForSequenceClassification, DistilBertConfig,
+                          DistilBertForSequenceClassification, RobertaConfig, RobertaForSequenceClassification)
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+VOCABULARY, POSITIONS, BATCHES, STEPS = 50, 24, 3, 20
+LENGTHS = [[7, 1, 12, 20], [3, 3, 16], [22, 5, 9, 2, 14]]
+LR, BETAS, EPSILON, DECAY = 2e-3, (0.9, 0.999), 1e-8, 0.01
+
+COMMON = dict(vocab_size=VOCABULARY, max_position_embeddings=POSITIONS, attn_implementation="eager")
+SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+MODELS = {
+    "bert": (BertForSequenceClassification, 3,
+             BertConfig(**COMMON, **{**SIZES, "num_hidden_layers": 3}, type_vocab_size=2, num_labels=3)),
+    "roberta": (RobertaForSequenceClassification, 1,
+                RobertaConfig(**COMMON, **SIZES, type_vocab_size=1, num_labels=1, layer_norm_eps=1e-5,
+                              hidden_act="gelu_new", pad_token_id=1)),
+    "distilbert": (DistilBertForSequenceClassification, 2,
+                   DistilBertConfig(**COMMON, dim=32, n_layers=2, n_heads=4, hidden_dim=48, num_labels=2)),
+}
+
+
+def make_model(cls, config):
+    model = cls(config).double().eval()
+    for name, p in model.named_parameters():
+        spread = 0.14 if p.dim() == 2 else 0.1
+        p.data.normal_(0, spread)
+        if p.dim() == 1 and name.endswith("weight"):  # a norm's
+            p.data += 1
+        p.data = p.data.float().double()  # what the file holds
+    return model
+
+
+def make_batch(lengths, labels):
+    sequences = [torch.randint(5, VOCABULARY, (n,)) for n in lengths]
+    split = [n // 2 for n in lengths]
+    return {
+        "sequences": sequences,
+        "types": [torch.tensor([int(i >= s) for i in range(n)]) for n, s in zip(lengths, split)],
+        "target": torch.randn(len(lengths), dtype=torch.float64).float().double() if labels == 1
+        else torch.randint(0, labels, (len(lengths),)),
+    }
+
+
+def run(model, batch, labels):
+    n, longest = len(batch["sequences"]), max(len(s) for s in batch["sequences"])
+    pad = model.config.pad_token_id
+    ids, mask = torch.full((n, longest), pad), torch.zeros((n, longest), dtype=torch.long)
+    types = torch.zeros((n, longest), dtype=torch.long)
+    for i, s in enumerate(batch["sequences"]):
+        ids[i, :len(s)], mask[i, :len(s)], types[i, :len(s)] = s, 1, batch["types"][i]
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = types
+    logits = model(**inputs).logits
+    target = batch["target"]
+    loss = (torch.nn.functional.mse_loss(logits[:, 0], target) if labels == 1
+            else torch.nn.functional.cross_entropy(logits, target))
+    return logits, loss
+
+
+def write(family):
+    cls, labels, config = MODELS[family]
+    torch.manual_seed(1 + list(MODELS).index(family))
+    model = make_model(cls, config)
+    folder = os.path.join(HERE, family)
+    os.makedirs(folder, exist_ok=True)
+    save_file({k: v.float().contiguous() for k, v in model.state_dict().items()},
+              os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    config.architectures = [cls.__name__]
+    config.to_json_file(os.path.join(folder, "config.json"))
+    longest = POSITIONS - (2 if family == "roberta" else 0)
+    batches = [make_batch([min(n, longest) for n in lengths], labels) for lengths in LENGTHS]
+    out = {}
+    for b, batch in enumerate(batches):
+        lengths = [len(s) for s in batch["sequences"]]
+        out[f"{b}.token"] = torch.cat(batch["sequences"]).int()
+        out[f"{b}.type"] = torch.cat(batch["types"]).int()
+        out[f"{b}.cu_seqlens"] = torch.tensor([0] + lengths).cumsum(0).int()
+        out[f"{b}.value" if labels == 1 else f"{b}.label"] = (batch["target"].float() if labels == 1
+                                                             else batch["target"].int())
+        out[f"{b}.logits"] = run(model, batch, labels)[0].detach().float()
+    _, loss = run(model, batches[0], labels)
+    loss.backward()
+    out["0.loss"] = loss.detach().float().reshape(1)
+    for name, p in model.named_parameters():
+        out["gradient." + name] = p.grad.float()
+    decays = [p for p in model.parameters() if p.dim() == 2]
+    rest = [p for p in model.parameters() if p.dim() != 2]
+    optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0}],
+                                  lr=LR, betas=BETAS, eps=EPSILON)
+    losses = []
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        _, loss = run(model, batches[step % BATCHES], labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    out["losses"] = torch.tensor(losses).float()
+    save_file({k: v.contiguous() for k, v in out.items()}, os.path.join(folder, "expected.safetensors"))
+    print(family, losses[0], losses[-1], sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)))
+
+
+if __name__ == "__main__":
+    for family in MODELS:
+        write(family)
