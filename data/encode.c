@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 
 #include "core/batch.h"
@@ -278,8 +279,12 @@ static hn_status run(pipeline *p, int threads, hn_error *error)
     int started = 0;
     hn_encoding encoding;
     hn_encoding_init(&encoding);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* workers take no signals */
     /* A thread that cannot start is one thread less; the caller alone is enough. */
     while (started < threads - 1 && !pthread_create(&workers[started], NULL, work, p)) started++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     bool finished = false;
     hn_status status = HN_OK;
     pthread_mutex_lock(&p->mutex);

@@ -5,12 +5,22 @@
  * does not change when a file moves. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/mem.h"
+#include "data/cache.h"
 #include "data/datasets.h"
 #include "data/encode.h"
 #include "data/reader.h"
 #include "data/sources.h"
+
+/* What was asked for. */
+typedef struct request {
+    const hn_data_config *config;
+    const hn_list *files;
+    const hn_tokenizer *tokenizer;
+    const hn_labels *labels;
+} request;
 
 static hn_status no_memory(hn_error *error)
 {
@@ -69,37 +79,36 @@ static hn_status new_dataset(hn_dataset **out, const hn_list *files, hn_error *e
 }
 
 /* What decides the examples besides the bytes of the files. */
-static void hash_options(hn_hasher *hasher, const hn_data_config *config, const hn_list *files,
-                         const hn_tokenizer *tokenizer, const hn_labels *labels)
+static void hash_options(hn_hasher *hasher, const request *r)
 {
     char text[HN_DIGEST_TEXT], numbers[128];
-    hn_digest_format(text, hn_tokenizer_digest(tokenizer));
+    const hn_data_config *config = r->config;
+    hn_digest_format(text, hn_tokenizer_digest(r->tokenizer));
     hn_hasher_add_text(hasher, text);
     snprintf(numbers, sizeof numbers, "%lld %d %zu %d", (long long)config->max_tokens, config->on_bad_row,
-             files->count, labels != NULL);
+             r->files->count, r->labels != NULL);
     hn_hasher_add_text(hasher, numbers);
     hn_hasher_add_text(hasher, config->text);
     hn_hasher_add_text(hasher, config->pair ? config->pair : "");
-    if (labels) {
-        hn_digest_format(text, hn_labels_digest(labels));
+    if (r->labels) {
+        hn_digest_format(text, hn_labels_digest(r->labels));
         hn_hasher_add_text(hasher, config->label);
         hn_hasher_add_text(hasher, text);
     }
-    for (size_t i = 0; i < files->count; i++) {
-        snprintf(numbers, sizeof numbers, "%d",
-                 config->format ? config->format : (int)hn_format_of_name(files->items[i]));
+    for (size_t i = 0; i < r->files->count; i++) {
+        int format = config->format ? config->format : (int)hn_format_of_name(r->files->items[i]);
+        snprintf(numbers, sizeof numbers, "%d", format);
         hn_hasher_add_text(hasher, numbers);
     }
 }
 
 /* The data set's digest, once the files' are known. */
-static hn_status take_digest(hn_dataset *dataset, const hnp_sources *sources, const hn_data_config *config,
-                             const hn_list *files, const hn_tokenizer *tokenizer, const hn_labels *labels,
+static hn_status take_digest(hn_dataset *dataset, const hnp_sources *sources, const request *r,
                              hn_error *error)
 {
     hn_hasher *hasher = hn_hasher_open();
     if (!hasher) return no_memory(error);
-    hash_options(hasher, config, files, tokenizer, labels);
+    hash_options(hasher, r);
     for (int32_t i = 0; i < sources->count; i++) {
         char text[HN_DIGEST_TEXT];
         hn_digest_format(text, sources->files[i].digest);
@@ -111,19 +120,20 @@ static hn_status take_digest(hn_dataset *dataset, const hnp_sources *sources, co
 }
 
 /* Reads and encodes all files into the data set's columns. */
-static hn_status build(hn_dataset *dataset, const hn_data_config *config, const hn_list *files,
-                       const hn_tokenizer *tokenizer, const hn_labels *labels, hn_error *error)
+static hn_status build(hn_dataset *dataset, const request *r, hn_error *error)
 {
+    const hn_data_config *config = r->config;
+    const hn_list *files = r->files;
     hn_data_report *report = &dataset->report;
     hn_reader_options reading = {.paths = files->items,
                                  .path_count = files->count,
                                  .format = (hn_data_format)config->format,
                                  .text = config->text,
                                  .pair = config->pair,
-                                 .label = labels ? config->label : NULL,
-                                 .empty_allowed = labels == NULL};
-    hnp_encode_options encoding = {.tokenizer = tokenizer,
-                                   .labels = labels,
+                                 .label = r->labels ? config->label : NULL,
+                                 .empty_allowed = r->labels == NULL};
+    hnp_encode_options encoding = {.tokenizer = r->tokenizer,
+                                   .labels = r->labels,
                                    .label_field = config->label,
                                    .bad = &report->bad,
                                    .max_tokens = (int32_t)config->max_tokens,
@@ -131,7 +141,6 @@ static hn_status build(hn_dataset *dataset, const hn_data_config *config, const 
                                    .threads = (int)config->threads};
     hnp_encode_counts counts = {0};
     hn_reader *reader = NULL;
-    report->bad.skip = config->on_bad_row != 0;
     hn_status status = hn_reader_open(&reader, &reading, &report->bad, error);
     if (!status) {
         hnp_source source = {reader, next_of_reader};
@@ -155,24 +164,87 @@ static hn_status require_examples(const hn_dataset *dataset, const hn_labels *la
                    (long long)report->skipped, (long long)report->unlabeled);
 }
 
+/* The name of the cache: everything but the bytes of the files. */
+static hn_status take_key(hn_digest *key, const request *r, hn_error *error)
+{
+    hn_hasher *hasher = hn_hasher_open();
+    if (!hasher) return no_memory(error);
+    hash_options(hasher, r);
+    for (size_t i = 0; i < r->files->count; i++) hn_hasher_add_text(hasher, r->files->items[i]);
+    *key = hn_hasher_digest(hasher);
+    hn_hasher_free(hasher);
+    return HN_OK;
+}
+
+/* Builds all columns, in memory or spooled into the folder of the cache. */
+static hn_status make(hn_dataset *dataset, hnp_sources *sources, const request *r, const char *spool,
+                      hn_error *error)
+{
+    hn_status status = hnp_sources_digest(sources, error);
+    if (!status)
+        status =
+            hnp_columns_init(&dataset->columns, hn_tokenizer_vocabulary(r->tokenizer) > 65536, spool, error);
+    if (!status) status = build(dataset, r, error);
+    if (!status) status = hnp_sources_check(sources, error);
+    return status;
+}
+
+/* Through the cache: load it, or make it and load it, which reads back and checks what was written. */
+static hn_status open_cached(hn_dataset *dataset, hnp_sources *sources, const request *r, const char *folder,
+                             hn_error *error)
+{
+    hn_digest key;
+    hn_error miss = {0};
+    char *path = NULL;
+    int lock = -1;
+    int32_t vocabulary = hn_tokenizer_vocabulary(r->tokenizer);
+    hn_status status = hn_folder_make(folder, error);
+    if (!status) status = take_key(&key, r, error);
+    if (status) return status;
+    path = hnp_cache_path(folder, key);
+    if (!path) return no_memory(error);
+    lock = hnp_cache_lock(folder);
+    status = hnp_cache_load(dataset, sources, key, vocabulary, path, &miss);
+    dataset->report.cached = !status;
+    if (status == HN_ERR_MISMATCH) {
+        status = make(dataset, sources, r, folder, error);
+        if (!status) status = hnp_cache_save(dataset, sources, key, path, error);
+        hnp_columns_close(&dataset->columns);
+        if (!status) status = hnp_cache_load(dataset, sources, key, vocabulary, path, error);
+    } else if (status) {
+        hn_fail(error, status, "%s", miss.message);
+    }
+    if (lock >= 0) close(lock);
+    hn_free(path);
+    return status;
+}
+
+static bool reads_standard_input(const hn_list *files)
+{
+    for (size_t i = 0; i < files->count; i++)
+        if (!strcmp(files->items[i], "-")) return true;
+    return false;
+}
+
 hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const hn_list *files,
                           const hn_tokenizer *tokenizer, const hn_labels *labels, const char *cache_folder,
                           hn_error *error)
 {
     HN_ASSERT(files->count > 0 && config->text && (!labels || config->label));
+    request r = {config, files, tokenizer, labels};
     hnp_sources sources = {0};
     hn_dataset *dataset = NULL;
-    (void)cache_folder;
     hn_status status = new_dataset(&dataset, files, error);
+    if (!status) dataset->report.bad.skip = config->on_bad_row != 0;
     if (!status) status = hnp_sources_init(&sources, files, error);
-    if (!status) status = hnp_sources_digest(&sources, error);
-    if (!status) status = take_digest(dataset, &sources, config, files, tokenizer, labels, error);
-    if (!status)
-        status = hnp_columns_init(&dataset->columns, hn_tokenizer_vocabulary(tokenizer) > 65536, NULL, error);
-    if (!status) status = build(dataset, config, files, tokenizer, labels, error);
-    if (!status) status = hnp_sources_check(&sources, error);
+    if (!status && cache_folder && !reads_standard_input(files)) {
+        status = open_cached(dataset, &sources, &r, cache_folder, error);
+    } else if (!status) {
+        status = make(dataset, &sources, &r, NULL, error);
+        if (!status) adopt_columns(dataset);
+    }
+    if (!status) status = take_digest(dataset, &sources, &r, error);
     if (!status) {
-        adopt_columns(dataset);
         count_lengths(dataset);
         status = require_examples(dataset, labels, error);
     }

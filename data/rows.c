@@ -53,7 +53,7 @@ static void printable(char *out, size_t capacity, const char *text)
 hn_status hn_bad_row(hn_bad_rows *bad, hn_bad_kind kind, const char *path, int64_t line, hn_error *error,
                      const char *format, ...)
 {
-    char what[HN_BAD_MESSAGE], message[HN_BAD_MESSAGE];
+    char what[HN_BAD_MESSAGE], message[HN_BAD_MESSAGE] = "";
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
