@@ -15,6 +15,15 @@ typedef struct hn_field {
     const char *text; /* TEXT, or a JSON value as text */
 } hn_field;
 
+/* Events and their fields, as metrics.jsonl has them and the terminal knows them; a sink takes any other kind too.
+ *
+ *     start       texts that describe the run
+ *     step        epoch, steps (total), loss, lr, grad_norm, pairs_per_second, tokens_per_second, time_left, time
+ *     eval        set (text), loss, accuracy, macro_f1, ..., best (0 or 1)
+ *     checkpoint  path          unfreeze  group          bad_step  reason, in_a_row
+ *     warning     message       stop      reason
+ *
+ * Rates are per second, times in seconds; `time` counts from the start of the run. */
 typedef struct hn_event {
     const char *kind; /* "start", "step", "eval", "checkpoint", "unfreeze", "bad_step", "stop", ... */
     int64_t step;
@@ -26,7 +35,8 @@ typedef struct hn_sink hn_sink;
 struct hn_sink {
     void *state;
     hn_status (*emit)(hn_sink *sink, const hn_event *event, hn_error *error);
-    void (*close)(hn_sink *sink);
+    hn_status (*flush)(hn_sink *sink, hn_error *error); /* NULL: nothing to flush */
+    void (*close)(hn_sink *sink);                       /* frees the sink too */
 };
 
 typedef struct hn_sinks {
@@ -34,13 +44,19 @@ typedef struct hn_sinks {
     size_t count;
 } hn_sinks;
 
-/* To every sink, in order. A sink that fails is reported by its own means; the first error is returned. */
+/* To every sink, in order, also behind one that failed; the first error is returned. */
 hn_status hn_sinks_emit(hn_sinks *sinks, const hn_event *event, hn_error *error);
+/* What was emitted is on the disk after this. Called before a checkpoint takes its name, so that no checkpoint is ahead of
+ * its log. */
+hn_status hn_sinks_flush(hn_sinks *sinks, hn_error *error);
 void hn_sinks_close(hn_sinks *sinks);
 
-/* metrics.jsonl: one event a line, whole lines only. Opening with cut_step >= 0 drops the events after that step (resume). */
+/* metrics.jsonl: one event a line, whole lines only: {"event": kind, "step": n, fields...}. Opening with cut_step >= 0 keeps
+ * the whole lines of events up to that step and drops everything else (resume); with -1 it drops all. A line that could not
+ * be written is taken back whole, and its error returned. */
 hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, hn_error *error);
-/* The terminal: one live line when `live` (a terminal), plain lines otherwise; to stderr. Colours only when `colour`. */
+/* The terminal: one live line when `live` (a terminal), plain lines otherwise; to stderr. Colours only when `colour`. A
+ * terminal that went away is no error: training goes on. `fd` stays the caller's. */
 hn_status hn_sink_terminal_open(hn_sink **out, int fd, int live, int colour, hn_error *error);
 
 #endif

@@ -1,0 +1,225 @@
+/* metrics.jsonl: exact lines, whole lines only, the cut on resume, faults of disk and memory. */
+#include <errno.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "tests/test.h"
+#include "track/event.h"
+
+static hn_error error;
+static char folder[] = "/tmp/hone-jsonl-XXXXXX", path[64], text[4096];
+
+static const char *get(void)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) return "(missing)";
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    return text;
+}
+
+static void put(const char *bytes, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(bytes, 1, size, file) != size || fclose(file)) abort();
+}
+
+static hn_status emit(hn_sink *sink, int64_t step)
+{
+    const hn_field fields[] = {{.name = "loss", .kind = HN_FIELD_FLOAT, .number = 0.5}};
+    const hn_event event = {"step", step, fields, 1};
+    return sink->emit(sink, &event, &error);
+}
+
+TEST(lines)
+{
+    hn_sink *sink = NULL;
+    hn_error_reset(&error);
+    put("old\n", 4);
+    CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, &error));
+    const hn_field fields[] = {
+        {.name = "steps", .kind = HN_FIELD_INT, .integer = -1234567890123},
+        {.name = "lr", .kind = HN_FIELD_FLOAT, .number = 5e-5},
+        {.name = "loss", .kind = HN_FIELD_FLOAT, .number = (double)0.1f},
+        {.name = "nan", .kind = HN_FIELD_FLOAT, .number = NAN},
+        {.name = "inf", .kind = HN_FIELD_FLOAT, .number = -INFINITY},
+        {.name = "path", .kind = HN_FIELD_TEXT, .text = "a\"b\n\xff"},
+        {.name = "matrix", .kind = HN_FIELD_JSON, .text = "[[1, 2],\n [3, 4]]"},
+    };
+    const hn_event event = {"eval", 42, fields, sizeof fields / sizeof *fields};
+    CHECK_OK(sink->emit(sink, &event, &error));
+    const hn_event bare = {"stop", 43, NULL, 0};
+    CHECK_OK(sink->emit(sink, &bare, &error));
+    hn_sinks sinks = {.items = {sink}, .count = 1};
+    CHECK_OK(hn_sinks_flush(&sinks, &error));
+    hn_sinks_close(&sinks);
+    CHECK_TEXT(
+        get(),
+        "{\"event\": \"eval\", \"step\": 42, \"steps\": -1234567890123, \"lr\": 5e-05, \"loss\": "
+        "0.100000001, "
+        "\"nan\": null, \"inf\": null, \"path\": \"a\\\"b\\n\xef\xbf\xbd\", \"matrix\": [[1, 2],  [3, 4]]}\n"
+        "{\"event\": \"stop\", \"step\": 43}\n");
+    json_t *value = NULL;
+    CHECK_OK(hn_json_parse(&value, text, strcspn(text, "\n"), "line", HN_JSON_LIMITS_SMALL, &error));
+    json_decref(value);
+}
+
+TEST(cuts_to_a_step)
+{
+    static const char before[] = "{\"event\": \"step\", \"step\": 1}\n"
+                                 "{\"event\": \"step\", \"step\": 2}\n"
+                                 "not JSON\n"
+                                 "{\"event\": \"eval\", \"step\": 2}\n"
+                                 "{\"event\": \"x\"}\n"
+                                 "[2]\n"
+                                 "\0\0\0\n"
+                                 "{\"event\": \"step\", \"step\": 3}\n"
+                                 "{\"event\": \"step\", \"step\": 1}"; /* torn: no newline */
+    hn_sink *sink = NULL;
+    hn_error_reset(&error);
+    put(before, sizeof before - 1);
+    CHECK_OK(hn_sink_jsonl_open(&sink, path, 2, &error));
+    CHECK_OK(emit(sink, 3));
+    sink->close(sink);
+    CHECK_TEXT(get(), "{\"event\": \"step\", \"step\": 1}\n{\"event\": \"step\", \"step\": 2}\n{\"event\": "
+                      "\"eval\", \"step\": 2}\n"
+                      "{\"event\": \"step\", \"step\": 3, \"loss\": 0.5}\n");
+    unlink(path);
+    CHECK_OK(hn_sink_jsonl_open(&sink, path, 5, &error)); /* nothing to cut */
+    sink->close(sink);
+    CHECK_TEXT(get(), "");
+}
+
+/* Every open writes the same events, cut at a random place by a kill, and goes on: the log ends as if nothing
+ * had happened. */
+TEST(any_torn_end_is_mended)
+{
+    char whole[1024];
+    hn_sink *sink = NULL;
+    hn_error_reset(&error);
+    CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, &error));
+    for (int64_t step = 1; step <= 4; step++) CHECK_OK(emit(sink, step));
+    sink->close(sink);
+    strcpy(whole, get());
+    for (size_t n = 0; n <= strlen(whole); n++) {
+        put(whole, n);
+        int64_t done = 0;
+        for (size_t i = 0; i < n; i++) done += whole[i] == '\n';
+        CHECK_OK(hn_sink_jsonl_open(&sink, path, done, &error));
+        for (int64_t step = done + 1; step <= 4; step++) CHECK_OK(emit(sink, step));
+        sink->close(sink);
+        CHECK_TEXT(get(), whole);
+    }
+}
+
+static int write_calls, write_fails_at, torn;
+
+static ssize_t failing_write(int fd, const void *bytes, size_t size)
+{
+    if (++write_calls != write_fails_at) return write(fd, bytes, size);
+    if (torn) {
+        torn = 0;
+        write_fails_at++;
+        return write(fd, bytes, size / 2);
+    }
+    errno = ENOSPC;
+    return -1;
+}
+
+TEST(a_full_disk_leaves_whole_lines)
+{
+    for (int tear = 0; tear < 2; tear++) {
+        hn_sink *sink = NULL;
+        hn_file_hooks real = hn_file_calls;
+        hn_error_reset(&error);
+        CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, &error));
+        CHECK_OK(emit(sink, 1));
+        write_calls = 0;
+        write_fails_at = 1;
+        torn = tear;
+        hn_file_calls.write = failing_write;
+        hn_status status = emit(sink, 2);
+        hn_file_calls = real;
+        CHECK_INT(status, HN_ERR_IO);
+        CHECK_CONTAINS(error.message, "cannot write: No space left");
+        hn_error_reset(&error);
+        CHECK_OK(emit(sink, 3));
+        sink->close(sink);
+        CHECK_TEXT(get(), "{\"event\": \"step\", \"step\": 1, \"loss\": 0.5}\n{\"event\": \"step\", "
+                          "\"step\": 3, \"loss\": 0.5}\n");
+    }
+}
+
+static int failing_fsync(int fd)
+{
+    (void)fd;
+    errno = EIO;
+    return -1;
+}
+
+TEST(a_failed_cut_keeps_the_old_log)
+{
+    static const char before[] = "{\"event\": \"step\", \"step\": 1}\n{\"event\": \"step\", \"step\": 2}\n";
+    hn_file_hooks real = hn_file_calls;
+    hn_sink *sink = NULL;
+    put(before, sizeof before - 1);
+    for (int way = 0; way < 2; way++) {
+        hn_error_reset(&error);
+        write_calls = 0;
+        write_fails_at = 1;
+        torn = 1;
+        if (way)
+            hn_file_calls.write = failing_write;
+        else
+            hn_file_calls.fsync = failing_fsync;
+        hn_status status = hn_sink_jsonl_open(&sink, path, 1, &error);
+        hn_file_calls = real;
+        CHECK_INT(status, HN_ERR_IO);
+        CHECK_TEXT(get(), before);
+    }
+    hn_error_reset(&error);
+    hn_status status = hn_sink_jsonl_open(&sink, "/tmp/no/such/folder/x", 1, &error);
+    CHECK_INT(status, HN_ERR_IO);
+    CHECK_OK((hn_error_reset(&error), hn_sink_jsonl_open(&sink, path, 1, &error)));
+    hn_file_calls.fsync = failing_fsync;
+    status = sink->flush(sink, &error);
+    hn_file_calls = real;
+    sink->close(sink);
+    CHECK_INT(status, HN_ERR_IO);
+    CHECK_CONTAINS(error.message, "cannot sync");
+}
+
+TEST(memory_runs_out)
+{
+    static const char before[] = "{\"event\": \"step\", \"step\": 1}\n{\"event\": \"step\", \"step\": 2}\n";
+    size_t n = 1;
+    for (;; n++) {
+        hn_sink *sink = NULL;
+        put(before, sizeof before - 1);
+        hn_error_reset(&error);
+        hn_mem_fail_at(n);
+        hn_status status = hn_sink_jsonl_open(&sink, path, 1, &error);
+        if (status == HN_OK) status = emit(sink, 2);
+        hn_mem_fail_at(0);
+        if (sink) sink->close(sink);
+        if (status == HN_OK) break;
+        CHECK_INT(status, HN_ERR_MEMORY);
+        const char *now = get();
+        CHECK(!strncmp(now, before, strlen(now)) &&
+              strlen(now) >= strlen(before) / 2); /* the old log or the cut one */
+    }
+    CHECK(n > 8);
+}
+
+static void setup(void)
+{
+    hn_json_init();
+    if (!mkdtemp(folder)) abort();
+    snprintf(path, sizeof path, "%s/metrics.jsonl", folder);
+}
+
+TEST_MAIN(setup(); RUN(lines); RUN(cuts_to_a_step); RUN(any_torn_end_is_mended);
+          RUN(a_full_disk_leaves_whole_lines); RUN(a_failed_cut_keeps_the_old_log); RUN(memory_runs_out);
+          hn_folder_remove(folder, NULL))

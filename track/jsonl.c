@@ -1,0 +1,173 @@
+/* metrics.jsonl. A line is written by one append and is there whole or not at all: what a full disk tore is
+ * cut off again, and what a kill tore is dropped by the next open. Numbers have nine digits, which is a float
+ * exactly.
+ *
+ * A run that goes on repeats the steps after its checkpoint, so their events are cut before it starts. The
+ * cut file takes the old one's place by the commit protocol: a kill in between leaves one or the other.
+ * Damaged lines (zeros after a power cut, a hand's edit) are dropped by the same rule, since a log must not
+ * keep a run from going on. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "core/strbuf.h"
+#include "track/event.h"
+
+typedef struct jsonl {
+    char *path;
+    int fd;
+    off_t length; /* of whole lines */
+    hn_strbuf line;
+} jsonl;
+
+/* Whether one line (without its newline) is an event up to `cut_step`. */
+static hn_status keeps(bool *keep, const char *line, size_t length, int64_t cut_step, hn_error *error)
+{
+    json_t *value = NULL;
+    hn_error ignored = {0};
+    *keep = false;
+    hn_status status = hn_json_parse(&value, line, length, "metrics", HN_JSON_LIMITS_SMALL, &ignored);
+    if (status == HN_ERR_MEMORY) return hn_fail(error, status, "%s", ignored.message);
+    if (status != HN_OK) return HN_OK;
+    const json_t *step = json_object_get(value, "step");
+    *keep = json_is_integer(step) && json_integer_value(step) <= cut_step;
+    json_decref(value);
+    return HN_OK;
+}
+
+/* Copies the lines to keep through `writer`. */
+static hn_status copy_kept(hn_writer *writer, const char *path, int64_t cut_step, hn_error *error)
+{
+    hn_mapping old;
+    hn_status status = hn_mapping_open(&old, path, error);
+    if (status != HN_OK) return status;
+    const char *line = (const char *)old.bytes, *end = line + old.size, *newline;
+    while (status == HN_OK && line < end && (newline = memchr(line, '\n', (size_t)(end - line)))) {
+        bool keep;
+        status = keeps(&keep, line, (size_t)(newline - line), cut_step, error);
+        if (status == HN_OK && keep)
+            status = hn_writer_add(writer, line, (size_t)(newline + 1 - line), error);
+        line = newline + 1;
+    }
+    hn_mapping_close(&old);
+    return status;
+}
+
+static hn_status cut(const char *path, int64_t cut_step, hn_error *error)
+{
+    hn_writer writer;
+    hn_status status = hn_writer_open(&writer, path, error);
+    if (status != HN_OK) return status;
+    if (cut_step >= 0 && hn_path_exists(path)) status = copy_kept(&writer, path, cut_step, error);
+    if (status == HN_OK) status = hn_writer_commit(&writer, error);
+    hn_writer_close(&writer);
+    return status;
+}
+
+static void add_field(hn_strbuf *line, const hn_field *field)
+{
+    hn_strbuf_puts(line, ", ");
+    hn_json_quote(line, field->name, strlen(field->name));
+    hn_strbuf_puts(line, ": ");
+    switch (field->kind) {
+    case HN_FIELD_INT: hn_strbuf_printf(line, "%lld", (long long)field->integer); break;
+    case HN_FIELD_FLOAT:
+        if (isfinite(field->number))
+            hn_strbuf_printf(line, "%.9g", field->number);
+        else
+            hn_strbuf_puts(line, "null");
+        break;
+    case HN_FIELD_TEXT: hn_json_quote(line, field->text, strlen(field->text)); break;
+    case HN_FIELD_JSON: /* a newline in JSON is only ever space between values */
+        for (const char *c = field->text; *c; c++) hn_strbuf_putc(line, *c == '\n' ? ' ' : *c);
+        break;
+    }
+}
+
+static hn_status append(jsonl *log, hn_error *error)
+{
+    size_t done = 0;
+    while (done < log->line.length) {
+        ssize_t wrote = hn_file_calls.write(log->fd, log->line.text + done, log->line.length - done);
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote > 0) {
+            done += (size_t)wrote;
+            continue;
+        }
+        hn_status status = wrote < 0
+                               ? hn_fail_errno(error, "%s: cannot write", log->path)
+                               : hn_fail(error, HN_ERR_IO, "%s: the disk takes no more bytes", log->path);
+        if (done && ftruncate(log->fd, log->length))
+            hn_fail_errno(error, "%s: cannot cut off half a line", log->path);
+        return status;
+    }
+    log->length += (off_t)done;
+    return HN_OK;
+}
+
+static hn_status jsonl_emit(hn_sink *sink, const hn_event *event, hn_error *error)
+{
+    jsonl *log = sink->state;
+    hn_strbuf_reset(&log->line);
+    hn_strbuf_puts(&log->line, "{\"event\": ");
+    hn_json_quote(&log->line, event->kind, strlen(event->kind));
+    hn_strbuf_printf(&log->line, ", \"step\": %lld", (long long)event->step);
+    for (size_t i = 0; i < event->count; i++) add_field(&log->line, &event->fields[i]);
+    hn_strbuf_puts(&log->line, "}\n");
+    if (log->line.failed) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for a line", log->path);
+    return append(log, error);
+}
+
+static hn_status jsonl_flush(hn_sink *sink, hn_error *error)
+{
+    jsonl *log = sink->state;
+    return hn_file_calls.fsync(log->fd) ? hn_fail_errno(error, "%s: cannot sync to the disk", log->path)
+                                        : HN_OK;
+}
+
+static void jsonl_close(hn_sink *sink)
+{
+    jsonl *log = sink->state;
+    if (log->fd >= 0) hn_file_calls.close(log->fd);
+    hn_strbuf_close(&log->line);
+    hn_free(log->path);
+    hn_free(log);
+    hn_free(sink);
+}
+
+hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, hn_error *error)
+{
+    struct stat info;
+    hn_status status = HN_OK;
+    hn_sink *sink = hn_malloc(sizeof *sink);
+    jsonl *log = hn_malloc(sizeof *log);
+    if (!sink || !log) {
+        hn_free(sink);
+        hn_free(log);
+        return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
+    }
+    *log = (jsonl){.fd = -1, .path = hn_strdup(path)};
+    hn_strbuf_init(&log->line);
+    *sink = (hn_sink){.state = log, .emit = jsonl_emit, .flush = jsonl_flush, .close = jsonl_close};
+    status =
+        log->path ? cut(path, cut_step, error) : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
+    if (status != HN_OK) goto out;
+    log->fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (log->fd < 0 || fstat(log->fd, &info)) {
+        status = hn_fail_errno(error, "%s: cannot open to append", path);
+        goto out;
+    }
+    log->length = info.st_size;
+    *out = sink;
+    return HN_OK;
+out:
+    jsonl_close(sink);
+    return status;
+}
