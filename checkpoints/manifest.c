@@ -189,10 +189,12 @@ static hn_status read_root(hnp_manifest *self, const char *where, hn_error *erro
     self->state = json_object_get(self->root, "state");
     hn_status status = hn_json_get_int(&format, self->root, "format", 1, INT64_MAX, where, error);
     if (status != HN_OK) return status;
+    if (format < 0) return missing(where, "\"format\"", error);
     if (format != HNP_MANIFEST_FORMAT)
         return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: \"format\": expected %d, got %" PRId64 " (written by a later hone)",
                        where, HNP_MANIFEST_FORMAT, format);
     if ((status = hn_json_get_int(&world, self->root, "world_size", 1, INT32_MAX, where, error))) return status;
+    if (world < 0) return missing(where, "\"world_size\"", error);
     if (world != 1)
         return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: \"world_size\": expected 1, got %" PRId64, where, world);
     if ((status = hn_json_get_int(&self->step, self->root, "step", 0, INT64_MAX, where, error))) return status;

@@ -1,21 +1,20 @@
 /* HDF5 at arm's length. What was learnt about version 1.10.8 and is kept to here:
  *
  * - It prints its error stack to stderr: silenced, and its innermost line becomes part of our error.
- * - A file that could not be flushed (disk full) with a handle still open crashes inside its exit handler: every handle is
- *   closed on the one `out:` path, and the exit handler is not installed (H5dont_atexit).
+ * - It does not stand failing writes: it never sees one (sink.c). A file left with a handle open can crash inside its exit
+ *   handler: every handle is closed on the one `out:` path, and the exit handler is not installed (H5dont_atexit).
  * - It can load filters from shared objects: switched off.
  * - It follows links of a file to other files: here only hard links of the root group are opened, by name, after their kind
  *   was asked for; external raw storage, filters and any layout but contiguous are refused.
  *
- * Types of 16-bit floats do not exist in it, so that bf16 and f16 stand there as unsigned 16-bit integers; the manifest says
+ * It has no predefined 16-bit float, so that bf16 and f16 stand there as unsigned 16-bit integers; the manifest says
  * what they are. Times of objects are not tracked: the same tensors give the same file. */
 #include "checkpoints/store.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-#include <hdf5.h>
-
+#include "checkpoints/sink.h"
 #include "core/mem.h"
 
 /* Called at the start of every public function; only its first call in the process does anything. */
@@ -124,15 +123,16 @@ out:
 hn_status hnp_store_write(const char *path, const hn_named_tensor *tensors, size_t count, hn_error *error)
 {
     hn_status status = HN_OK;
+    hnp_sink sink = {.path = path};
     quiet();
     hid_t options = dataset_options(), access = access_options(), file = H5I_INVALID_HID;
-    if (options < 0 || access < 0) {
+    if (options < 0 || access < 0 || !hnp_sink_use(access, &sink)) {
         status = fail(error, path, NULL, "cannot set options");
         goto out;
     }
     file = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, access);
     if (file < 0) {
-        status = fail(error, path, NULL, "cannot create");
+        if (sink.error.status == HN_OK) status = fail(error, path, NULL, "cannot create");
         goto out;
     }
     for (size_t i = 0; i < count && status == HN_OK; i++) status = write_dataset(file, options, &tensors[i], path, error);
@@ -140,6 +140,7 @@ out:
     if (file >= 0 && H5Fclose(file) < 0 && status == HN_OK) status = fail(error, path, NULL, "cannot close");
     if (access >= 0) H5Pclose(access);
     if (options >= 0) H5Pclose(options);
+    if (status == HN_OK && sink.error.status != HN_OK) status = hn_fail(error, sink.error.status, "%s", sink.error.message);
     return status;
 }
 

@@ -1,5 +1,4 @@
-/* The HDF5 file of a checkpoint: one contiguous dataset a tensor, nothing else. The only file of this room that includes
- * HDF5. */
+/* The HDF5 file of a checkpoint: one contiguous dataset a tensor, nothing else. */
 #ifndef HONE_CHECKPOINTS_STORE_H
 #define HONE_CHECKPOINTS_STORE_H
 

@@ -1,0 +1,327 @@
+/* Checkpoints that somebody made: every digest in them is right, and what they hold is not what hone writes. Each is refused
+ * with a message that names the file and what is wrong in it. */
+#include "tests/checkpoints/common.h"
+
+#include <hdf5.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "checkpoints/check.h"
+#include "checkpoints/manifest.h"
+
+static char h5[128], manifest_path[128];
+static const float values[6] = {1, 2, 3, 4, 5, 6};
+
+/* A manifest over the file as it is: one entry a name, all f32 [2, 3] at `offset` with the digest of what stands there. */
+static void write_manifest(const char *const *names, size_t count, uint64_t offset)
+{
+    hnp_entry entries[4];
+    hnp_reader reader;
+    hn_strbuf text;
+    json_t *state = json_object();
+    hnp_manifest manifest = {.step = 1, .entries = entries, .count = count, .state = state};
+    if (hnp_reader_open(&reader, h5, NULL) != HN_OK) abort();
+    manifest.file_bytes = reader.size;
+    if (hnp_reader_digest(&manifest.file_digest, NULL, &reader, 0, reader.size, NULL) != HN_OK) abort();
+    for (size_t i = 0; i < count; i++) {
+        entries[i] = (hnp_entry){.name = names[i], .shape = hn_tensor_2d(NULL, HN_F32, 2, 3), .offset = offset};
+        if (hnp_reader_digest(&entries[i].digest, NULL, &reader, offset, 24, NULL) != HN_OK) abort();
+    }
+    hnp_reader_close(&reader);
+    hn_strbuf_init(&text);
+    hnp_manifest_encode(&text, &manifest);
+    if (text.failed || hn_file_commit(manifest_path, text.text, text.length, NULL) != HN_OK) abort();
+    hn_strbuf_close(&text);
+    json_decref(state);
+}
+
+static void begin_case(void)
+{
+    fresh();
+    file_of(h5, 1, "");
+    if (hn_folder_make(h5, NULL) != HN_OK) abort();
+    file_of(h5, 1, "rank-0.h5");
+    file_of(manifest_path, 1, "manifest.json");
+}
+
+/* The dataset "x" with these options, type and shape. */
+static void put_dataset(hid_t file, const char *name, hid_t type, int rank, const hsize_t *extent, hid_t options)
+{
+    hid_t space = rank < 0 ? H5Screate(H5S_NULL) : H5Screate_simple(rank, extent, NULL);
+    hid_t dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, options, H5P_DEFAULT);
+    if (dataset < 0) abort();
+    if (rank > 0 && H5Tget_class(type) != H5T_STRING) H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
+    H5Dclose(dataset);
+    H5Sclose(space);
+}
+
+static const hsize_t two_three[] = {2, 3}, three_two[] = {3, 2}, six[] = {6};
+
+static void external_link(hid_t file) { H5Lcreate_external("/etc/hostname", "/x", file, "x", H5P_DEFAULT, H5P_DEFAULT); }
+static void soft_loop(hid_t file) { H5Lcreate_soft("/x", file, "x", H5P_DEFAULT, H5P_DEFAULT); }
+static void a_group(hid_t file) { H5Gclose(H5Gcreate2(file, "x", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)); }
+static void root_again(hid_t file) { H5Lcreate_hard(file, "/", file, "x", H5P_DEFAULT, H5P_DEFAULT); }
+static void strings(hid_t file)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, 4);
+    put_dataset(file, "x", type, 2, two_three, H5P_DEFAULT);
+    H5Tclose(type);
+}
+static void big_endian(hid_t file) { put_dataset(file, "x", H5T_IEEE_F32BE, 2, two_three, H5P_DEFAULT); }
+static void doubles(hid_t file) { put_dataset(file, "x", H5T_IEEE_F64LE, 2, two_three, H5P_DEFAULT); }
+static void other_shape(hid_t file) { put_dataset(file, "x", H5T_IEEE_F32LE, 2, three_two, H5P_DEFAULT); }
+static void other_rank(hid_t file) { put_dataset(file, "x", H5T_IEEE_F32LE, 1, six, H5P_DEFAULT); }
+static void no_space(hid_t file) { put_dataset(file, "x", H5T_IEEE_F32LE, -1, NULL, H5P_DEFAULT); }
+static void unwritten(hid_t file)
+{
+    hid_t space = H5Screate_simple(2, two_three, NULL);
+    H5Dclose(H5Dcreate2(file, "x", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    H5Sclose(space);
+}
+static void another_name(hid_t file) { put_dataset(file, "y", H5T_IEEE_F32LE, 2, two_three, H5P_DEFAULT); }
+static void one_too_many(hid_t file)
+{
+    put_dataset(file, "x", H5T_IEEE_F32LE, 2, two_three, H5P_DEFAULT);
+    put_dataset(file, "y", H5T_IEEE_F32LE, 2, two_three, H5P_DEFAULT);
+}
+static void with_layout(hid_t file, H5D_layout_t layout)
+{
+    hid_t options = H5Pcreate(H5P_DATASET_CREATE);
+    if (layout == H5D_CHUNKED) H5Pset_chunk(options, 2, two_three);
+    else H5Pset_layout(options, layout);
+    put_dataset(file, "x", H5T_IEEE_F32LE, 2, two_three, options);
+    H5Pclose(options);
+}
+static void chunked(hid_t file) { with_layout(file, H5D_CHUNKED); }
+static void compact(hid_t file) { with_layout(file, H5D_COMPACT); }
+static void virtual_layout(hid_t file)
+{
+    hid_t options = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(2, two_three, NULL);
+    H5Pset_virtual(options, space, "/etc/hostname", "/x", space);
+    H5Dclose(H5Dcreate2(file, "x", H5T_IEEE_F32LE, space, H5P_DEFAULT, options, H5P_DEFAULT));
+    H5Sclose(space);
+    H5Pclose(options);
+}
+static void external_storage(hid_t file)
+{
+    hid_t options = H5Pcreate(H5P_DATASET_CREATE);
+    char raw[128];
+    H5Pset_external(options, file_of(raw, 1, "raw.bin"), 0, 24);
+    put_dataset(file, "x", H5T_IEEE_F32LE, 2, two_three, options);
+    H5Pclose(options);
+}
+
+/* A filter that this process does not have when it reads. */
+static size_t no_filter(unsigned flags, size_t n, const unsigned values_[], size_t size, size_t *capacity, void **bytes)
+{
+    (void)flags, (void)n, (void)values_, (void)capacity, (void)bytes;
+    return size;
+}
+static void unknown_filter(hid_t file)
+{
+    const H5Z_class2_t filter = {H5Z_CLASS_T_VERS, 40000, 1, 1, "unknown", NULL, NULL, no_filter};
+    hid_t options = H5Pcreate(H5P_DATASET_CREATE);
+    H5Zregister(&filter);
+    H5Pset_chunk(options, 2, two_three);
+    H5Pset_filter(options, 40000, 0, 0, NULL);
+    put_dataset(file, "x", H5T_IEEE_F32LE, 2, two_three, options);
+    H5Pclose(options);
+}
+
+TEST(refuses_files_that_hone_does_not_write)
+{
+    static const struct {
+        void (*fill)(hid_t file);
+        const char *says;
+    } cases[] = {
+        {external_link, "tensor \"x\": expected a dataset, got a link to elsewhere"},
+        {soft_loop, "tensor \"x\": expected a dataset, got a link to elsewhere"},
+        {a_group, "tensor \"x\": cannot open its dataset: HDF5 says: not a dataset"},
+        {root_again, "tensor \"x\": cannot open its dataset: HDF5 says: not a dataset"},
+        {strings, "tensor \"x\": its dataset is not of type f32"},
+        {big_endian, "tensor \"x\": its dataset is not of type f32"},
+        {doubles, "tensor \"x\": its dataset is not of type f32"},
+        {other_shape, "tensor \"x\": the shape of its dataset is not the manifest's"},
+        {other_rank, "tensor \"x\": the shape of its dataset is not the manifest's"},
+        {no_space, "tensor \"x\": the shape of its dataset is not the manifest's"},
+        {unwritten, "tensor \"x\": its dataset has another size than its shape needs"},
+        {another_name, "tensor \"x\": its dataset is missing"},
+        {one_too_many, "expected 1 datasets, got 2 links"},
+        {chunked, "tensor \"x\": its dataset is not contiguous"},
+        {compact, "tensor \"x\": its dataset is not contiguous"},
+        {virtual_layout, "tensor \"x\": its dataset is not contiguous"},
+        {external_storage, "tensor \"x\": its dataset stands in another file"},
+        {unknown_filter, "tensor \"x\": its dataset is not contiguous"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hn_error error = {0};
+        hn_strbuf report;
+        char folder_path[128];
+        clock_t start = clock();
+        begin_case();
+        hid_t file = H5Fcreate(h5, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        cases[i].fill(file);
+        H5Fclose(file);
+        if (cases[i].fill == unknown_filter) H5Zunregister(40000);
+        write_manifest((const char *const[]){"x"}, 1, 0);
+        hn_strbuf_init(&report);
+        hn_status status = hn_checkpoint_verify(file_of(folder_path, 1, ""), &report, &error);
+        hn_strbuf_close(&report);
+        if (status == HN_OK) TEST_FAIL("case %zu accepted", i);
+        CHECK_CONTAINS(error.message, "rank-0.h5: ");
+        CHECK_CONTAINS(error.message, cases[i].says);
+        CHECK(clock() - start < CLOCKS_PER_SEC);
+    }
+}
+
+/* Two datasets whose places the manifest has swapped: each digest is right for the place, not for the name. */
+TEST(refuses_swapped_places)
+{
+    hn_error error = {0};
+    char folder_path[128];
+    begin_case();
+    hid_t file = H5Fcreate(h5, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    one_too_many(file);
+    hid_t dataset = H5Dopen2(file, "y", H5P_DEFAULT);
+    haddr_t offset = H5Dget_offset(dataset);
+    H5Dclose(dataset);
+    H5Fclose(file);
+    write_manifest((const char *const[]){"x", "y"}, 2, offset);
+    hn_strbuf report;
+    hn_strbuf_init(&report);
+    CHECK_INT(hn_checkpoint_verify(file_of(folder_path, 1, ""), &report, &error), HN_ERR_FORMAT);
+    hn_strbuf_close(&report);
+    CHECK_CONTAINS(error.message, "rank-0.h5: tensor \"x\": expected its bytes at");
+}
+
+/* Files that are none. */
+TEST(refuses_what_is_no_hdf5_file)
+{
+    char folder_path[128], other[128];
+    for (int i = 0; i < 3; i++) {
+        static const char *const says[] = {"cannot open: HDF5 says: ", "rank-0.h5: cannot open: Too many levels of symbolic links",
+                                           "rank-0.h5: expected a file"};
+        hn_error error = {0};
+        begin_case();
+        if (hn_file_commit(h5, "This is only text, and long enough to be called a file.", 55, NULL) != HN_OK) abort();
+        write_manifest((const char *const[]){"x"}, 1, 0);
+        if (i == 1) CHECK_INT(rename(h5, file_of(other, 1, "elsewhere.h5")) | symlink("elsewhere.h5", h5), 0);
+        if (i == 2) CHECK_INT(unlink(h5) | mkfifo(h5, 0600), 0);
+        CHECK(hn_checkpoint_verify(file_of(folder_path, 1, ""), NULL, &error) != HN_OK);
+        CHECK_CONTAINS(error.message, says[i]);
+    }
+}
+
+/* The manifest's text with one part replaced and its digest made right again. */
+static void edit_manifest(const char *from, const char *to)
+{
+    char *text = NULL, digest[HN_DIGEST_TEXT];
+    size_t size;
+    hn_strbuf out;
+    if (hn_file_read(&text, &size, manifest_path, 1 << 20, NULL) != HN_OK) abort();
+    char *place = strstr(text, from), *tail = strstr(text, ",\n \"digest\": \"");
+    if (!place || !tail || place > tail) abort();
+    hn_strbuf_init(&out);
+    hn_strbuf_add(&out, text, (size_t)(place - text));
+    hn_strbuf_puts(&out, to);
+    hn_strbuf_add(&out, place + strlen(from), (size_t)(tail - place) - strlen(from));
+    hn_digest_format(digest, hn_digest_bytes(out.text, out.length));
+    hn_strbuf_printf(&out, ",\n \"digest\": \"%s\"}\n", digest);
+    if (hn_file_commit(manifest_path, out.text, out.length, NULL) != HN_OK) abort();
+    hn_strbuf_close(&out);
+    hn_free(text);
+}
+
+TEST(refuses_manifests)
+{
+    static const struct {
+        const char *from, *to, *says;
+        hn_status status;
+    } cases[] = {
+        {"\"format\": 1", "\"format\": 2", "\"format\": expected 1, got 2 (written by a later hone)", HN_ERR_UNSUPPORTED},
+        {"\"format\": 1,", "", "\"format\" is missing", HN_ERR_FORMAT},
+        {"\"format\": 1", "\"format\": \"1\"", "\"format\": expected an integer", HN_ERR_FORMAT},
+        {"\"world_size\": 1", "\"world_size\": 8", "\"world_size\": expected 1, got 8", HN_ERR_UNSUPPORTED},
+        {"\"step\": 9", "\"step\": 8", "\"step\": expected 9 as its folder says, got 8", HN_ERR_FORMAT},
+        {"\"step\": 9", "\"step\": -9", "\"step\": expected an integer from 0", HN_ERR_FORMAT},
+        {"\"step\": 9,", "", "\"step\" is missing", HN_ERR_FORMAT},
+        {"\"state\"", "\"State\"", "the object \"state\" is missing", HN_ERR_FORMAT},
+        {"\"rank-0.h5\"", "\"../../x\"", "\"files\": expected rank-0.h5, got \"../../x\"", HN_ERR_FORMAT},
+        {"\"files\": [", "\"files\": [{},", "\"files\": expected one file", HN_ERR_FORMAT},
+        {"\"tensors\"", "\"Tensors\"", "the list \"tensors\" is missing", HN_ERR_FORMAT},
+        {"\"name\": \"half\"", "\"name\": \"counts\"", "tensor \"counts\" stands there twice", HN_ERR_FORMAT},
+        {"\"name\": \"half\"", "\"name\": \"a/b\"", "expected text without '/'", HN_ERR_FORMAT},
+        {"\"name\": \"half\", ", "", "\"name\": expected text", HN_ERR_FORMAT},
+        {"\"bf16\"", "\"fp4\"", "tensor \"half\": \"dtype\": unknown type \"fp4\"", HN_ERR_UNSUPPORTED},
+        {"\"bf16\"", "\"f32\"", "tensor \"half\": type and shape need 12 bytes, it says 6 at", HN_ERR_FORMAT},
+        {"\"bf16\"", "\"f16\"", NULL, HN_OK}, /* the bytes do not tell; the run that loads it asks for its type */
+        {"\"shape\": [2, 3]", "\"shape\": [3, 2]", "tensor \"layer.0.weight\": the shape of its dataset is not", HN_ERR_FORMAT},
+        {"\"shape\": [2, 3]", "\"shape\": [4294967296, 4294967296]", "a product below 2^63", HN_ERR_FORMAT},
+        {"\"shape\": [2, 3]", "\"shape\": [2, -3]", "expected integers of at least 0", HN_ERR_FORMAT},
+        {"\"shape\": [2, 3]", "\"shape\": [1, 1, 1, 1, 6]", "an array of at most 4", HN_ERR_FORMAT},
+        {"\"shape\": [2, 3]", "\"shape\": 6", "an array of at most 4", HN_ERR_FORMAT},
+        {"\"bytes\": 24", "\"bytes\": 25", "it says 25 at", HN_ERR_FORMAT},
+        {"\"bytes\": 24, ", "", "\"offset\" or \"bytes\" is missing", HN_ERR_FORMAT},
+        {"\"offset\": ", "\"offset\": 9", "\"offset\": expected an integer from 0", HN_ERR_FORMAT},
+        {"\"bytes\": 6,", "\"bytes\": 6, \"bytes\": 6,", "same key twice", HN_ERR_FORMAT},
+    };
+    hn_error error = {0};
+    char folder_path[128];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fresh();
+        hn_error_reset(&error);
+        CHECK_OK(save_step(9, &error));
+        file_of(manifest_path, 9, "manifest.json");
+        edit_manifest(cases[i].from, cases[i].to);
+        hn_status status = hn_checkpoint_verify(file_of(folder_path, 9, ""), NULL, &error);
+        if (status != cases[i].status) TEST_FAIL("case %zu (%s): %d, %s", i, cases[i].to, (int)status, error.message);
+        if (cases[i].says) CHECK_CONTAINS(error.message, cases[i].says);
+        if (status != HN_OK) CHECK_CONTAINS(error.message, folder);
+    }
+}
+
+/* What a later hone wrote is neither passed over nor replaced nor a reason to delete anything. */
+TEST(a_later_hone)
+{
+    hn_error error = {0};
+    char said[2048];
+    fresh();
+    CHECK_OK(save_step(8, &error));
+    CHECK_OK(save_step(9, &error));
+    file_of(manifest_path, 9, "manifest.json");
+    edit_manifest("\"format\": 1", "\"format\": 2");
+    CHECK_INT(newest(said), -2);
+    CHECK_CONTAINS(said, "step-9/manifest.json: \"format\": expected 1, got 2");
+    CHECK_INT(save_step(9, &error), HN_ERR_UNSUPPORTED);
+    hn_error_reset(&error);
+    CHECK_INT(hn_checkpoint_retain(folder, 1, -1, &error), HN_ERR_UNSUPPORTED);
+    hn_error_reset(&error);
+    CHECK_OK(load_step(8, &error));
+}
+
+/* Another run's manifest beside this run's tensors. */
+TEST(another_models_manifest)
+{
+    hn_error error = {0};
+    char *text = NULL, said[2048];
+    size_t size;
+    fresh();
+    CHECK_OK(save_step(7, &error));
+    file_of(manifest_path, 7, "manifest.json");
+    CHECK_OK(hn_file_read(&text, &size, manifest_path, 1 << 20, &error));
+    fresh();
+    run self;
+    run_fill(&self, 70);
+    json_t *state = json_object();
+    hn_status status = hn_checkpoint_save(folder, 7, self.tensors, TENSORS, state, &error);
+    json_decref(state);
+    CHECK_OK(status);
+    CHECK_OK(hn_file_commit(manifest_path, text, size, &error));
+    hn_free(text);
+    CHECK_INT(newest(said), -1);
+    CHECK_CONTAINS(said, "rank-0.h5: tensor \"counts\": damaged");
+}
+
+CHECKPOINT_MAIN(RUN(refuses_files_that_hone_does_not_write); RUN(refuses_swapped_places); RUN(refuses_what_is_no_hdf5_file);
+                RUN(refuses_manifests); RUN(a_later_hone); RUN(another_models_manifest))
