@@ -62,19 +62,6 @@ hn_status hnp_added_read(hn_tokenizer *tokenizer, const json_t *item, int32_t id
     return hnp_added_add(tokenizer, token, where, error);
 }
 
-/* A key's value is the token's index, special tokens before the others: that is the order in which the
- * reference lists them, and where two normalize to the same text the last one counts. */
-static int32_t rank(const hn_tokenizer *tokenizer, size_t index)
-{
-    return (int32_t)(index + (tokenizer->added[index].special ? 0 : tokenizer->added_count));
-}
-
-static const hnp_added_token *ranked(const hn_tokenizer *tokenizer, int32_t rank)
-{
-    size_t index = (size_t)rank;
-    return &tokenizer->added[index < tokenizer->added_count ? index : index - tokenizer->added_count];
-}
-
 /* The text to look for (hn_free); NULL: out of memory. */
 static char *pattern(const hn_tokenizer *tokenizer, hnp_scratch *scratch, const hnp_added_token *token,
                      size_t *length)
@@ -85,39 +72,58 @@ static char *pattern(const hn_tokenizer *tokenizer, hnp_scratch *scratch, const 
         content = (hnp_span){scratch->normal, scratch->normal_length};
     }
     *length = content.length;
-    return hn_memdup(content.text, content.length);
+    return hn_strndup(content.text, content.length);
 }
 
-static bool matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenizer, bool normalized)
+/* The reference decodes a normalized token to its normalized text, and then no longer knows it as special. */
+static bool set_shown(hnp_name *name, const char *normalized)
 {
-    bool done = false;
+    if (!strcmp(name->text, normalized)) return true;
+    name->shown = hn_strdup(normalized);
+    return name->shown != NULL;
+}
+
+static hn_status matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenizer, bool normalized,
+                              hn_error *error)
+{
+    hn_status status = HN_ERR_MEMORY;
     size_t count = 0;
     hnp_scratch scratch = {0};
     hnp_key *keys = hn_calloc(tokenizer->added_count + 1, sizeof *keys);
-    if (!keys) return false;
+    if (!keys) goto out;
     for (size_t i = 0; i < tokenizer->added_count; i++) {
         const hnp_added_token *token = &tokenizer->added[i];
         if (token->normalized != normalized) continue;
-        keys[count].text = pattern(tokenizer, &scratch, token, &keys[count].length);
-        if (!keys[count].text) goto out;
-        keys[count].value = rank(tokenizer, i);
-        if (keys[count].length) matcher->first[(unsigned char)keys[count].text[0]] = matcher->any = true;
+        hnp_key *key = &keys[count];
+        key->text = pattern(tokenizer, &scratch, token, &key->length);
+        if (!key->text) goto out;
+        key->value =
+            (int32_t)i; /* of two that normalize to one text the later counts; the reference takes either */
         count++;
+        if (!set_shown(&tokenizer->names[token->id], key->text)) goto out;
+        if (!key->length) { /* the reference would cut every text into characters */
+            status =
+                hn_fail(error, HN_ERR_UNSUPPORTED,
+                        "tokenizer: added token %d is normalized, and nothing of its content is left then",
+                        token->id);
+            goto out;
+        }
+        matcher->first[(unsigned char)key->text[0]] = matcher->any = true;
     }
-    done = hnp_trie_init(&matcher->trie, keys, count);
+    if (hnp_trie_init(&matcher->trie, keys, count)) status = HN_OK;
 out:
     for (size_t i = 0; i < count; i++) hn_free((char *)keys[i].text);
     hn_free(keys);
     hnp_scratch_close(&scratch);
-    return done;
+    if (status == HN_ERR_MEMORY)
+        hn_fail(error, status, "tokenizer: out of memory for %zu added tokens", tokenizer->added_count);
+    return status;
 }
 
 hn_status hnp_added_finish(hn_tokenizer *tokenizer, hn_error *error)
 {
-    if (matcher_init(&tokenizer->raw, tokenizer, false) && matcher_init(&tokenizer->normal, tokenizer, true))
-        return HN_OK;
-    return hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory for %zu added tokens",
-                   tokenizer->added_count);
+    hn_status status = matcher_init(&tokenizer->raw, tokenizer, false, error);
+    return status ? status : matcher_init(&tokenizer->normal, tokenizer, true, error);
 }
 
 /* The longest token that begins here; NULL: none. */
@@ -133,7 +139,7 @@ static const hnp_added_token *match(const hn_tokenizer *tokenizer, const hnp_mat
             found = trie->units[node].value;
             *length = i + 1;
         }
-    return found < 0 ? NULL : ranked(tokenizer, found);
+    return found < 0 ? NULL : &tokenizer->added[found];
 }
 
 /* Where the character before `end` (>= 1) begins, and what it is. */
@@ -204,6 +210,7 @@ static bool find_all(const hn_tokenizer *tokenizer, const hnp_matcher *matcher, 
             if (stop > white) white = spaces_behind(flags, text, stop);
             stop = white;
         }
+        if (start >= stop) continue; /* white space that the hit before it took along */
         if (done < start && !part(tokenizer, scratch, (hnp_span){text.text + done, start - done}))
             return false;
         if (!hnp_ids_add(scratch->ids, token->id)) return false;

@@ -49,7 +49,10 @@ hn_status hnp_tokenizer_new(hn_tokenizer **out, hn_error *error)
 void hn_tokenizer_free(hn_tokenizer *tokenizer)
 {
     if (!tokenizer) return;
-    for (size_t i = 0; i < tokenizer->size; i++) hn_free(tokenizer->names[i].text);
+    for (size_t i = 0; i < tokenizer->size; i++) {
+        hn_free(tokenizer->names[i].text);
+        hn_free(tokenizer->names[i].shown);
+    }
     hn_free(tokenizer->names);
     hnp_trie_close(&tokenizer->trie);
     hnp_trie_close(&tokenizer->raw.trie);
@@ -340,11 +343,12 @@ hn_status hn_tokenizer_decode(const hn_tokenizer *tokenizer, hn_strbuf *out, con
 {
     bool first = true;
     for (size_t i = 0; i < count; i++) {
-        const char *token = hn_tokenizer_token(tokenizer, ids[i]);
-        if (!token)
+        if (!hn_tokenizer_token(tokenizer, ids[i]))
             return hn_fail(error, HN_ERR_FORMAT, "id %d (number %zu): no token has it; ids are 0 to %zu",
                            ids[i], i, tokenizer->size - 1);
-        if (skip_special && tokenizer->names[ids[i]].special) continue;
+        const hnp_name *name = &tokenizer->names[ids[i]];
+        const char *token = name->shown ? name->shown : name->text;
+        if (skip_special && name->special && !name->shown) continue;
         if (tokenizer->decode) {
             tokenizer->decode(tokenizer, out, token, first);
         } else {

@@ -83,7 +83,8 @@ typedef struct hnp_template {
 } hnp_template;
 
 typedef struct hnp_name {
-    char *text; /* NULL: no token has this id */
+    char *text;  /* NULL: no token has this id */
+    char *shown; /* what decoding writes; NULL: the text */
     bool added, special;
 } hnp_name;
 

@@ -16,7 +16,7 @@
 #include "core/mem.h"
 
 #define FREE UINT32_MAX
-#define SCAN 512
+#define SCAN 64
 
 typedef struct pending {
     uint32_t node;
@@ -64,7 +64,7 @@ static uint32_t place(const hnp_trie *trie, const children *list)
     uint32_t first = list->byte[0], at = trie->hint > first ? trie->hint : first + 1;
     for (uint32_t end = at + SCAN; at < end && at < trie->count; at++)
         if (trie->units[at].check == FREE && fits(trie, list, at - first)) return at - first;
-    return (uint32_t)trie->count;
+    return trie->end > first ? trie->end - first : 1;
 }
 
 static void split(children *out, const hnp_key *keys, size_t first, size_t last, size_t depth)
@@ -85,6 +85,8 @@ static bool add_children(hnp_trie *trie, uint32_t node, const children *list)
     if (!reserve(trie, (size_t)base + 256)) return false;
     trie->units[node].base = base;
     for (unsigned i = 0; i < list->count; i++) trie->units[base + list->byte[i]].check = node;
+    uint32_t last = base + list->byte[list->count - 1];
+    if (last >= trie->end) trie->end = last + 1;
     while (trie->hint < trie->count && trie->units[trie->hint].check != FREE) trie->hint++;
     return true;
 }
@@ -121,7 +123,7 @@ out:
 
 bool hnp_trie_init(hnp_trie *trie, hnp_key *keys, size_t count)
 {
-    *trie = (hnp_trie){.hint = 1};
+    *trie = (hnp_trie){.hint = 1, .end = 1};
     if (!reserve(trie, 512)) return false;
     trie->units[0].check = FREE - 1; /* taken, and nobody's child */
     if (count) qsort(keys, count, sizeof *keys, compare);

@@ -25,7 +25,7 @@ typedef struct hnp_unit {
 typedef struct hnp_trie {
     hnp_unit *units;
     size_t count, capacity;
-    uint32_t hint; /* while it is made: no free unit lies before it */
+    uint32_t hint, end; /* while it is made: no unit before `hint` is free, none from `end` on is taken */
 } hnp_trie;
 
 /* Sorts the keys. Of equal keys the one with the largest value counts. false: out of memory. The keys' bytes
