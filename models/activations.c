@@ -1,12 +1,12 @@
 /* Where everything of a batch stands.
  *
  *     kept by group `first` and above      shared by all groups below (in evaluation: by all)
- *     embedding_sum, mean, rstd            -
+ *     embedding_sum, embedding             embedding
  *     qkv, attention, lse                  qkv, attention
  *     attention_sum, middle                middle
  *     z, a                                 a
  *     mlp_sum                              -
- *     y (from group first - 1 up)          y, two in turns
+ *     y                                    y, written over the layer's input
  *
  * The last layer has n rows where others have T (encoder.c says why). What backward needs beside it is three gradients of
  * [T, C] and one of [T, 3C]; the gradient of z takes the place of a. */
@@ -75,7 +75,6 @@ static hnp_layer_state shared_layer(const layout *l, const hnp_layer_state *shar
         state.middle = hn_tensor_rows(&state.middle, 0, l->examples);
         state.a = hn_tensor_rows(&state.a, 0, l->examples);
     }
-    state.attention_sum = state.middle;
     return state;
 }
 
@@ -84,7 +83,6 @@ static void place_layers(const layout *l)
     hnp_activations *act = &l->model->act;
     int layers = l->model->config.layers, width = l->model->config.hidden;
     hnp_layer_state shared = {0};
-    hn_tensor turns[2] = {{0}, {0}};
     for (int i = 0; i < layers; i++) {
         bool last = i == layers - 1, keeps = act->training && i + 1 >= act->first;
         if (keeps) {
@@ -93,10 +91,7 @@ static void place_layers(const layout *l)
             if (i == 0) place_layer(l, &shared, l->tokens, 3 * width, false);
             act->layers[i] = shared_layer(l, &shared, last);
         }
-        bool keeps_output = act->training && i + 2 >= act->first;
-        if (!last && !keeps_output && !turns[i % 2].shape[0]) turns[i % 2] = take(l, l->tokens, width);
-        act->layers[i].y = last ? take(l, l->examples, width) : keeps_output ? take(l, l->tokens, width) : turns[i % 2];
-        if (!keeps) act->layers[i].mlp_sum = act->layers[i].y;
+        act->layers[i].y = last ? take(l, l->examples, width) : keeps ? take(l, l->tokens, width) : act->embedding;
     }
 }
 

@@ -72,7 +72,7 @@ typedef struct hnp_source {
 } hnp_source;
 
 /* What one layer keeps, or uses and forgets. R rows: T tokens, but n in the last layer. Layers that keep nothing share one
- * set, in which a sum and its norm's output are one tensor. */
+ * set, and write a sum where its norm's output goes. */
 typedef struct hnp_layer_state {
     hn_tensor input;         /* [T, C] set by forward: the output of the group below, or a cache's */
     hn_tensor qkv;           /* [T, 3C]; in the last layer K and V only, [T, 2C] */
