@@ -30,6 +30,7 @@ struct item {
     int32_t label, file;
     float value;
     int64_t line;
+    const char *path; /* borrowed from the source */
 };
 
 struct slot {
@@ -64,9 +65,8 @@ static hn_status keep(struct slot *slot, size_t number, const hn_encoding *encod
 {
     size_t count = (size_t)encoding->count, first = 0, size = wide ? 4 : 2;
     if (!count)
-        return hn_fail(&slot->error, HN_ERR_FORMAT,
-                       "line %lld: expected at least one token, got an empty text",
-                       (long long)slot->items[number].line);
+        return hn_fail(&slot->error, HN_ERR_FORMAT, "%s:%lld: expected at least one token, got none",
+                       slot->items[number].path, (long long)slot->items[number].line);
     while (first < count && encoding->types[first] == 0) first++;
     for (size_t i = first; i < count; i++)
         if (encoding->types[i] != 1)
@@ -147,6 +147,7 @@ static hn_status fill_slot(pipeline *p, struct slot *slot, hn_error *error)
         if (status) return status;
         if (!good) continue;
         item->line = row.line;
+        item->path = row.path;
         item->file = row.file;
         item->has_pair = row.pair != NULL;
         item->text = slot->texts.length;

@@ -7,7 +7,7 @@
 #include "data/rows.h"
 #include "data/tokenizer.h"
 
-/* Where rows come from. `next` is called by one thread, the caller of hnp_encode. */
+/* Where rows come from. `next` is called by one thread, the caller of hnp_encode; a row's path stays to its end. */
 typedef struct hnp_source {
     void *state;
     hn_status (*next)(void *state, hn_row *row, bool *end, hn_error *error);

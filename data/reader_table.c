@@ -158,14 +158,14 @@ static hn_status find_column(hn_reader *reader, int field, hn_error *error)
     }
     if (reader->column[field] >= 0) return HN_OK;
     hn_strbuf names;
+    char shown[300];
     hn_strbuf_init(&names);
     for (size_t i = 0; i < reader->columns && names.length < 200; i++)
         hn_strbuf_printf(&names, "%s\"%.40s\"", i ? ", " : "", reader->raw.text + reader->cells[i]);
-    hn_status status =
-        hn_fail(error, HN_ERR_FORMAT, "%s:%lld: expected a column \"%s\" in the header, got %s", path,
-                (long long)reader->line, name, names.text);
+    hnp_printable(shown, sizeof shown, names.text);
     hn_strbuf_close(&names);
-    return status;
+    return hn_fail(error, HN_ERR_FORMAT, "%s:%lld: expected a column \"%s\" in the header, got %s", path,
+                   (long long)reader->line, name, shown);
 }
 
 hn_status hnp_table_begin(hn_reader *reader, bool *end, hn_error *error)

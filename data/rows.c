@@ -25,8 +25,7 @@ int64_t hn_bad_rows_count(const hn_bad_rows *bad)
     return sum;
 }
 
-/* Copies what fits, escaping what must not be printed. */
-static void printable(char *out, size_t capacity, const char *text)
+void hnp_printable(char *out, size_t capacity, const char *text)
 {
     size_t used = 0, left = strlen(text);
     while (left) {
@@ -65,7 +64,7 @@ hn_status hn_bad_row(hn_bad_rows *bad, hn_bad_kind kind, const char *path, int64
     size_t length = strlen(path), shown = length > 120 ? 120 : length;
     snprintf(whole, sizeof whole, "%s%s%s: %s", shown < length ? "..." : "", path + length - shown, where,
              what);
-    printable(message, sizeof message, whole);
+    hnp_printable(message, sizeof message, whole);
     if (!bad->count[kind]++) memcpy(bad->first[kind], message, sizeof message);
     if (bad->skip) return HN_OK;
     return hn_fail(error, HN_ERR_FORMAT, "%s (data.on_bad_row=skip passes over such rows)", message);

@@ -50,4 +50,7 @@ hn_status hn_bad_row(hn_bad_rows *bad, hn_bad_kind kind, const char *path, int64
 const char *hn_bad_kind_name(hn_bad_kind kind);    /* "not UTF-8", ... */
 int64_t hn_bad_rows_count(const hn_bad_rows *bad); /* rows of all kinds (not files) */
 
+/* Copies what fits, with whatever is not printable or not UTF-8 as \xNN. */
+void hnp_printable(char *out, size_t capacity, const char *text);
+
 #endif

@@ -93,6 +93,7 @@ static const example examples[] = {
     {"nul.tsv", &single, "a\ty\n1\0\tx\n2\tz\n", 13, "2||z@3 ", "nul.tsv:2: expected text, got a NUL byte", HN_BAD_NUL},
     {"bytes.tsv", &single, "a\ty\n\xc3\tx\n2\tz\n", 0, "2||z@3 ", "bytes.tsv:2: byte 1 of the row: expected UTF-8, got 0xc3", HN_BAD_ENCODING},
     {"columns.tsv", &single, "a\tb\n1\tx\n", 0, "", "columns.tsv:1: expected a column \"y\" in the header, got \"a\", \"b\"", -1},
+    {"control.tsv", &single, "a\t\x1b[2Jy\n1\tx\n", 0, "", "got \"a\", \"\\x1b[2Jy\"", -1},
     {"column_twice.tsv", &single, "a\ty\ta\n", 0, "", "column_twice.tsv:1: expected one column \"a\" in the header, got two", -1},
     {"header_only.tsv", &single, "a\ty\n", 0, "", "header_only.tsv: expected rows, got none", HN_BAD_EMPTY},
     {"empty.tsv", &single, "", 0, "", "empty.tsv: expected rows, got none", HN_BAD_EMPTY},
