@@ -19,7 +19,7 @@ test: release debug fuzz
 	@tools/test.sh
 
 bench-mnli: release
-	@bench/mnli.sh
+	@bench/mnli.sh $(ARGS)
 
 format:
 	clang-format-14 -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')

@@ -5,8 +5,6 @@ set -eu
 cd "$(dirname "$0")/.."
 hone="${HONE:-build/release/hone}"
 run=runs/demo
-dev=data/samples/nli_dev.jsonl
-fields="data.fields.text=premise data.fields.pair=hypothesis"
 
 step() { # a command, shown as one would type it
     printf '\n$ hone %s\n' "$*"
@@ -32,15 +30,13 @@ elif [ "$status" != 0 ]; then
     exit "$status"
 fi
 
-# shellcheck disable=SC2086  # the fields are two arguments
-step eval "$run" "data.dev=$dev" $fields
+step eval "$run" data.dev=data/samples/nli_dev.jsonl
 
 pairs='{"premise": "She sold her car and bought a bicycle.", "hypothesis": "She owns a bicycle."}
 {"premise": "Two men are playing chess in the park.", "hypothesis": "The men are brothers."}
 {"premise": "The shop opens at nine and closes at noon.", "hypothesis": "The shop is open all day."}'
 printf '\n%s\n' "$pairs"
-# shellcheck disable=SC2086
-echo "$pairs" | step predict "$run" data.predict=- $fields
+echo "$pairs" | step predict "$run" data.predict=-
 
 step verify "$run"
 
