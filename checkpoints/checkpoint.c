@@ -77,15 +77,15 @@ static hn_status match_one(const hnp_manifest *manifest, const hn_named_tensor *
     return status;
 }
 
-/* The caller's tensors and the manifest's are the same ones. */
-static hn_status match_all(const hnp_manifest *manifest, const hn_named_tensor *tensors, size_t count, const char *path,
-                           hn_error *error)
+/* The caller's tensors are the manifest's: with `all`, every one of them. */
+static hn_status match_all(const hnp_manifest *manifest, const hn_named_tensor *tensors, size_t count, bool all,
+                           const char *path, hn_error *error)
 {
     for (size_t i = 0; i < count; i++) {
         hn_status status = match_one(manifest, &tensors[i], path, error);
         if (status != HN_OK) return status;
     }
-    for (size_t i = 0; i < manifest->count && manifest->count != count; i++) {
+    for (size_t i = 0; all && i < manifest->count && manifest->count != count; i++) {
         bool wanted = false;
         for (size_t k = 0; k < count && !wanted; k++) wanted = !strcmp(manifest->entries[i].name, tensors[k].name);
         if (!wanted)
@@ -112,20 +112,32 @@ static hn_status read_all(const hnp_manifest *manifest, const hn_named_tensor *t
     return status;
 }
 
-hn_status hn_checkpoint_load(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
-                             hn_error *error)
+static hn_status load(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count, bool all,
+                      hn_error *error)
 {
     hnp_manifest manifest = {0};
     char *path = hnp_step_path(folder, "", step), *file = path ? hn_path_join(path, HNP_FILE_NAME) : NULL;
     hn_status status = HN_OK;
     if (!file) status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     if (status == HN_OK) status = hnp_check_folder(&manifest, path, step, NULL, error);
-    if (status == HN_OK) status = match_all(&manifest, tensors, count, path, error);
+    if (status == HN_OK) status = match_all(&manifest, tensors, count, all, path, error);
     if (status == HN_OK) status = read_all(&manifest, tensors, count, file, error);
     hnp_manifest_close(&manifest);
     hn_free(file);
     hn_free(path);
     return status;
+}
+
+hn_status hn_checkpoint_load(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
+                             hn_error *error)
+{
+    return load(folder, step, tensors, count, true, error);
+}
+
+hn_status hn_checkpoint_load_some(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
+                                  hn_error *error)
+{
+    return load(folder, step, tensors, count, false, error);
 }
 
 hn_status hn_checkpoint_verify(const char *path, hn_strbuf *report, hn_error *error)

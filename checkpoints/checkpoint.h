@@ -18,8 +18,8 @@
 #include "core/tensor.h"
 
 /* Saves `tensors` (dense, host memory, names without '/') and `state` (borrowed; any JSON object: RNG key, data cursor,
- * schedule, freezing, early stopping, config, digests) as <folder>/step-<step>. An existing good checkpoint of that step is
- * left as it is, a damaged one is replaced. After a failure the folder's other checkpoints are as they were, and this step
+ * schedule, freezing, early stopping, config, digests) as <folder>/step-<step>. An existing checkpoint of that step is
+ * replaced, a good one in one step. After a failure the folder's other checkpoints are as they were, and this step
  * exists for the loader only if it is whole. */
 hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
                              const json_t *state, hn_error *error);
@@ -37,6 +37,10 @@ hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, 
  * over (HN_ERR_MISMATCH). The whole file's digests are checked before anything is written to the caller's memory. */
 hn_status hn_checkpoint_load(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
                              hn_error *error);
+
+/* The same for some of its tensors: those that are left over are not read. */
+hn_status hn_checkpoint_load_some(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
+                                  hn_error *error);
 
 /* Every byte of one checkpoint folder (".../step-N") against its digests; a line per file, and one per damaged tensor, into
  * `report`. */

@@ -91,9 +91,10 @@ static hn_status write_manifest(const hnp_manifest *manifest, const char *folder
     return status;
 }
 
-/* Steps 1 to 4. */
-static hn_status commit(hnp_manifest *manifest, const char *temporary, const char *path, const hn_named_tensor *tensors,
-                        hn_error *error)
+/* Steps 1 to 4. A good checkpoint of that step that is to be replaced is swapped for a whole one: the manifest then goes into
+ * the temporary folder first, so that at every moment there is one that verifies. */
+static hn_status commit(hnp_manifest *manifest, const char *temporary, const char *path, bool replace,
+                        const hn_named_tensor *tensors, hn_error *error)
 {
     char *file = hn_path_join(temporary, HNP_FILE_NAME);
     if (!file) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", temporary);
@@ -101,8 +102,9 @@ static hn_status commit(hnp_manifest *manifest, const char *temporary, const cha
     if (status == HN_OK) status = hn_folder_make(temporary, error);
     if (status == HN_OK) status = write_file(manifest, file, tensors, error);
     hn_free(file);
+    if (status == HN_OK && replace) status = write_manifest(manifest, temporary, error);
     if (status == HN_OK) status = hn_folder_commit(temporary, path, true, error);
-    if (status == HN_OK) {
+    if (status == HN_OK && !replace) {
         status = write_manifest(manifest, path, error);
         if (status != HN_OK) hn_folder_remove(path, NULL);
     }
@@ -136,10 +138,10 @@ hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_te
         goto out;
     }
     if ((status = check_names(tensors, count, path, error))) goto out;
-    if ((status = is_good(&there, path, step, error)) || there) goto out;
+    if ((status = is_good(&there, path, step, error))) goto out;
     if ((status = hn_folder_make(folder, error))) goto out;
     if ((status = check_space(folder, tensors, count, error))) goto out;
-    status = commit(&manifest, temporary, path, tensors, error);
+    status = commit(&manifest, temporary, path, there, tensors, error);
 out:
     hnp_manifest_close(&manifest);
     hn_free(path);
