@@ -29,23 +29,14 @@ static void place(hn_runner *runner)
     runner->ctx.workspace = hn_arena_take(&runner->workspace, runner->ctx.workspace_size);
 }
 
-static void count_activations(hn_runner *runner)
-{
-    size_t largest = 0;
-    for (int training = 0; training < 2; training++) {
-        hn_runner_use(runner, training, runner->options.first);
-        if (runner->activations.used > largest) largest = runner->activations.used;
-    }
-    runner->activations.used = largest;
-}
-
 hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const hn_runner_options *options,
                          hn_error *error)
 {
     *runner = (hn_runner){.options = *options};
     hn_backend_cpu_init(&runner->backend);
     runner->ops = hn_ops_cpu();
-    runner->ctx = (hn_ops_context){.backend = &runner->backend, .threads = options->threads};
+    runner->ctx = (hn_ops_context){.backend = &runner->backend};
+    hn_ops_cpu_threads(options->threads);
     hn_status status = hn_model_open(&runner->model, config, options->precision, &runner->backend, runner->ops, error);
     if (status != HN_OK) return status;
     hn_arena_init(&runner->parameters, "parameters", &runner->backend);
@@ -53,8 +44,18 @@ hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const
     hn_arena_init(&runner->activations, "activations", &runner->backend);
     hn_arena_init(&runner->workspace, "workspace", &runner->backend);
     place(runner);
-    count_activations(runner);
+    hn_runner_plan(runner, 0);
     return HN_OK;
+}
+
+void hn_runner_plan(hn_runner *runner, int first)
+{
+    size_t largest = 0;
+    for (int training = 0; training < 2; training++) {
+        hn_runner_use(runner, training, first);
+        if (runner->activations.used > largest) largest = runner->activations.used;
+    }
+    runner->activations.used = largest;
 }
 
 hn_status hn_runner_alloc(hn_runner *runner, hn_error *error)

@@ -1,6 +1,7 @@
 /* A model with everything it runs on: backend, operation table, arenas. Training, evaluation and prediction all stand on this.
  *
  *     hn_runner_init        sizes are known: the arenas are counted (this is all that `hone plan` needs)
+ *     hn_runner_plan        the same, once it is known from which group up it trains
  *     hn_runner_alloc       one allocation an arena
  *     hn_runner_load        parameters from a checkpoint
  *     hn_runner_use         lays the activations out for training or for evaluation; both share one arena
@@ -23,7 +24,6 @@ typedef struct hn_runner_options {
     int threads;           /* of the CPU backend; 0: one a core */
     hn_bounds evaluation;  /* of one batch; tokens 0: never evaluates */
     hn_bounds training;    /* of one slice; tokens 0: never trains */
-    int first;             /* lowest group that ever trains */
 } hn_runner_options;
 
 typedef struct hn_runner {
@@ -45,6 +45,8 @@ typedef struct hn_runner {
 
 hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const hn_runner_options *options,
                          hn_error *error);
+/* Counts the activations anew for training from group `first` up. Before hn_runner_alloc. */
+void hn_runner_plan(hn_runner *runner, int first);
 hn_status hn_runner_alloc(hn_runner *runner, hn_error *error);
 hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t seed, hn_strbuf *initialised,
                          hn_strbuf *ignored, hn_error *error);

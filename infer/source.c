@@ -10,8 +10,7 @@
 #include "core/json.h"
 #include "core/mem.h"
 
-/* The Hugging Face folder of a run folder, or `path` itself (hn_free). */
-static hn_status resolve(char **out, const char *path, hn_error *error)
+hn_status hn_source_resolve(char **out, const char *path, hn_error *error)
 {
     static const char *const places[] = {"best", "final"};
     hn_status status = HN_OK;
@@ -81,7 +80,7 @@ static hn_status read_labels(hn_source *source, hn_error *error)
 
 static hn_status open_parts(hn_source *source, const char *path, hn_error *error)
 {
-    hn_status status = resolve(&source->path, path, error);
+    hn_status status = hn_source_resolve(&source->path, path, error);
     if (status != HN_OK) return status;
     status = hn_folder_open(&source->folder, source->path, error);
     if (status != HN_OK) return status;

@@ -16,6 +16,8 @@ typedef struct hn_source {
     int label_count;        /* outputs of the checkpoint's head, 0: it has none */
 } hn_source;
 
+/* The Hugging Face folder that a MODEL stands for (hn_free): of a run folder best/, else final/; another path is itself. */
+hn_status hn_source_resolve(char **out, const char *path, hn_error *error);
 hn_status hn_source_open(hn_source **out, const char *path, hn_error *error);
 void hn_source_free(hn_source *source);
 

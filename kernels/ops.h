@@ -43,7 +43,6 @@ typedef struct hn_ops_context {
     hn_backend *backend;
     void *workspace;
     size_t workspace_size;
-    int threads;     /* of the CPU table, set before `open`; 0: one a core. Bits never depend on it */
     void *state;     /* the table's own: oneDNN primitives, cuBLASLt plans */
     hn_error *error; /* first failure of a step */
     struct hn_profile *profile; /* time by operation, NULL: not measured */
@@ -175,6 +174,8 @@ struct hn_ops {
 
 /* The CPU table of the best instruction set of this machine that hone was built for. */
 const hn_ops *hn_ops_cpu(void);
+/* Threads of the calling thread's operations; 0: one a core. Before sizes are asked for. Bits never depend on it. */
+void hn_ops_cpu_threads(int threads);
 /* How products run here, for the log and the manifest: "fp32 avx512", "bf16 avx512_bf16", ... */
 const char *hn_ops_cpu_isa(void);
 

@@ -5,6 +5,7 @@
  * (175 against 330 GFLOP/s on two cores of family 6 model 207). So the rule asks for AMX, or for AMD with AVX512_BF16; it never
  * times anything, because a run must have the same bits tomorrow. HONE_CPU_PRODUCTS=fp32|bf16|auto overrides it (for tests). */
 #include <cpuid.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,11 @@ const hn_ops *hn_ops_cpu(void)
     const hn_ops *ops = hnp_ops_cpu_named("avx512");
     if (!ops) ops = hnp_ops_cpu_named("avx2");
     return ops ? ops : hnp_ops_cpu_named("base");
+}
+
+void hn_ops_cpu_threads(int threads)
+{
+    omp_set_num_threads(threads > 0 ? threads : omp_get_num_procs());
 }
 
 enum { AVX512_BF16 = 1 << 5 /* leaf 7.1, eax */, AMX_BF16 = 1 << 22 /* leaf 7.0, edx */ };
