@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/batch.h"
+#include "core/json.h"
 #include "core/mem.h"
 
 hn_status hn_metrics_init(hn_metrics *metrics, int labels, int64_t expected, hn_error *error)
@@ -225,4 +226,25 @@ bool hn_metric_fits(hn_metric metric, int labels)
     if (metric == HN_METRIC_LOSS) return true;
     bool of_values = metric == HN_METRIC_PEARSON || metric == HN_METRIC_SPEARMAN;
     return of_values == (labels == 1);
+}
+
+void hn_metrics_describe_classes(const hn_metrics *metrics, const hn_labels *labels, hn_strbuf *out)
+{
+    for (int k = 0; k < metrics->labels; k++) {
+        hn_class_metrics one = hn_metrics_class(metrics, k);
+        const char *name = hn_labels_name(labels, k);
+        hn_strbuf_puts(out, k ? ", " : "{");
+        hn_json_quote(out, name, strlen(name));
+        hn_strbuf_printf(out, ": {\"precision\": %.9g, \"recall\": %.9g, \"f1\": %.9g, \"support\": %lld}", one.precision,
+                         one.recall, one.f1, (long long)one.support);
+    }
+    hn_strbuf_putc(out, '}');
+}
+
+void hn_metrics_describe_confusion(const hn_metrics *metrics, hn_strbuf *out)
+{
+    for (int k = 0; k < metrics->labels; k++)
+        for (int j = 0; j < metrics->labels; j++)
+            hn_strbuf_printf(out, "%s%lld", j ? ", " : k ? "], [" : "[[", (long long)cell(metrics, k, j));
+    hn_strbuf_puts(out, "]]");
 }

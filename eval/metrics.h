@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "core/strbuf.h"
+#include "data/labels.h"
 
 #define HN_METRICS_RANKED (1 << 20)
 
@@ -54,5 +56,9 @@ typedef enum hn_metric {
 const char *hn_metric_name(hn_metric metric);
 double hn_metrics_value(const hn_metrics *metrics, hn_metric metric);
 bool hn_metric_fits(hn_metric metric, int labels); /* accuracy needs classes, pearson a value */
+
+/* As JSON: {"name": {"precision", "recall", "f1", "support"}, ...}, and the confusion matrix as an array of rows. */
+void hn_metrics_describe_classes(const hn_metrics *metrics, const hn_labels *labels, hn_strbuf *out);
+void hn_metrics_describe_confusion(const hn_metrics *metrics, hn_strbuf *out);
 
 #endif
