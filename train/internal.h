@@ -1,0 +1,101 @@
+/* What the files of train/ share: the trainer. */
+#ifndef HONE_TRAIN_INTERNAL_H
+#define HONE_TRAIN_INTERNAL_H
+
+#include "eval/early_stopping.h"
+#include "eval/evaluator.h"
+#include "kernels/profile.h"
+#include "track/event.h"
+#include "train/freeze.h"
+#include "train/job.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
+#include "train/trunk_cache.h"
+
+/* Everything that changes from step to step beside weights and moments: what a checkpoint's state holds. */
+typedef struct hn_progress {
+    int64_t step;  /* optimizer steps done */
+    int64_t epoch; /* of the next step */
+    int64_t batch; /* of the next step, within its epoch */
+    /* The last step whose turn of each kind is over; so an action that a signal interrupted is done on resume, and no other
+     * twice. */
+    int64_t logged, thawed, evaluated;
+    int64_t bad_in_a_row, skipped;
+    double elapsed; /* seconds of training before this process */
+    /* Since the last line of metrics: */
+    double window_loss, window_norm;
+    int64_t window_count, window_steps;
+    char finished[32]; /* why: "steps", "early stopping"; empty: not yet */
+} hn_progress;
+
+typedef struct hn_trainer {
+    hn_job *job;
+    const hn_train_config *config;
+    const hn_train_options *options;
+    hn_runner runner;
+    hn_arena gradients, moments;
+    hn_freeze_plan plan;
+    hn_optimizer optimizer;
+    hn_schedule schedule;
+    hn_early_stopping stopping;
+    hn_progress progress;
+    hn_batch_buffer buffer;
+    hn_order *order;
+    int64_t order_epoch; /* that `order` is of, -1: none */
+    hn_trunk_cache *cache;
+    int first;           /* lowest group that trains now */
+    hn_tensor trunk;     /* a slice's trunk output, with a cache */
+    hn_profile profile; /* with train.profile */
+    hn_sinks sinks;
+    char *checkpoints;   /* folder */
+    double started;      /* clock at the start of this process's loop */
+    double window_started;
+    int64_t window_tokens, window_examples;
+} hn_trainer;
+
+/* trainer_setup.c: memory, layout, resume. */
+hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_options *options, hn_error *error);
+/* Counts (before allocation) or places gradients, moments and the trunk's output. */
+void hnp_trainer_place(hn_trainer *trainer);
+hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error);
+/* The layout for the groups that train at the current step. */
+void hnp_trainer_select(hn_trainer *trainer);
+void hnp_trainer_close(hn_trainer *trainer);
+
+/* step.c: one optimizer step over the examples of a batch. */
+typedef struct hn_step_result {
+    double loss_sum, norm;
+    int64_t count, tokens;
+    bool applied;
+} hn_step_result;
+hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_step_result *result,
+                           hn_error *error);
+
+/* state.c: checkpoints. */
+/* Weights of every parameter, and with an optimizer the moments of those that ever train. Names and list are one allocation
+ * (hn_free). */
+hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, hn_named_tensor **out, size_t *count,
+                           hn_error *error);
+hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error);
+/* Finds and loads the newest good checkpoint; progress.step stays 0 when there is none. */
+hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error);
+
+/* publish.c: Hugging Face folders. */
+hn_status hnp_publish(const hn_job *job, const hn_model *model, const char *path, hn_error *error);
+/* The current weights as <run>/<name>. */
+hn_status hnp_trainer_publish(hn_trainer *trainer, const char *name, hn_error *error);
+/* The same from <run>/best, whose weights need not be the current ones. */
+hn_status hnp_trainer_publish_best_as(hn_trainer *trainer, const char *name, hn_error *error);
+
+/* report.c: events. */
+hn_status hnp_trainer_log_step(hn_trainer *trainer, hn_error *error);
+hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const hn_metrics *metrics, bool best,
+                                     hn_error *error);
+hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,
+                               hn_error *error);
+/* With train.profile: where the time of the operations went, as a table. */
+void hnp_trainer_print_profile(const hn_trainer *trainer);
+double hnp_trainer_elapsed(const hn_trainer *trainer);
+
+#endif

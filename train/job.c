@@ -1,0 +1,184 @@
+/* See job.h. Everything that can be wrong with model, labels and data is found here, before memory is taken. */
+#include "train/job.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "eval/metrics.h"
+
+static hn_status open_labels(hn_job *job, hn_error *error)
+{
+    const hn_source *source = job->source;
+    const hn_train_config *config = job->config;
+    hn_labels_options options = {
+        .names = config->task.labels.items,
+        .count = (int32_t)config->task.labels.count,
+        .model_names = (const char *const *)source->labels,
+        .model_count = source->label_count,
+        .map = &job->data->label_map,
+        .regression = config->task.kind == HN_TASK_REGRESS,
+    };
+    hn_status status = hn_labels_open(&job->labels, &options, error);
+    if (status != HN_OK) return status;
+    job->model = source->config;
+    job->model.head = options.regression ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
+    job->model.labels = hn_labels_count(job->labels);
+    if (source->label_count && source->label_count != job->model.labels)
+        return hn_fail(error, HN_ERR_MISMATCH, "task.labels: %d labels, but the head of %s has %d outputs", job->model.labels,
+                       source->path, source->label_count);
+    if (!hn_metric_fits((hn_metric)config->eval.metric, job->model.labels))
+        return hn_fail(error, HN_ERR_USAGE, "eval.metric: \"%s\" does not fit a task of %s; expected %s",
+                       hn_metric_name((hn_metric)config->eval.metric), options.regression ? "numbers" : "classes",
+                       options.regression ? "loss, pearson or spearman" : "loss, accuracy, macro_f1 or matthews");
+    return HN_OK;
+}
+
+static hn_status check_lengths(const hn_job *job, const hn_dataset *dataset, const char *what, hn_error *error)
+{
+    int32_t longest = hn_dataset_longest(dataset);
+    int64_t positions = job->model.positions - job->model.position_offset;
+    if (longest > positions)
+        return hn_fail(error, HN_ERR_USAGE, "data.max_tokens: %s has an example of %d tokens, and %s has %lld positions; "
+                       "expected a value up to that", what, longest, job->source->path, (long long)positions);
+    if (longest > job->config->train.batch_tokens)
+        return hn_fail(error, HN_ERR_USAGE, "train.batch_tokens: expected at least %d, as %s has an example of so many tokens, "
+                       "got %lld (or set data.max_tokens)", longest, what, (long long)job->config->train.batch_tokens);
+    return HN_OK;
+}
+
+static hn_status open_dev(hn_job *job, const char *cache, hn_error *error)
+{
+    hn_data_sets sets;
+    hn_status status = hn_data_sets_open(&sets, &job->data->dev, "dev", error);
+    if (status != HN_OK) return status;
+    job->dev = hn_calloc(sets.count, sizeof *job->dev);
+    if (!job->dev) status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the dev sets");
+    for (size_t i = 0; status == HN_OK && i < sets.count; i++) {
+        hn_dev_set *dev = &job->dev[job->dev_count++];
+        dev->name = hn_strdup(sets.items[i].name);
+        if (!dev->name) status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the dev sets");
+        if (status == HN_OK)
+            status = hn_dataset_open(&dev->dataset, job->data, &sets.items[i].files, job->source->tokenizer, job->labels,
+                                     cache, error);
+        if (status == HN_OK) status = check_lengths(job, dev->dataset, dev->name, error);
+    }
+    hn_data_sets_close(&sets);
+    return status;
+}
+
+hn_order_options hn_job_order(const hn_job *job, int64_t epoch)
+{
+    return (hn_order_options){.seed = (uint64_t)job->config->train.seed,
+                              .epoch = epoch,
+                              .batch_tokens = (int32_t)job->config->train.batch_tokens,
+                              .batch_examples = (int32_t)job->config->train.batch_examples,
+                              .window = (int32_t)job->data->window,
+                              .shuffle = job->data->shuffle};
+}
+
+/* Packs every epoch once, so that the number of steps is known before the first. */
+static hn_status count_steps(hn_job *job, hn_error *error)
+{
+    double epochs = job->config->train.epochs;
+    int64_t max_steps = job->config->train.max_steps;
+    job->epoch_count = (int64_t)ceil(epochs);
+    job->epoch_batches = hn_calloc((size_t)job->epoch_count, sizeof *job->epoch_batches);
+    if (!job->epoch_batches) return hn_fail(error, HN_ERR_MEMORY, "out of memory for %lld epochs", (long long)job->epoch_count);
+    for (int64_t e = 0; e < job->epoch_count; e++) {
+        hn_order *order = NULL;
+        hn_order_options options = hn_job_order(job, e);
+        hn_status status = hn_order_open(&order, job->train, &options, error);
+        if (status != HN_OK) return status;
+        int64_t batches = hn_order_batches(order);
+        double share = fmin(1, epochs - (double)e);
+        job->epoch_batches[e] = batches;
+        job->total_steps += (int64_t)ceil(share * (double)batches - 1e-9);
+        hn_order_free(order);
+    }
+    if (max_steps > 0 && job->total_steps > max_steps) job->total_steps = max_steps;
+    return HN_OK;
+}
+
+/* Digest of the checkpoint's tensors: names, types, shapes, bytes. */
+static hn_status digest_weights(hn_job *job, hn_error *error)
+{
+    size_t count;
+    const hn_named_tensor *tensors = hn_folder_tensors(job->source->folder, &count);
+    hn_hasher *hasher = hn_hasher_open();
+    if (!hasher) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a digest");
+    for (size_t i = 0; i < count; i++) {
+        const hn_tensor *tensor = &tensors[i].tensor;
+        hn_hasher_add_text(hasher, tensors[i].name);
+        hn_hasher_add_text(hasher, hn_dtype_name(tensor->dtype));
+        hn_hasher_add(hasher, tensor->shape, sizeof tensor->shape);
+        hn_hasher_add(hasher, tensor->data, hn_tensor_bytes(tensor));
+    }
+    job->weights = hn_hasher_digest(hasher);
+    hn_hasher_free(hasher);
+    return HN_OK;
+}
+
+static hn_status open_data(hn_job *job, hn_error *error)
+{
+    char *cache = NULL;
+    hn_status status = hn_data_cache_folder(&cache, job->data, job->config->output.dir, error);
+    if (status == HN_OK)
+        status = hn_dataset_open(&job->train, job->data, &job->data->train, job->source->tokenizer, job->labels, cache, error);
+    if (status == HN_OK) status = check_lengths(job, job->train, "data.train", error);
+    if (status == HN_OK) status = open_dev(job, cache, error);
+    if (status == HN_OK) status = count_steps(job, error);
+    if (status == HN_OK) status = digest_weights(job, error);
+    hn_free(cache);
+    return status;
+}
+
+hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data_config *data, hn_job_parts parts,
+                      hn_error *error)
+{
+    hn_job *job = hn_calloc(1, sizeof *job);
+    if (!job) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a job");
+    job->config = config;
+    job->data = data;
+    hn_status status = hn_source_open(&job->source, config->model.path, error);
+    if (status == HN_OK) status = open_labels(job, error);
+    if (status == HN_OK && parts == HN_JOB_ALL) status = open_data(job, error);
+    if (status == HN_OK) *out = job;
+    else hn_job_free(job);
+    return status;
+}
+
+void hn_job_free(hn_job *job)
+{
+    if (!job) return;
+    for (size_t i = 0; i < job->dev_count; i++) {
+        hn_dataset_free(job->dev[i].dataset);
+        hn_free(job->dev[i].name);
+    }
+    hn_free(job->dev);
+    hn_free(job->epoch_batches);
+    hn_dataset_free(job->train);
+    hn_labels_free(job->labels);
+    hn_source_free(job->source);
+    hn_free(job);
+}
+
+hn_bounds hn_job_training_bounds(const hn_job *job)
+{
+    int32_t longest = hn_dataset_longest(job->train);
+    int64_t slice = job->config->train.slice_tokens, tokens = job->config->train.batch_tokens;
+    if (slice > 0 && slice < tokens) tokens = slice > longest ? slice : longest;
+    return (hn_bounds){.tokens = (int32_t)tokens, .examples = (int32_t)job->config->train.batch_examples, .longest = longest};
+}
+
+hn_bounds hn_job_evaluation_bounds(const hn_job *job)
+{
+    hn_bounds bounds = {.tokens = (int32_t)(job->config->eval.batch_tokens ? job->config->eval.batch_tokens
+                                                                           : job->config->train.batch_tokens),
+                        .examples = (int32_t)job->config->train.batch_examples};
+    for (size_t i = 0; i < job->dev_count; i++)
+        if (hn_dataset_longest(job->dev[i].dataset) > bounds.longest)
+            bounds.longest = hn_dataset_longest(job->dev[i].dataset);
+    if (bounds.tokens < bounds.longest) bounds.tokens = bounds.longest;
+    return bounds;
+}

@@ -1,0 +1,46 @@
+/* A job: config, model and data brought together and checked, before anything is allocated for training. What `train`, `plan`
+ * and `data` start from. */
+#ifndef HONE_TRAIN_JOB_H
+#define HONE_TRAIN_JOB_H
+
+#include "core/digest.h"
+#include "core/error.h"
+#include "data/config.h"
+#include "data/dataset.h"
+#include "data/labels.h"
+#include "infer/runner.h"
+#include "infer/source.h"
+#include "train/config.h"
+
+typedef struct hn_dev_set {
+    char *name;
+    hn_dataset *dataset;
+} hn_dev_set;
+
+typedef struct hn_job {
+    const hn_train_config *config;
+    const hn_data_config *data;
+    hn_source *source;
+    hn_model_config model; /* with the task's head */
+    hn_labels *labels;     /* in the order of the head's outputs */
+    hn_dataset *train;
+    hn_dev_set *dev;
+    size_t dev_count;
+    int64_t *epoch_batches; /* [epoch_count] optimizer steps of each epoch */
+    int64_t epoch_count;
+    int64_t total_steps;    /* after max_steps */
+    hn_digest weights;      /* of the checkpoint that training starts from */
+} hn_job;
+
+/* HN_JOB_MODEL: source, model and labels alone. */
+typedef enum hn_job_parts { HN_JOB_MODEL, HN_JOB_ALL } hn_job_parts;
+hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data_config *data, hn_job_parts parts,
+                      hn_error *error);
+void hn_job_free(hn_job *job);
+
+hn_order_options hn_job_order(const hn_job *job, int64_t epoch);
+/* Bounds of a slice of training and of a batch of evaluation. */
+hn_bounds hn_job_training_bounds(const hn_job *job);
+hn_bounds hn_job_evaluation_bounds(const hn_job *job);
+
+#endif

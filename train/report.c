@@ -1,0 +1,111 @@
+/* What the loop says, as events. Field names are those of metrics.jsonl (docs/run-folder.md). */
+#include <math.h>
+
+#include "core/clock.h"
+#include "core/strbuf.h"
+#include "train/internal.h"
+
+#define INT(key, value) {.name = key, .kind = HN_FIELD_INT, .integer = (value)}
+#define FLOAT(key, value) {.name = key, .kind = HN_FIELD_FLOAT, .number = (value)}
+#define TEXT(key, value) {.name = key, .kind = HN_FIELD_TEXT, .text = (value)}
+
+double hnp_trainer_elapsed(const hn_trainer *trainer)
+{
+    return trainer->progress.elapsed + (trainer->started > 0 ? hn_clock() - trainer->started : 0);
+}
+
+static hn_status emit(hn_trainer *trainer, const char *kind, const hn_field *fields, size_t count, hn_error *error)
+{
+    hn_event event = {.kind = kind, .step = trainer->progress.step, .fields = fields, .count = count};
+    return hn_sinks_emit(&trainer->sinks, &event, error);
+}
+
+/* Epochs done, as a fraction. */
+static double epochs_done(const hn_trainer *trainer)
+{
+    const hn_progress *p = &trainer->progress;
+    int64_t batches = p->epoch < trainer->job->epoch_count ? trainer->job->epoch_batches[p->epoch] : 1;
+    return (double)p->epoch + (double)p->batch / (double)batches;
+}
+
+hn_status hnp_trainer_log_step(hn_trainer *trainer, hn_error *error)
+{
+    hn_progress *p = &trainer->progress;
+    double now = hn_clock(), seconds = fmax(now - trainer->window_started, 1e-9);
+    double rate = (double)p->window_steps / seconds;
+    int64_t left = trainer->job->total_steps - p->step;
+    const hn_field fields[] = {
+        FLOAT("epoch", epochs_done(trainer)),
+        INT("steps", trainer->job->total_steps),
+        FLOAT("loss", p->window_loss / (double)(p->window_count ? p->window_count : 1)),
+        FLOAT("lr", hn_schedule_rate(&trainer->schedule, p->step > 0 ? p->step - 1 : 0)),
+        FLOAT("grad_norm", p->window_norm / (double)(p->window_steps ? p->window_steps : 1)),
+        FLOAT("pairs_per_second", (double)trainer->window_examples / seconds),
+        FLOAT("tokens_per_second", (double)trainer->window_tokens / seconds),
+        FLOAT("time_left", rate > 0 ? (double)left / rate : 0),
+        FLOAT("time", hnp_trainer_elapsed(trainer)),
+    };
+    hn_status status = emit(trainer, "step", fields, sizeof fields / sizeof *fields, error);
+    p->window_loss = p->window_norm = 0;
+    p->window_count = p->window_steps = 0;
+    trainer->window_tokens = trainer->window_examples = 0;
+    trainer->window_started = hn_clock();
+    return status;
+}
+
+hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const hn_metrics *metrics, bool best,
+                                     hn_error *error)
+{
+    hn_field fields[12] = {TEXT("set", set), FLOAT("loss", hn_metrics_loss(metrics))};
+    size_t count = 2;
+    hn_strbuf classes, confusion;
+    hn_strbuf_init(&classes);
+    hn_strbuf_init(&confusion);
+    for (int m = HN_METRIC_ACCURACY; m <= HN_METRIC_SPEARMAN; m++)
+        if (hn_metric_fits((hn_metric)m, metrics->labels))
+            fields[count++] = (hn_field)FLOAT(hn_metric_name((hn_metric)m), hn_metrics_value(metrics, (hn_metric)m));
+    fields[count++] = (hn_field)INT("examples", metrics->count);
+    fields[count++] = (hn_field)INT("best", best);
+    if (metrics->labels > 1) {
+        hn_metrics_describe_classes(metrics, trainer->job->labels, &classes);
+        hn_metrics_describe_confusion(metrics, &confusion);
+        fields[count++] = (hn_field){.name = "classes", .kind = HN_FIELD_JSON, .text = classes.text};
+        fields[count++] = (hn_field){.name = "confusion", .kind = HN_FIELD_JSON, .text = confusion.text};
+    }
+    fields[count++] = (hn_field)FLOAT("time", hnp_trainer_elapsed(trainer));
+    hn_status status = classes.failed || confusion.failed
+                           ? hn_fail(error, HN_ERR_MEMORY, "out of memory for the metrics of %s", set)
+                           : emit(trainer, "eval", fields, count, error);
+    hn_strbuf_close(&classes);
+    hn_strbuf_close(&confusion);
+    return status;
+}
+
+hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,
+                               hn_error *error)
+{
+    const hn_field fields[] = {TEXT(name, text), FLOAT("time", hnp_trainer_elapsed(trainer))};
+    return emit(trainer, kind, fields, 2, error);
+}
+
+void hnp_trainer_print_profile(const hn_trainer *trainer)
+{
+    const hn_profile *profile = &trainer->profile;
+    hn_operation order[HN_OPERATIONS];
+    int count = hn_profile_order(profile, order);
+    double total = hn_clock() - trainer->started, seen = 0;
+    hn_strbuf text;
+    hn_strbuf_init(&text);
+    hn_strbuf_printf(&text, "%-24s %9s %9s %7s %9s\n", "operation", "calls", "seconds", "share", "GFLOP/s");
+    for (int i = 0; i < count; i++) {
+        double seconds = profile->operation[order[i]].seconds, flop = profile->operation[order[i]].flop;
+        hn_strbuf_printf(&text, "%-24s %9lld %9.3f %6.1f%%", hn_operation_name(order[i]),
+                         (long long)profile->operation[order[i]].calls, seconds, 100 * seconds / total);
+        if (flop > 0) hn_strbuf_printf(&text, " %9.1f", 1e-9 * flop / seconds);
+        hn_strbuf_putc(&text, '\n');
+        seen += seconds;
+    }
+    hn_strbuf_printf(&text, "%-24s %9s %9.3f %6.1f%%", "everything else", "", total - seen, 100 * (total - seen) / total);
+    if (!text.failed) trainer->options->notice(text.text);
+    hn_strbuf_close(&text);
+}

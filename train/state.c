@@ -1,0 +1,218 @@
+/* A run's state in its checkpoints: weights, both moments and everything of hn_progress. Numbers that later arithmetic uses are
+ * saved as hexadecimal text, so that the resumed run goes on with the same bits. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoints/checkpoint.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "train/internal.h"
+
+#define STATE "checkpoint state"
+
+hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, hn_named_tensor **out, size_t *count,
+                           hn_error *error)
+{
+    enum { NAME = 160 };
+    int params;
+    const hn_param *param = hn_model_params(model, &params);
+    float *master = hn_model_master(model);
+    hn_named_tensor *list = hn_calloc(3 * (size_t)params, sizeof *list + NAME);
+    if (!list) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the list of %d parameters", params);
+    char *name = (char *)(list + 3 * (size_t)params);
+    *count = 0;
+    for (int p = 0; p < params; p++) {
+        const struct {
+            const char *kind;
+            float *data;
+        } parts[] = {{"weight", master + param[p].offset},
+                     {"m", optimizer ? optimizer->m[p] : NULL},
+                     {"v", optimizer ? optimizer->v[p] : NULL}};
+        for (int k = 0; k < 3; k++) {
+            if (!parts[k].data) continue;
+            snprintf(name, NAME, "%s.%s", parts[k].kind, param[p].name);
+            hn_tensor tensor = param[p].rank == 1 ? hn_tensor_1d(parts[k].data, HN_F32, param[p].rows)
+                                                  : hn_tensor_2d(parts[k].data, HN_F32, param[p].rows, param[p].columns);
+            list[(*count)++] = (hn_named_tensor){name, tensor};
+            name += NAME;
+        }
+    }
+    *out = list;
+    return HN_OK;
+}
+
+static json_t *hexadecimal(double value)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%a", value);
+    return json_string(text);
+}
+
+static json_t *digest_text(hn_digest digest)
+{
+    char text[HN_DIGEST_TEXT];
+    hn_digest_format(text, digest);
+    return json_string(text);
+}
+
+static json_t *pack_groups(const hn_trainer *trainer)
+{
+    json_t *groups = json_array();
+    for (int g = 0; groups && g < trainer->plan.groups; g++) {
+        int64_t thaw = trainer->plan.thaw[g];
+        json_t *group = json_pack("{s:s, s:I, s:I}", "name", hn_model_group_name(trainer->runner.model, g), "from_step",
+                                  (json_int_t)(thaw == HN_NEVER ? -1 : thaw), "applied",
+                                  (json_int_t)trainer->optimizer.applied[g]);
+        if (!group || json_array_append_new(groups, group)) {
+            json_decref(groups);
+            groups = NULL;
+        }
+    }
+    return groups;
+}
+
+/* The state object; NULL: out of memory. */
+static json_t *pack_state(const hn_trainer *trainer)
+{
+    const hn_progress *p = &trainer->progress;
+    const hn_job *job = trainer->job;
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:s?, s:o, s:o, s:o, s:o, s:o, "
+                     "s:s, s:O}",
+                     "step", (json_int_t)p->step, "epoch", (json_int_t)p->epoch, "batch", (json_int_t)p->batch, "logged",
+                     (json_int_t)p->logged, "thawed", (json_int_t)p->thawed, "evaluated", (json_int_t)p->evaluated,
+                     "bad_in_a_row", (json_int_t)p->bad_in_a_row, "skipped", (json_int_t)p->skipped, "seed",
+                     (json_int_t)trainer->config->train.seed, "elapsed", hnp_trainer_elapsed(trainer), "window_loss",
+                     hexadecimal(p->window_loss), "window_norm", hexadecimal(p->window_norm), "window_count",
+                     (json_int_t)p->window_count, "window_steps", (json_int_t)p->window_steps, "finished", p->finished[0] ? p->finished : NULL,
+                     "groups", pack_groups(trainer), "early_stopping", hn_early_stopping_save(&trainer->stopping),
+                     "weights_digest", digest_text(job->weights), "data_digest",
+                     digest_text(hn_dataset_digest(job->train)), "tokenizer_digest",
+                     digest_text(hn_tokenizer_digest(job->source->tokenizer)), "products", hn_ops_cpu_isa(), "config",
+                     (json_t *)(size_t)trainer->options->resolved);
+}
+
+hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
+{
+    hn_named_tensor *tensors = NULL;
+    size_t count;
+    json_t *state = pack_state(trainer);
+    hn_status status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, &tensors, &count, error)
+                             : hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
+    if (status == HN_OK)
+        status = hn_checkpoint_save(trainer->checkpoints, trainer->progress.step, tensors, count, state, error);
+    if (status == HN_OK)
+        status = hn_checkpoint_retain(trainer->checkpoints, (int)trainer->config->checkpoint.keep, -1, error);
+    hn_free(tensors);
+    json_decref(state);
+    return status;
+}
+
+static hn_status get_hexadecimal(double *out, const json_t *state, const char *key, hn_error *error)
+{
+    const char *text = NULL;
+    char *end = NULL;
+    hn_status status = hn_json_get_string(&text, state, key, STATE, error);
+    if (status != HN_OK) return status;
+    double value = text ? strtod(text, &end) : 0;
+    if (!text || end == text || *end)
+        return hn_fail(error, HN_ERR_FORMAT, STATE ": %s: expected a number as text, got \"%s\"", key, text ? text : "");
+    *out = value;
+    return HN_OK;
+}
+
+/* The digest saved under `key` must be `now`. */
+static hn_status same_digest(const json_t *state, const char *key, hn_digest now, const char *what, hn_error *error)
+{
+    const char *text = NULL;
+    hn_digest saved;
+    hn_status status = hn_json_get_string(&text, state, key, STATE, error);
+    if (status != HN_OK) return status;
+    if (!text || !hn_digest_parse(&saved, text))
+        return hn_fail(error, HN_ERR_FORMAT, STATE ": %s: expected a digest, got \"%s\"", key, text ? text : "");
+    if (hn_digest_equal(saved, now)) return HN_OK;
+    char mine[HN_DIGEST_TEXT];
+    hn_digest_format(mine, now);
+    return hn_fail(error, HN_ERR_MISMATCH, "this run was started with other %s (digest %s, now %s): restore it, or choose "
+                   "another output.dir", what, text, mine);
+}
+
+static hn_status unpack_groups(hn_trainer *trainer, const json_t *groups, hn_error *error)
+{
+    if (json_array_size(groups) != (size_t)trainer->plan.groups)
+        return hn_fail(error, HN_ERR_MISMATCH, STATE ": groups: expected %d, got %zu", trainer->plan.groups,
+                       json_array_size(groups));
+    for (int g = 0; g < trainer->plan.groups; g++) {
+        int64_t from = HN_NEVER, planned = trainer->plan.thaw[g] == HN_NEVER ? -1 : trainer->plan.thaw[g];
+        const json_t *group = json_array_get(groups, (size_t)g);
+        hn_status status = hn_json_get_int(&from, group, "from_step", -1, INT64_MAX, STATE ": groups", error);
+        if (status == HN_OK)
+            status = hn_json_get_int(&trainer->optimizer.applied[g], group, "applied", 0, INT64_MAX, STATE ": groups",
+                                     error);
+        if (status == HN_OK && from != planned)
+            status = hn_fail(error, HN_ERR_MISMATCH, STATE ": group %s trains from step %lld in the checkpoint, from %lld "
+                             "by this config", hn_model_group_name(trainer->runner.model, g), (long long)from,
+                             (long long)planned);
+        if (status != HN_OK) return status;
+    }
+    return HN_OK;
+}
+
+static hn_status unpack_progress(hn_progress *p, const json_t *state, hn_error *error)
+{
+    const struct {
+        const char *key;
+        int64_t *value;
+    } integers[] = {{"step", &p->step},         {"epoch", &p->epoch},
+                    {"batch", &p->batch},       {"logged", &p->logged},
+                    {"thawed", &p->thawed},     {"evaluated", &p->evaluated},
+                    {"skipped", &p->skipped},   {"bad_in_a_row", &p->bad_in_a_row},
+                    {"window_count", &p->window_count}, {"window_steps", &p->window_steps}};
+    hn_status status = HN_OK;
+    for (size_t i = 0; status == HN_OK && i < sizeof integers / sizeof *integers; i++)
+        status = hn_json_get_int(integers[i].value, state, integers[i].key, -1, INT64_MAX, STATE, error);
+    if (status == HN_OK) status = hn_json_get_double(&p->elapsed, state, "elapsed", 0, 1e18, STATE, error);
+    if (status == HN_OK) status = get_hexadecimal(&p->window_loss, state, "window_loss", error);
+    if (status == HN_OK) status = get_hexadecimal(&p->window_norm, state, "window_norm", error);
+    const char *finished = NULL;
+    if (status == HN_OK) status = hn_json_get_string(&finished, state, "finished", STATE, error);
+    snprintf(p->finished, sizeof p->finished, "%s", finished ? finished : "");
+    return status;
+}
+
+static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error *error)
+{
+    const hn_job *job = trainer->job;
+    hn_status status = same_digest(state, "weights_digest", job->weights, "weights in model.path", error);
+    if (status == HN_OK)
+        status = same_digest(state, "data_digest", hn_dataset_digest(job->train), "training data", error);
+    if (status == HN_OK)
+        status = same_digest(state, "tokenizer_digest", hn_tokenizer_digest(job->source->tokenizer), "tokenizer", error);
+    if (status == HN_OK) status = unpack_groups(trainer, json_object_get(state, "groups"), error);
+    if (status == HN_OK)
+        status = hn_early_stopping_load(&trainer->stopping, json_object_get(state, "early_stopping"), error);
+    if (status == HN_OK) status = unpack_progress(&trainer->progress, state, error);
+    return status;
+}
+
+hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error)
+{
+    int64_t step = -1;
+    json_t *state = NULL;
+    hn_named_tensor *tensors = NULL;
+    size_t count;
+    hn_strbuf passed_over;
+    hn_strbuf_init(&passed_over);
+    hn_status status = hn_checkpoint_find(trainer->checkpoints, &step, &state, &passed_over, error);
+    if (passed_over.length) trainer->options->notice(passed_over.text);
+    if (status != HN_OK || step < 0) goto out;
+    status = unpack_state(trainer, state, error);
+    if (status == HN_OK) status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, &tensors, &count, error);
+    if (status == HN_OK) status = hn_checkpoint_load(trainer->checkpoints, step, tensors, count, error);
+    if (status == HN_OK) hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
+out:
+    hn_strbuf_close(&passed_over);
+    hn_free(tensors);
+    json_decref(state);
+    return status;
+}

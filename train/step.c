@@ -1,0 +1,79 @@
+/* One optimizer step: the batch is cut into slices that fit memory, gradients of the slices add up, and the loss is divided
+ * once, by the number of targets of the whole batch. So a batch in slices and a batch at once are the same sum. */
+#include "train/internal.h"
+
+/* The slice that starts at `first`: as many examples as fit the bounds, at least one. */
+static int32_t slice_length(const hn_trainer *trainer, const uint32_t *examples, int32_t first, int32_t count)
+{
+    hn_bounds bounds = trainer->runner.options.training;
+    int64_t tokens = 0;
+    int32_t end = first;
+    while (end < count && end - first < bounds.examples) {
+        tokens += hn_dataset_length(trainer->job->train, examples[end]);
+        if (tokens > bounds.tokens && end > first) break;
+        end++;
+    }
+    return end - first;
+}
+
+/* Forward, loss and backward of one slice. */
+static hn_status run_slice(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_error *error)
+{
+    hn_runner *runner = &trainer->runner;
+    hn_ops_context *ctx = &runner->ctx;
+    const hn_batch *batch = &runner->batch.batch;
+    hn_status status = hn_dataset_fill(trainer->job->train, &trainer->buffer, examples, count, error);
+    if (status != HN_OK) return status;
+    hn_device_batch_upload(&runner->batch, &runner->backend, &trainer->buffer.batch);
+    hn_forward forward = {.training = true,
+                          .plan = {.trainable = trainer->optimizer.trainable},
+                          .seed = (uint64_t)trainer->config->train.seed,
+                          .step = runner->step};
+    hn_tensor trunk;
+    bool cached = false;
+    if (trainer->cache) {
+        trunk = hn_trunk_cache_view(trainer->cache, &trainer->trunk, &trainer->buffer.batch);
+        cached = hn_trunk_cache_get(trainer->cache, &trunk, examples, count, &runner->backend);
+        if (cached) forward.trunk_output = &trunk;
+        else forward.trunk_keep = &trunk;
+    }
+    hn_model_forward(runner->model, ctx, batch, &forward);
+    hn_model_loss(runner->model, ctx, runner->loss, runner->count, batch, (float)trainer->config->train.label_smoothing,
+                  runner->scale, true);
+    hn_model_backward(runner->model, ctx, batch, &forward);
+    if (runner->step_error.status != HN_OK)
+        return hn_fail(error, runner->step_error.status, "step %lld: %s", (long long)trainer->progress.step,
+                       runner->step_error.message);
+    if (trainer->cache && !cached) hn_trunk_cache_put(trainer->cache, &trunk, examples, count, &runner->backend);
+    return HN_OK;
+}
+
+hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_step_result *result,
+                           hn_error *error)
+{
+    hn_runner *runner = &trainer->runner;
+    hn_backend *backend = &runner->backend;
+    uint32_t step = (uint32_t)trainer->progress.step;
+    float scale = 1.0f / (float)count;
+    *result = (hn_step_result){0};
+    backend->copy_in(backend, runner->step, &step, sizeof step);
+    backend->copy_in(backend, runner->scale, &scale, sizeof scale);
+    runner->ops->zero(&runner->ctx, runner->loss, sizeof *runner->loss);
+    runner->ops->zero(&runner->ctx, runner->count, sizeof *runner->count);
+    hn_optimizer_zero_gradients(&trainer->optimizer, &runner->ctx);
+    hn_status status = HN_OK;
+    for (int32_t first = 0; first < count && status == HN_OK;) {
+        int32_t length = slice_length(trainer, examples, first, count);
+        status = run_slice(trainer, examples + first, length, error);
+        result->tokens += trainer->buffer.batch.tokens;
+        first += length;
+    }
+    if (status != HN_OK) return status;
+    backend->copy_out(backend, &result->loss_sum, runner->loss, sizeof result->loss_sum);
+    backend->copy_out(backend, &result->count, runner->count, sizeof result->count);
+    status = backend->synchronize(backend, error);
+    if (status != HN_OK) return status;
+    return hn_optimizer_step(&trainer->optimizer, &runner->ctx, trainer->progress.step,
+                             hn_schedule_rate(&trainer->schedule, trainer->progress.step), result->loss_sum,
+                             &result->norm, &result->applied, error);
+}

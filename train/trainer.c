@@ -1,0 +1,340 @@
+/* The loop. Between two steps stands `turn`: everything that is due after step N (a line of metrics, a thaw, an evaluation, a
+ * checkpoint). Each kind remembers the last step whose turn is over, and that is part of the saved state; so a run that is
+ * killed anywhere does on resume just what is left, and its metrics are those of a run that was never killed. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "train/internal.h"
+
+static bool is_last(const hn_trainer *trainer)
+{
+    return trainer->progress.step >= trainer->job->total_steps;
+}
+
+/* Whether something that happens every `interval` is due after the current step. */
+static bool is_due(const hn_trainer *trainer, hn_interval interval)
+{
+    int64_t every = hn_interval_steps(interval, trainer->job->epoch_batches[0]);
+    return every > 0 && trainer->progress.step > 0 && trainer->progress.step % every == 0;
+}
+
+static hn_status evaluate_sets(hn_trainer *trainer, hn_metrics *metrics, hn_error *error)
+{
+    hn_job *job = trainer->job;
+    for (size_t d = 0; d < job->dev_count; d++) {
+        hn_status status = hn_metrics_init(&metrics[d], job->model.labels, hn_dataset_count(job->dev[d].dataset), error);
+        if (status == HN_OK)
+            status = hn_evaluate(&trainer->runner, &trainer->buffer, job->dev[d].dataset, &metrics[d], NULL, NULL,
+                                 trainer->options->stop, error);
+        if (status != HN_OK) return status;
+    }
+    return HN_OK;
+}
+
+/* Evaluates every dev set, logs them, and keeps the weights when the first set's metric is the best so far. */
+static hn_status evaluate(hn_trainer *trainer, hn_error *error)
+{
+    hn_job *job = trainer->job;
+    hn_metrics *metrics = hn_calloc(job->dev_count, sizeof *metrics);
+    if (!metrics) return hn_fail(error, HN_ERR_MEMORY, "out of memory for metrics");
+    double before = hn_clock();
+    hn_status status = evaluate_sets(trainer, metrics, error);
+    hn_runner_use(&trainer->runner, true, trainer->first);
+    if (status == HN_OK) {
+        double value = hn_metrics_value(&metrics[0], (hn_metric)job->config->eval.metric);
+        bool best = hn_early_stopping_update(&trainer->stopping, value, trainer->progress.step);
+        for (size_t d = 0; status == HN_OK && d < job->dev_count; d++)
+            status = hnp_trainer_log_evaluation(trainer, job->dev[d].name, &metrics[d], best && d == 0, error);
+        if (status == HN_OK && best) status = hnp_trainer_publish(trainer, "best", error);
+    }
+    for (size_t d = 0; d < job->dev_count; d++) hn_metrics_close(&metrics[d]);
+    hn_free(metrics);
+    trainer->window_started += hn_clock() - before; /* rates are of training alone */
+    return status;
+}
+
+/* With freeze.cache: the cache of the trunk below the lowest group that trains now. */
+static hn_status open_cache(hn_trainer *trainer, hn_error *error)
+{
+    const hn_train_config *config = trainer->config;
+    if (!config->freeze.cache || trainer->first == 0) return HN_OK;
+    char *path = hn_path_join(config->output.dir, "trunk-cache.h5");
+    hn_hasher *hasher = hn_hasher_open();
+    hn_status status = path && hasher ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the trunk cache");
+    if (status == HN_OK) {
+        const hn_digest parts[] = {trainer->job->weights, hn_dataset_digest(trainer->job->train)};
+        bool first_only = trainer->first == trainer->plan.groups - 1;
+        int64_t facts[] = {trainer->first, config->train.precision};
+        hn_hasher_add(hasher, parts, sizeof parts);
+        hn_hasher_add(hasher, facts, sizeof facts);
+        hn_hasher_add_text(hasher, hn_ops_cpu_isa());
+        status = hn_trunk_cache_open(&trainer->cache, path, hn_hasher_digest(hasher), trainer->job->train,
+                                     trainer->job->model.hidden, trainer->runner.options.precision, first_only,
+                                     (uint64_t)(config->freeze.cache_budget * 1073741824.0), error);
+    }
+    hn_hasher_free(hasher);
+    hn_free(path);
+    return status;
+}
+
+static hn_status thaw(hn_trainer *trainer, int group, hn_error *error)
+{
+    hn_early_stopping_restart(&trainer->stopping);
+    hnp_trainer_select(trainer);
+    hn_trunk_cache_free(trainer->cache);
+    trainer->cache = NULL;
+    hn_status status = open_cache(trainer, error);
+    if (status != HN_OK) return status;
+    return hnp_trainer_log_text(trainer, "unfreeze", "group", hn_model_group_name(trainer->runner.model, group), error);
+}
+
+/* What is due after the current step. */
+static hn_status turn(hn_trainer *trainer, hn_error *error)
+{
+    hn_progress *p = &trainer->progress;
+    bool stopping = hn_early_stopping_done(&trainer->stopping);
+    hn_status status = HN_OK;
+    if (p->logged != p->step && (p->step % trainer->config->train.log_every == 0 || is_last(trainer))) {
+        status = hnp_trainer_log_step(trainer, error);
+        if (status != HN_OK) return status;
+        p->logged = p->step;
+    }
+    int group = hn_freeze_plan_thaws(&trainer->plan, p->step);
+    if (group >= 0 && p->thawed != p->step && !stopping) {
+        status = thaw(trainer, group, error);
+        if (status != HN_OK) return status;
+        p->thawed = p->step;
+    }
+    if (trainer->job->dev_count && p->evaluated != p->step && (is_due(trainer, trainer->config->eval.every) || is_last(trainer))) {
+        status = evaluate(trainer, error);
+        if (status != HN_OK) return status;
+        p->evaluated = p->step;
+    }
+    if (is_due(trainer, trainer->config->checkpoint.every) && !is_last(trainer)) {
+        double before = hn_clock();
+        status = hnp_trainer_save(trainer, error);
+        trainer->window_started += hn_clock() - before;
+    }
+    return status;
+}
+
+/* The order of the epoch that the next step is in. */
+static hn_status open_order(hn_trainer *trainer, hn_error *error)
+{
+    hn_progress *p = &trainer->progress;
+    if (trainer->order && p->batch >= hn_order_batches(trainer->order)) {
+        p->epoch++;
+        p->batch = 0;
+    }
+    if (trainer->order_epoch == p->epoch) return HN_OK;
+    hn_order_free(trainer->order);
+    trainer->order = NULL;
+    hn_order_options options = hn_job_order(trainer->job, p->epoch);
+    hn_status status = hn_order_open(&trainer->order, trainer->job->train, &options, error);
+    if (status == HN_OK) trainer->order_epoch = p->epoch;
+    return status;
+}
+
+static hn_status count_bad_step(hn_trainer *trainer, const hn_step_result *result, hn_error *error)
+{
+    hn_progress *p = &trainer->progress;
+    char reason[128];
+    p->skipped++;
+    p->bad_in_a_row++;
+    snprintf(reason, sizeof reason, "%s is %s; the step was skipped", isfinite(result->loss_sum) ? "the gradient's norm" : "the loss",
+             isnan(isfinite(result->loss_sum) ? result->norm : result->loss_sum) ? "NaN" : "infinite");
+    hn_status status = hnp_trainer_log_text(trainer, "bad_step", "reason", reason, error);
+    if (status == HN_OK && p->bad_in_a_row >= trainer->config->train.max_bad_steps)
+        status = hn_fail(error, HN_ERR_NUMERIC,
+                         "step %lld: %lld steps in a row had a loss or gradient that is NaN or infinite; the weights are those "
+                         "before them. Expected causes: optim.lr (%g) too high, a checkpoint that overflows in %s, labels or "
+                         "texts that are broken; try a smaller optim.lr or train.precision=fp32",
+                         (long long)p->step, (long long)p->bad_in_a_row, trainer->config->optim.lr,
+                         trainer->config->train.precision == HN_PRECISION_BF16 ? "bf16" : "fp32");
+    return status;
+}
+
+/* One optimizer step, and what is counted of it. */
+static hn_status advance(hn_trainer *trainer, hn_error *error)
+{
+    hn_progress *p = &trainer->progress;
+    hn_step_result result;
+    int32_t count;
+    hn_status status = open_order(trainer, error);
+    if (status != HN_OK) return status;
+    const uint32_t *examples = hn_order_examples(trainer->order, p->batch, &count);
+    status = hnp_trainer_step(trainer, examples, count, &result, error);
+    if (status != HN_OK) return status;
+    p->step++;
+    p->batch++;
+    trainer->window_tokens += result.tokens;
+    trainer->window_examples += count;
+    if (!result.applied) return count_bad_step(trainer, &result, error);
+    p->bad_in_a_row = 0;
+    p->window_loss += result.loss_sum;
+    p->window_count += result.count;
+    p->window_norm += result.norm;
+    p->window_steps++;
+    return HN_OK;
+}
+
+/* Steps until nothing is left to do, early stopping, a signal or a failure. */
+static hn_status run_steps(hn_trainer *trainer, hn_error *error)
+{
+    for (;;) {
+        hn_status status = *trainer->options->stop ? hn_fail(error, HN_ERR_INTERRUPTED, "stopped") : turn(trainer, error);
+        if (status == HN_ERR_INTERRUPTED) {
+            hn_error_reset(error);
+            status = hnp_trainer_save(trainer, error);
+            if (status != HN_OK) return status;
+            return hn_fail(error, HN_ERR_INTERRUPTED, "stopped after step %lld of %lld and saved; run the same command again to go on",
+                           (long long)trainer->progress.step, (long long)trainer->job->total_steps);
+        }
+        if (status != HN_OK) return status;
+        if (hn_early_stopping_done(&trainer->stopping)) {
+            snprintf(trainer->progress.finished, sizeof trainer->progress.finished, "early stopping");
+            return HN_OK;
+        }
+        if (is_last(trainer)) {
+            snprintf(trainer->progress.finished, sizeof trainer->progress.finished, "all steps");
+            return HN_OK;
+        }
+        status = advance(trainer, error);
+        if (status != HN_OK) return status;
+    }
+}
+
+/* final/, the last checkpoint, the last event: in this order, so that a finished run has all of them. */
+static hn_status finish(hn_trainer *trainer, hn_error *error)
+{
+    bool from_best = trainer->config->eval.restore_best && trainer->stopping.any;
+    hn_status status = from_best ? hnp_trainer_publish_best_as(trainer, "final", error)
+                                 : hnp_trainer_publish(trainer, "final", error);
+    if (status == HN_OK)
+        status = hnp_trainer_log_text(trainer, "stop", "reason", trainer->progress.finished, error);
+    if (status == HN_OK) status = hnp_trainer_save(trainer, error);
+    return status;
+}
+
+/* A run folder that has a config already must have been made by this one. */
+static hn_status check_config(hn_trainer *trainer, const char *path, hn_error *error)
+{
+    const hn_train_options *options = trainer->options;
+    json_t *before = NULL;
+    hn_strbuf lines;
+    hn_strbuf_init(&lines);
+    hn_status status = hn_json_load(&before, path, HN_JSON_LIMITS_SMALL, error);
+    if (status == HN_OK) {
+        bool safe = hn_config_difference(&lines, options->tables, options->table_count, before, options->resolved);
+        if (lines.length && !(safe && trainer->config->resume.force))
+            status = hn_fail(error, HN_ERR_MISMATCH, "%s: this run was started with another config:\n%s%s", path, lines.text,
+                             safe ? "resume.force=true goes on with the new values" : "choose another output.dir, or restore the values");
+    }
+    hn_strbuf_close(&lines);
+    json_decref(before);
+    return status;
+}
+
+/* The run folder with its config.json and sinks; resumes when there is a checkpoint. */
+static hn_status open_run(hn_trainer *trainer, hn_error *error)
+{
+    const char *dir = trainer->config->output.dir;
+    char *config = hn_path_join(dir, "config.json"), *metrics = hn_path_join(dir, "metrics.jsonl"), *text = NULL;
+    trainer->checkpoints = hn_path_join(dir, "checkpoints");
+    hn_status status = config && metrics && trainer->checkpoints ? hn_folder_make(trainer->checkpoints, error)
+                                                                 : hn_fail(error, HN_ERR_MEMORY, "out of memory for paths");
+    if (status == HN_OK && hn_path_exists(config)) status = check_config(trainer, config, error);
+    if (status != HN_OK) goto out;
+    text = json_dumps(trainer->options->resolved, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    status = text ? hn_file_commit(config, text, strlen(text), error) : hn_fail(error, HN_ERR_MEMORY, "out of memory for config.json");
+    if (status == HN_OK) status = hnp_trainer_resume(trainer, error);
+    if (status != HN_OK) goto out;
+    status = hn_sink_jsonl_open(&trainer->sinks.items[trainer->sinks.count], metrics, trainer->progress.step, error);
+    if (status != HN_OK) goto out;
+    trainer->sinks.count++;
+    status = hn_sink_terminal_open(&trainer->sinks.items[trainer->sinks.count], 2, trainer->options->live,
+                                   trainer->options->colour, error);
+    if (status == HN_OK) trainer->sinks.count++;
+out:
+    hn_free(text);
+    hn_free(config);
+    hn_free(metrics);
+    return status;
+}
+
+/* Lines for people before the first step. */
+static void announce(hn_trainer *trainer, const hn_strbuf *initialised)
+{
+    const hn_job *job = trainer->job;
+    hn_strbuf text;
+    hn_strbuf_init(&text);
+    hn_strbuf_printf(&text, "%s: %lld examples, %lld tokens; %lld steps of at most %lld tokens; %s products\n",
+                     job->source->path, (long long)hn_dataset_count(job->train), (long long)hn_dataset_tokens(job->train),
+                     (long long)job->total_steps, (long long)job->config->train.batch_tokens, hn_ops_cpu_isa());
+    if (initialised->length) {
+        hn_strbuf_puts(&text, "new parameters, not in the checkpoint:");
+        for (const char *name = initialised->text; *name; name += strspn(name, "\n")) {
+            size_t length = strcspn(name, "\n");
+            hn_strbuf_printf(&text, " %.*s", (int)length, name);
+            name += length;
+        }
+        hn_strbuf_putc(&text, '\n');
+    }
+    hn_strbuf_puts(&text, "freezing: ");
+    hn_freeze_plan_describe(&trainer->plan, trainer->runner.model, &text);
+    if (trainer->progress.step > 0)
+        hn_strbuf_printf(&text, "\ngoing on from step %lld", (long long)trainer->progress.step);
+    if (!text.failed) trainer->options->notice(text.text);
+    hn_strbuf_close(&text);
+}
+
+static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *error)
+{
+    hn_strbuf initialised, ignored;
+    hn_strbuf_init(&initialised);
+    hn_strbuf_init(&ignored);
+    hn_status status = hnp_trainer_alloc(trainer, error);
+    if (status == HN_OK)
+        status = hn_runner_load(&trainer->runner, trainer->job->source, (uint64_t)trainer->config->train.seed, &initialised,
+                                &ignored, error);
+    if (status == HN_OK) status = open_run(trainer, error);
+    if (status != HN_OK) goto out;
+    result->was_finished = trainer->progress.finished[0] && is_last(trainer);
+    result->was_finished |= !strcmp(trainer->progress.finished, "early stopping");
+    if (result->was_finished) goto out;
+    hnp_trainer_select(trainer);
+    status = open_cache(trainer, error);
+    if (status != HN_OK) goto out;
+    announce(trainer, &initialised);
+    trainer->started = trainer->window_started = hn_clock();
+    if (trainer->config->train.profile) trainer->runner.ctx.profile = &trainer->profile;
+    status = run_steps(trainer, error);
+    if (status == HN_OK) status = finish(trainer, error);
+    if (trainer->config->train.profile) hnp_trainer_print_profile(trainer);
+out:
+    result->step = trainer->progress.step;
+    result->any_best = trainer->stopping.any;
+    result->best = trainer->stopping.best;
+    result->best_step = trainer->stopping.best_step;
+    memcpy(result->reason, trainer->progress.finished, sizeof result->reason);
+    hn_strbuf_close(&initialised);
+    hn_strbuf_close(&ignored);
+    return status;
+}
+
+hn_status hn_train(hn_job *job, const hn_train_options *options, hn_train_result *result, hn_error *error)
+{
+    hn_trainer trainer;
+    *result = (hn_train_result){0};
+    hn_status status = hnp_trainer_init(&trainer, job, options, error);
+    if (status == HN_OK) status = run(&trainer, result, error);
+    hnp_trainer_close(&trainer);
+    return status;
+}

@@ -1,0 +1,93 @@
+/* Brings a trainer up: counts its memory, allocates, loads weights, and lays things out for the groups that train. */
+#include <stdio.h>
+
+#include "core/file.h"
+#include "core/mem.h"
+#include "train/internal.h"
+
+static hn_runner_options runner_options(const hn_job *job)
+{
+    return (hn_runner_options){
+        .precision = job->config->train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
+        .threads = (int)job->config->train.threads,
+        .evaluation = job->dev_count ? hn_job_evaluation_bounds(job) : (hn_bounds){0},
+        .training = hn_job_training_bounds(job),
+    };
+}
+
+/* The lowest group that trains at some step of the plan: what the activations are planned for. */
+static int lowest_ever(const hn_freeze_plan *plan)
+{
+    for (int g = 0; g < plan->groups; g++)
+        if (plan->ever[g]) return g;
+    return plan->groups;
+}
+
+hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_options *options, hn_error *error)
+{
+    const hn_train_config *config = job->config;
+    *trainer = (hn_trainer){.job = job, .config = config, .options = options, .order_epoch = -1};
+    trainer->progress = (hn_progress){.logged = 0, .thawed = 0, .evaluated = 0};
+    hn_metric metric = (hn_metric)config->eval.metric;
+    bool lower = config->eval.direction == HN_DIRECTION_AUTO ? metric == HN_METRIC_LOSS
+                                                             : config->eval.direction == HN_DIRECTION_MIN;
+    hn_early_stopping_init(&trainer->stopping, lower, config->eval.min_delta, config->eval.patience);
+    hn_schedule_init(&trainer->schedule, config, job->total_steps);
+    hn_runner_options runner = runner_options(job);
+    hn_status status = hn_runner_init(&trainer->runner, &job->model, &runner, error);
+    if (status != HN_OK) return status;
+    status = hn_freeze_plan_init(&trainer->plan, config, trainer->runner.model, job->epoch_batches[0], job->total_steps,
+                                 error);
+    if (status != HN_OK) return status;
+    hn_runner_plan(&trainer->runner, lowest_ever(&trainer->plan));
+    status = hn_optimizer_init(&trainer->optimizer, config, &trainer->plan, trainer->runner.model, trainer->runner.ops,
+                               error);
+    if (status != HN_OK) return status;
+    hn_arena_init(&trainer->gradients, "gradients", &trainer->runner.backend);
+    hn_arena_init(&trainer->moments, "optimizer", &trainer->runner.backend);
+    hnp_trainer_place(trainer);
+    return HN_OK;
+}
+
+void hnp_trainer_place(hn_trainer *trainer)
+{
+    hn_model_place_gradients(trainer->runner.model, &trainer->gradients, trainer->plan.ever);
+    hn_optimizer_place(&trainer->optimizer, &trainer->moments);
+    if (trainer->config->freeze.cache)
+        trainer->trunk = hn_arena_tensor(&trainer->moments, trainer->runner.options.precision,
+                                         trainer->runner.options.training.tokens, trainer->job->model.hidden);
+}
+
+hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)
+{
+    hn_status status = hn_runner_alloc(&trainer->runner, error);
+    if (status == HN_OK) status = hn_arena_alloc(&trainer->gradients, error);
+    if (status == HN_OK) status = hn_arena_alloc(&trainer->moments, error);
+    if (status != HN_OK) return status;
+    hnp_trainer_place(trainer);
+    hn_bounds a = trainer->runner.options.training, b = trainer->runner.options.evaluation;
+    return hn_batch_buffer_init(&trainer->buffer, a.tokens > b.tokens ? a.tokens : b.tokens,
+                                a.examples > b.examples ? a.examples : b.examples, error);
+}
+
+void hnp_trainer_select(hn_trainer *trainer)
+{
+    hn_optimizer_select(&trainer->optimizer, trainer->progress.step);
+    hn_train_plan plan = {.trainable = trainer->optimizer.trainable};
+    trainer->first = hn_train_plan_first(trainer->runner.model, &plan);
+    hn_runner_use(&trainer->runner, true, trainer->first);
+}
+
+void hnp_trainer_close(hn_trainer *trainer)
+{
+    hn_sinks_close(&trainer->sinks);
+    hn_trunk_cache_free(trainer->cache);
+    hn_order_free(trainer->order);
+    hn_batch_buffer_close(&trainer->buffer);
+    hn_arena_close(&trainer->moments);
+    hn_arena_close(&trainer->gradients);
+    hn_optimizer_close(&trainer->optimizer);
+    hn_freeze_plan_close(&trainer->plan);
+    hn_runner_close(&trainer->runner);
+    hn_free(trainer->checkpoints);
+}

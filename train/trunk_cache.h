@@ -1,0 +1,41 @@
+/* freeze.cache: the output of the frozen trunk, computed once an example and read back in later epochs. One HDF5 file of two
+ * contiguous datasets in the run folder, read and written in place:
+ *
+ *     output  [rows, C]     rows of example e from first_row(e) on: all its tokens, or its first alone when only the head trains
+ *     digest  [examples, 2] XXH3-128 of the example's rows; zeros: not there
+ *
+ * A read is checked against the digest, so a torn write or a damaged byte is computed again and never trusted. The file is
+ * keyed by the trunk's weights, data, tokenizer and type; another key starts it over. */
+#ifndef HONE_TRAIN_TRUNK_CACHE_H
+#define HONE_TRAIN_TRUNK_CACHE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/backend.h"
+#include "core/batch.h"
+#include "core/digest.h"
+#include "core/error.h"
+#include "core/tensor.h"
+#include "data/dataset.h"
+
+typedef struct hn_trunk_cache hn_trunk_cache;
+
+/* Opens or makes `path`. `first_only`: one row an example. Examples from the first one that does not fit `budget` bytes on
+ * are never kept. */
+hn_status hn_trunk_cache_open(hn_trunk_cache **out, const char *path, hn_digest key, const hn_dataset *dataset,
+                              int64_t width, hn_dtype dtype, bool first_only, uint64_t budget, hn_error *error);
+void hn_trunk_cache_free(hn_trunk_cache *cache);
+
+/* The rows of `buffer` that this batch's trunk output has: its tokens, or one an example. */
+hn_tensor hn_trunk_cache_view(const hn_trunk_cache *cache, const hn_tensor *buffer, const hn_batch *batch);
+/* Fills `rows` with the trunk's output of these examples; false when any of them is not there or damaged. */
+bool hn_trunk_cache_get(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count,
+                        hn_backend *backend);
+/* Keeps it. A failure to write (a full disk) ends keeping, and is no error of the run. */
+void hn_trunk_cache_put(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count,
+                        hn_backend *backend);
+/* For the log: how many examples were read and computed. */
+void hn_trunk_cache_counts(const hn_trunk_cache *cache, int64_t *read, int64_t *computed);
+
+#endif
