@@ -2,9 +2,7 @@
 #include "core/file.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/mem.h"
@@ -38,14 +36,12 @@ static const char *get(const char *where)
 /* What fails: the `fail_at`-th call of the table, counted over all its functions; a write may tear first. */
 static struct {
     int calls, fail_at, torn, code;
-    bool die; /* the process, instead of failing */
     hn_file_hooks real;
 } fault;
 
 static bool fails(void)
 {
     if (++fault.calls != fault.fail_at) return false;
-    if (fault.die) raise(SIGKILL);
     errno = fault.code;
     return true;
 }
@@ -172,24 +168,6 @@ TEST(makes_and_removes_folders)
     CHECK_OK(hn_folder_remove(other, &error)); /* missing is fine */
 }
 
-/* Every new folder's name is on the disk before the call returns: mkdir, then fsync and close of its parent.
- */
-TEST(a_failed_make_says_so)
-{
-    int n = 1;
-    for (;; n++) {
-        hn_error_reset(&error);
-        CHECK_OK(hn_folder_remove(in(path, "fresh"), &error));
-        fault_set(n, 0, EIO);
-        hn_status status = hn_folder_make(in(path, "fresh/a"), &error);
-        if (!fault_end()) break;
-        CHECK_INT(status, n <= 2 ? HN_OK : HN_ERR_IO); /* the first two folders were there */
-        if (n > 2) CHECK_CONTAINS(error.message, strerror(EIO));
-    }
-    CHECK(hn_path_is_folder(path));
-    CHECK_INT(n, 2 + 2 * 3 + 1);
-}
-
 TEST(a_failed_remove_says_so)
 {
     hn_error_reset(&error);
@@ -232,51 +210,6 @@ static void commit_with(int torn, int code)
         CHECK(!hn_path_exists(in(other, ".tmp-commit")));
     }
     CHECK_INT(n, 7); /* and fsync and close of the folder */
-}
-
-static ssize_t one_byte(int fd, const void *bytes, size_t size)
-{
-    static int calls;
-    if (++calls % 3 == 0) {
-        errno = EINTR;
-        return -1;
-    }
-    return write(fd, bytes, size > 1 ? 1 : size);
-}
-
-TEST(short_and_interrupted_writes_go_on)
-{
-    hn_file_hooks real = hn_file_calls;
-    hn_error_reset(&error);
-    hn_file_calls.write = one_byte;
-    hn_status status = hn_file_commit(in(path, "commit"), "every byte", 10, &error);
-    hn_file_calls = real;
-    CHECK_OK(status);
-    CHECK_TEXT(get(path), "every byte");
-}
-
-TEST(killed_at_every_call)
-{
-    int n = 1;
-    for (;; n++) {
-        int status = 0;
-        put(in(path, "commit"), "old content");
-        pid_t child = fork();
-        CHECK(child >= 0);
-        if (!child) {
-            fault_set(n, 0, EIO);
-            fault.die = true;
-            _exit(hn_file_commit(path, "the new content", 15, NULL) != HN_OK);
-        }
-        CHECK(waitpid(child, &status, 0) == child);
-        const char *now = get(path);
-        CHECK_TEXT(now, n <= 4 ? "old content" : "the new content");
-        if (WIFEXITED(status) && !WEXITSTATUS(status)) break;
-        hn_error_reset(&error);
-        CHECK_OK(hn_file_commit(path, "after", 5, &error)); /* what was left over is no obstacle */
-        CHECK_TEXT(get(path), "after");
-    }
-    CHECK_INT(n, 7);
 }
 
 TEST(commit_fails_at_every_call)
@@ -428,8 +361,7 @@ static void setup(void)
 }
 
 TEST_MAIN(setup(); RUN(reads_whole_files); RUN(maps_files); RUN(joins_paths); RUN(makes_and_removes_folders);
-          RUN(a_failed_make_says_so); RUN(a_failed_remove_says_so); RUN(short_and_interrupted_writes_go_on);
-          RUN(killed_at_every_call); RUN(commit_fails_at_every_call); RUN(commit_torn_at_every_call);
+          RUN(a_failed_remove_says_so); RUN(commit_fails_at_every_call); RUN(commit_torn_at_every_call);
           RUN(commit_without_memory); RUN(commit_beside_nothing); RUN(writer_gives_up_what_is_not_committed);
           RUN(folder_commit); RUN(folder_commit_keeps_what_it_may_not_replace);
           RUN(folder_commit_without_exchange); RUN(space); hn_folder_remove(folder, NULL))

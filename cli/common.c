@@ -1,0 +1,130 @@
+/* See cli.h. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "core/file.h"
+#include "core/mem.h"
+
+volatile int hn_cli_stop;
+
+static void on_signal(int number)
+{
+    if (hn_cli_stop && number == SIGINT) _exit(HN_EXIT_FAILED);
+    hn_cli_stop = 1;
+}
+
+void hn_cli_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+}
+
+bool hn_cli_colour(int fd)
+{
+    const char *none = getenv("NO_COLOR");
+    return isatty(fd) && !(none && *none);
+}
+
+int hn_cli_fail(const hn_error *error)
+{
+    fprintf(stderr, "hone: %s\n", error->message);
+    switch (error->status) {
+    case HN_ERR_USAGE: return HN_EXIT_USAGE;
+    case HN_ERR_INTERRUPTED: return HN_EXIT_STOPPED;
+    default: return HN_EXIT_FAILED;
+    }
+}
+
+void hn_cli_notice(const char *text)
+{
+    fprintf(stderr, "hone: ");
+    for (; *text; text++) {
+        fputc(*text, stderr);
+        if (*text == '\n' && text[1]) fprintf(stderr, "hone: ");
+    }
+    if (text[-1] != '\n') fputc('\n', stderr);
+}
+
+static int flag_index(const char *const *flags, const char *word)
+{
+    for (int i = 0; flags && flags[i]; i++)
+        if (!strcmp(flags[i], word)) return i;
+    return -1;
+}
+
+/* section.key=value: a dot before the equals sign, and no slash there (that would be a path). */
+static bool is_override(const char *word)
+{
+    size_t key = strcspn(word, "=");
+    return word[key] == '=' && memchr(word, '.', key) && !memchr(word, '/', key);
+}
+
+/* Sorts argv in place: words to the struct, overrides to the front of argv. */
+hn_status hn_cli_arguments(hn_arguments *out, int argc, char **argv, int min, int max, const char *const *flags,
+                           hn_error *error)
+{
+    *out = (hn_arguments){.overrides = (const char *const *)argv};
+    for (int i = 0; i < argc; i++) {
+        char *word = argv[i];
+        int flag = flag_index(flags, word);
+        if (flag >= 0) {
+            out->found[flag] = true;
+        } else if (word[0] == '-' && word[1]) {
+            return hn_fail(error, HN_ERR_USAGE, "unknown option %s; --help shows what this command takes", word);
+        } else if (is_override(word)) {
+            argv[out->override_count++] = word;
+        } else if (out->word_count < max) {
+            out->words[out->word_count++] = word;
+        } else {
+            return hn_fail(error, HN_ERR_USAGE, "\"%s\" is one argument too many; overrides are written section.key=value", word);
+        }
+    }
+    if (out->word_count < min)
+        return hn_fail(error, HN_ERR_USAGE, "expected %d argument%s, got %d; --help shows them", min, min > 1 ? "s" : "",
+                       out->word_count);
+    return HN_OK;
+}
+
+void hn_cli_tables(hn_cli_config *config)
+{
+    *config = (hn_cli_config){0};
+    config->tables[0] = (hn_key_table){.keys = hn_train_keys, .count = hn_train_key_count, .values = &config->train};
+    config->tables[1] = (hn_key_table){.keys = hn_data_keys, .count = hn_data_key_count, .values = &config->data};
+}
+
+hn_status hn_cli_config_load(hn_cli_config *out, const char *path, const char *const *overrides, int count, bool partial,
+                             hn_error *error)
+{
+    hn_cli_tables(out);
+    return hn_config_load(&out->config, out->tables, 2, path, overrides, (size_t)count, partial, error);
+}
+
+hn_status hn_cli_model_config(hn_cli_config *out, const char *model, const char *const *overrides, int count,
+                              hn_error *error)
+{
+    char *checkpoints = hn_path_join(model, "checkpoints"), *config = hn_path_join(model, "config.json");
+    hn_status status;
+    if (!checkpoints || !config) {
+        hn_cli_tables(out);
+        status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", model);
+    } else {
+        bool run = hn_path_is_folder(checkpoints) && hn_path_exists(config);
+        status = hn_cli_config_load(out, run ? config : NULL, overrides, count, true, error);
+    }
+    hn_free(checkpoints);
+    hn_free(config);
+    return status;
+}
+
+void hn_cli_config_close(hn_cli_config *config)
+{
+    hn_config_free(config->config);
+    config->config = NULL;
+}

@@ -1,0 +1,88 @@
+/* hone eval */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/model.h"
+#include "core/json.h"
+#include "eval/evaluator.h"
+
+static void print_table(const char *set, const hn_metrics *metrics, const hn_labels *labels)
+{
+    printf("%s: %lld examples, loss %.4f", set, (long long)metrics->count, hn_metrics_loss(metrics));
+    for (int m = HN_METRIC_ACCURACY; m <= HN_METRIC_SPEARMAN; m++)
+        if (hn_metric_fits((hn_metric)m, metrics->labels))
+            printf(", %s %.4f", hn_metric_name((hn_metric)m), hn_metrics_value(metrics, (hn_metric)m));
+    printf("\n");
+    if (metrics->labels == 1) return;
+    printf("\n%-20s %9s %9s %9s %9s   predicted as\n", "label", "precision", "recall", "f1", "examples");
+    for (int k = 0; k < metrics->labels; k++) {
+        hn_class_metrics one = hn_metrics_class(metrics, k);
+        printf("%-20s %9.4f %9.4f %9.4f %9lld  ", hn_labels_name(labels, k), one.precision, one.recall, one.f1,
+               (long long)one.support);
+        for (int j = 0; j < metrics->labels; j++) printf(" %7lld", (long long)metrics->confusion[(int64_t)k * metrics->labels + j]);
+        printf("\n");
+    }
+}
+
+static void print_json(const char *set, const hn_metrics *metrics, const hn_labels *labels)
+{
+    hn_strbuf out;
+    hn_strbuf_init(&out);
+    hn_strbuf_puts(&out, "{\"set\": ");
+    hn_json_quote(&out, set, strlen(set));
+    hn_strbuf_printf(&out, ", \"examples\": %lld, \"loss\": %.9g", (long long)metrics->count, hn_metrics_loss(metrics));
+    for (int m = HN_METRIC_ACCURACY; m <= HN_METRIC_SPEARMAN; m++)
+        if (hn_metric_fits((hn_metric)m, metrics->labels))
+            hn_strbuf_printf(&out, ", \"%s\": %.9g", hn_metric_name((hn_metric)m), hn_metrics_value(metrics, (hn_metric)m));
+    if (metrics->labels > 1) {
+        hn_strbuf_puts(&out, ", \"classes\": ");
+        hn_metrics_describe_classes(metrics, labels, &out);
+        hn_strbuf_puts(&out, ", \"confusion\": ");
+        hn_metrics_describe_confusion(metrics, &out);
+    }
+    hn_strbuf_puts(&out, "}\n");
+    fputs(out.text, stdout);
+    hn_strbuf_close(&out);
+}
+
+/* Every named dev set in turn; the model is started for the longest of them. */
+static hn_status evaluate(const char *path, const hn_cli_config *config, bool json, hn_error *error)
+{
+    hn_cli_model model;
+    hn_data_sets sets = {0};
+    hn_metrics metrics = {0};
+    if (!config->data.dev.count) return hn_fail(error, HN_ERR_USAGE, "data.dev: expected a file of labelled rows, got nothing");
+    hn_status status = hn_cli_model_open(&model, path, config, error);
+    if (status == HN_OK) status = hn_data_sets_open(&sets, &config->data.dev, "dev", error);
+    for (size_t i = 0; status == HN_OK && i < sets.count; i++) {
+        hn_dataset *dataset = NULL;
+        status = hn_dataset_open(&dataset, &config->data, &sets.items[i].files, model.source->tokenizer, model.labels, NULL, error);
+        if (status == HN_OK) status = hn_cli_model_start(&model, config, hn_dataset_longest(dataset), error);
+        if (status == HN_OK)
+            status = hn_metrics_init(&metrics, model.source->label_count, hn_dataset_count(dataset), error);
+        if (status == HN_OK)
+            status = hn_evaluate(&model.runner, &model.buffer, dataset, &metrics, NULL, NULL, &hn_cli_stop, error);
+        if (status == HN_OK) (json ? print_json : print_table)(sets.items[i].name, &metrics, model.labels);
+        hn_metrics_close(&metrics);
+        hn_dataset_free(dataset);
+        hn_cli_model_stop(&model);
+    }
+    hn_data_sets_close(&sets);
+    hn_cli_model_close(&model);
+    return status;
+}
+
+int hn_verb_eval(int argc, char **argv)
+{
+    static const char *const flags[] = {"--json", NULL};
+    hn_arguments arguments;
+    hn_cli_config config;
+    hn_error error = {0};
+    hn_cli_tables(&config);
+    hn_status status = hn_cli_arguments(&arguments, argc, argv, 1, 1, flags, &error);
+    if (status == HN_OK)
+        status = hn_cli_model_config(&config, arguments.words[0], arguments.overrides, arguments.override_count, &error);
+    if (status == HN_OK) status = evaluate(arguments.words[0], &config, arguments.found[0], &error);
+    hn_cli_config_close(&config);
+    return status == HN_OK ? HN_EXIT_DONE : hn_cli_fail(&error);
+}

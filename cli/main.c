@@ -1,0 +1,76 @@
+/* hone: finds the verb and hands it the rest of the command line. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "core/json.h"
+
+const hn_verb hn_verbs[] = {
+    {"train", "CONFIG.json [key=value ...]", "fine-tune; goes on where it stopped when the run folder exists",
+     "Trains the model of model.path on data.train and leaves a run folder in output.dir. Keys given as section.key=value win\n"
+     "over the file; `hone keys` lists them. Ctrl-C saves and stops (exit code 75); the same command goes on.\n",
+     hn_verb_train},
+    {"eval", "MODEL data.dev=FILE [key=value ...] [--json]", "metrics on labelled data",
+     "MODEL is a Hugging Face folder with a head, or a run folder (its best). Prints loss, accuracy and the rest of each dev\n"
+     "set; --json prints one JSON object a set.\n",
+     hn_verb_eval},
+    {"predict", "MODEL data.predict=FILE|- [key=value ...]", "one JSON line an input, in order",
+     "Reads rows as for training, labels left aside, and prints {\"label\", \"probabilities\"} (or {\"value\"} for regression)\n"
+     "for each.\n",
+     hn_verb_predict},
+    {"tokenize", "MODEL [--pair] [--json] [--decode]", "a line in, one JSON array of ids out",
+     "  --pair    a line is two texts with a tab between\n"
+     "  --json    lines are JSON strings (so that a text may hold a newline)\n"
+     "  --decode  lines are JSON arrays of ids, and text comes out\n",
+     hn_verb_tokenize},
+    {"data", "CONFIG.json [key=value ...]", "what the model will see",
+     "Reads the data as `train` would and prints counts, lengths, labels, duplicates, refused rows and the first examples.\n",
+     hn_verb_data},
+    {"plan", "CONFIG.json [key=value ...]", "memory, steps and tokens of a run, before it starts",
+     "Prints the memory that `train` would allocate, arena by arena, and the number of steps.\n", hn_verb_plan},
+    {"export", "RUN DIR", "the newest checkpoint of a run as a Hugging Face folder",
+     "Writes the weights of the newest checkpoint that verifies, with config and tokenizer, to DIR.\n", hn_verb_export},
+    {"verify", "RUN|CHECKPOINT", "every byte against its digest",
+     "Checks all checkpoints of a run folder, or one checkpoint folder. Exit code 1 when any byte is wrong.\n", hn_verb_verify},
+    {"keys", "[WORD] [--markdown]", "the config reference",
+     "Lists the config keys whose name or help contains WORD (all without one), from the table that parses them.\n", hn_verb_keys},
+};
+const int hn_verb_count = sizeof hn_verbs / sizeof *hn_verbs;
+
+static void usage(FILE *out)
+{
+    fprintf(out, "hone %s: fine-tunes transformers\n\n", HONE_VERSION);
+    for (int i = 0; i < hn_verb_count; i++) fprintf(out, "  hone %-9s %s\n", hn_verbs[i].name, hn_verbs[i].summary);
+    fprintf(out, "\nhone VERB --help says more. Results go to stdout, everything else to stderr.\n");
+}
+
+static int run_verb(const hn_verb *verb, int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            printf("hone %s %s\n\n%s", verb->name, verb->arguments, verb->help);
+            return HN_EXIT_DONE;
+        }
+    return verb->run(argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    hn_json_init();
+    if (argc < 2) {
+        usage(stderr);
+        return HN_EXIT_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        usage(stdout);
+        return HN_EXIT_DONE;
+    }
+    if (!strcmp(argv[1], "--version")) {
+        printf("hone %s\n", HONE_VERSION);
+        return HN_EXIT_DONE;
+    }
+    for (int i = 0; i < hn_verb_count; i++)
+        if (!strcmp(argv[1], hn_verbs[i].name)) return run_verb(&hn_verbs[i], argc - 2, argv + 2);
+    fprintf(stderr, "hone: there is no command \"%s\"; hone --help lists them\n", argv[1]);
+    return HN_EXIT_USAGE;
+}

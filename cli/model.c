@@ -1,0 +1,67 @@
+/* See model.h. */
+#include "cli/model.h"
+
+hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_config *config, hn_error *error)
+{
+    *out = (hn_cli_model){0};
+    hn_status status = hn_source_open(&out->source, path, error);
+    if (status != HN_OK) return status;
+    if (!out->source->label_count)
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: this checkpoint has no classification head (no classifier.weight): fine-tune "
+                       "it first", out->source->path);
+    hn_labels_options options = {
+        .names = config->train.task.labels.items,
+        .count = (int32_t)config->train.task.labels.count,
+        .model_names = (const char *const *)out->source->labels,
+        .model_count = out->source->label_count,
+        .map = &config->data.label_map,
+        .regression = out->source->config.head == HN_HEAD_REGRESS,
+    };
+    if (!options.count && !options.model_names && !options.regression)
+        return hn_fail(error, HN_ERR_USAGE, "task.labels: %s names no labels; give their %d names in order (task.labels=a,b,...)",
+                       out->source->path, out->source->label_count);
+    return hn_labels_open(&out->labels, &options, error);
+}
+
+hn_status hn_cli_model_start(hn_cli_model *model, const hn_cli_config *config, int32_t longest, hn_error *error)
+{
+    int64_t tokens = config->train.eval.batch_tokens ? config->train.eval.batch_tokens : config->train.train.batch_tokens;
+    int64_t positions = model->source->config.positions - model->source->config.position_offset;
+    hn_runner_options options = {
+        .precision = config->train.train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
+        .threads = (int)config->train.train.threads,
+        .evaluation = {.tokens = (int32_t)(tokens > longest ? tokens : longest),
+                       .examples = (int32_t)config->train.train.batch_examples,
+                       .longest = longest},
+    };
+    if (longest > positions)
+        return hn_fail(error, HN_ERR_USAGE, "data.max_tokens: an example has %d tokens, and %s has %lld positions", longest,
+                       model->source->path, (long long)positions);
+    hn_strbuf initialised, ignored;
+    hn_strbuf_init(&initialised);
+    hn_strbuf_init(&ignored);
+    hn_status status = hn_runner_init(&model->runner, &model->source->config, &options, error);
+    if (status == HN_OK) status = hn_runner_alloc(&model->runner, error);
+    if (status == HN_OK) status = hn_runner_load(&model->runner, model->source, 0, &initialised, &ignored, error);
+    if (status == HN_OK && initialised.length)
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: parameters are missing: %s", model->source->path, initialised.text);
+    if (status == HN_OK)
+        status = hn_batch_buffer_init(&model->buffer, options.evaluation.tokens, options.evaluation.examples, error);
+    hn_strbuf_close(&initialised);
+    hn_strbuf_close(&ignored);
+    return status;
+}
+
+void hn_cli_model_stop(hn_cli_model *model)
+{
+    hn_batch_buffer_close(&model->buffer);
+    hn_runner_close(&model->runner);
+}
+
+void hn_cli_model_close(hn_cli_model *model)
+{
+    hn_cli_model_stop(model);
+    hn_labels_free(model->labels);
+    hn_source_free(model->source);
+    *model = (hn_cli_model){0};
+}

@@ -1,0 +1,160 @@
+"""Training end to end on a tiny model: what a run folder holds, resume bit for bit, and what must not change a bit."""
+import os, sys
+sys.path.insert(0, os.path.dirname(__file__))
+from tiny import *
+
+
+def setup(folder, run="run", **sections):
+    model = os.path.join(folder, "model")
+    if not os.path.exists(model):
+        make_model(model)
+    run = os.path.join(folder, run)
+    return make_config(run + ".json", model, run, **sections), run
+
+
+def a_run_leaves_what_it_promises(folder):
+    few = os.path.join(folder, "few.jsonl")
+    with open(few, "w", encoding="utf8") as f:
+        f.writelines(open(TRAIN, encoding="utf8").readlines()[:24])
+    config, run = setup(folder, train={"epochs": 60}, data={"train": [few]}, optim={"lr": 3e-3}, eval={"every": "20 epoch"})
+    done = hone("train", config)
+    assert "final weights" in done.stdout, done.stdout
+    for name in ("config.json", "metrics.jsonl", "best/model.safetensors", "best/config.json", "best/vocab.txt", "final/model.safetensors"):
+        assert os.path.exists(os.path.join(run, name)), name
+    events = metrics(run)
+    losses = [e["loss"] for e in events if e["event"] == "step"]
+    assert losses[-1] < 0.8 * losses[0], losses
+    assert [e for e in events if e["event"] == "eval"], events
+    hone("verify", run)
+    again = hone("train", config)
+    assert "nothing to do" in again.stderr, again.stderr
+
+
+def killed_runs_end_with_the_same_bytes(folder):
+    config, run = setup(folder)
+    hone("train", config)
+    expected, events = digests(run), metrics(run)
+    rng = random.Random(11)
+    for attempt in range(3):
+        config, other = setup(folder, run=f"killed{attempt}")
+        kills = 0
+        while True:
+            process = subprocess.Popen([HONE, "train", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                code = process.wait(timeout=rng.uniform(0.05, 1.2) if kills < 6 else None)
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills += 1
+        assert code == 0, f"exit code {code} after {kills} kills"
+        assert digests(other) == expected, f"weights differ after {kills} kills"
+        assert metrics(other) == events, f"metrics differ after {kills} kills"
+
+
+def a_signal_saves_and_the_run_goes_on(folder):
+    config, run = setup(folder)
+    hone("train", config)
+    config, other = setup(folder, run="stopped", checkpoint={"every": "off"})
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        process = subprocess.Popen([HONE, "train", config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            if "freezing" in line:
+                break
+        time.sleep(0.15)
+        process.send_signal(number)
+        text = process.stderr.read()
+        code = process.wait()
+        assert code in (75, 0), f"exit code {code}: {text}"
+        if code == 75:
+            assert "run the same command again" in text, text
+    hone("train", config)
+    assert digests(other) == digests(run)
+    assert metrics(other) == metrics(run)
+
+
+def nothing_but_training_changes_the_weights(folder):
+    config, run = setup(folder, train={"max_steps": 25})
+    hone("train", config)
+    variants = {"threads": dict(train={"max_steps": 25, "threads": 1}),
+                "no-eval": dict(train={"max_steps": 25}, eval={"every": "off"}, data={"dev": []}),
+                "eval-often": dict(train={"max_steps": 25, "log_every": 1}, eval={"every": "3 steps"}),
+                "no-cache": dict(train={"max_steps": 25}, data={"cache": "off"}),
+                "saves": dict(train={"max_steps": 25}, checkpoint={"every": "2 steps"}),
+                "profile": dict(train={"max_steps": 25, "profile": True})}
+    for name, sections in variants.items():
+        config, other = setup(folder, run=name, **sections)
+        hone("train", config)
+        assert digests(other) == digests(run), f"{name} changed the weights"
+
+
+def slices_are_the_big_batch(folder):
+    import struct
+    def weights(run):
+        with open(os.path.join(run, "final/model.safetensors"), "rb") as f:
+            size, = struct.unpack("<Q", f.read(8))
+            f.read(size)
+            data = f.read()
+        return struct.unpack(f"<{len(data) // 4}f", data)
+    config, run = setup(folder, train={"max_steps": 4}, data={"dev": []})
+    hone("train", config)
+    config, other = setup(folder, run="slices", train={"max_steps": 4, "slice_tokens": 100}, data={"dev": []})
+    hone("train", config)
+    a, b = weights(run), weights(other)
+    worst = max(abs(x - y) for x, y in zip(a, b))
+    assert 0 < worst < 1e-4, worst
+
+
+def another_config_is_refused(folder):
+    config, run = setup(folder, train={"max_steps": 12})
+    hone("train", config)
+    done = hone("train", config, "optim.lr=0.5", check=1)
+    assert "optim.lr" in done.stderr and "0.001" in done.stderr, done.stderr
+    done = hone("train", config, "train.max_steps=20", check=1)
+    assert "resume.force=true" in done.stderr, done.stderr
+    hone("train", config, "train.max_steps=20", "resume.force=true")
+    assert metrics(run)[-1]["step"] == 20, metrics(run)[-1]
+
+
+def gradual_unfreezing_survives_kills(folder):
+    freeze = {"unfreeze": "8 steps", "lr_decay": 0.8, "unfreeze_warmup": 3}
+    config, run = setup(folder, freeze=freeze)
+    done = hone("train", config)
+    assert "layer.2 from step 8" in done.stderr, done.stderr
+    assert [e["group"] for e in metrics(run) if e["event"] == "unfreeze"] == ["layer.2", "layer.1", "layer.0", "embeddings"]
+    config, other = setup(folder, run="killed", freeze=freeze, checkpoint={"every": "4 steps"})
+    rng = random.Random(5)
+    for _ in range(5):
+        process = subprocess.Popen([HONE, "train", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.1, 0.8))
+        process.kill()
+        process.wait()
+    hone("train", config)
+    assert digests(other) == digests(run)
+    assert metrics(other) == metrics(run)
+
+
+def the_trunk_cache_changes_no_bit(folder):
+    for below in ("layer.1", "head"):
+        config, run = setup(folder, run="plain-" + below, train={"epochs": 2}, freeze={"below": below})
+        hone("train", config)
+        config, other = setup(folder, run="cached-" + below, train={"epochs": 2}, freeze={"below": below, "cache": True})
+        hone("train", config)
+        assert digests(other) == digests(run), f"freeze.below={below}: the cache changed the weights"
+        cache = os.path.join(other, "trunk-cache.h5")
+        assert os.path.getsize(cache) > 1000
+        # A damaged cache is computed again, not trusted.
+        shutil.rmtree(os.path.join(other, "checkpoints"))
+        with open(cache, "r+b") as f:
+            data = bytearray(f.read())
+            for i in range(4096, len(data), 997):
+                data[i] ^= 0x41
+            f.seek(0)
+            f.write(data)
+        hone("train", config)
+        assert digests(other) == digests(run), f"freeze.below={below}: a damaged cache changed the weights"
+
+
+main(a_run_leaves_what_it_promises, killed_runs_end_with_the_same_bytes, a_signal_saves_and_the_run_goes_on,
+     nothing_but_training_changes_the_weights, slices_are_the_big_batch, another_config_is_refused,
+     gradual_unfreezing_survives_kills, the_trunk_cache_changes_no_bit)

@@ -1,0 +1,157 @@
+"""Every verb on a tiny model: what it prints, where, and with which exit code."""
+import json, os, sys
+sys.path.insert(0, os.path.dirname(__file__))
+from tiny import *
+
+
+def trained(folder):
+    model = make_model(os.path.join(folder, "model"))
+    run = os.path.join(folder, "run")
+    config = make_config(os.path.join(folder, "c.json"), model, run, train={"max_steps": 20})
+    hone("train", config)
+    return config, model, run
+
+
+def help_everywhere(folder):
+    text = hone("--help").stdout
+    for verb in ("train", "eval", "predict", "tokenize", "data", "plan", "export", "verify", "keys"):
+        assert f"hone {verb}" in text
+        assert hone(verb, "--help").stdout.startswith(f"hone {verb} ")
+    assert "frobnicate" in hone("frobnicate", check=2).stderr
+    assert "--frob" in hone("train", "--frob", check=2).stderr
+    assert hone("--version").stdout.startswith("hone ")
+    hone(check=2)
+
+
+def evaluation_and_prediction_agree(folder):
+    config, model, run = trained(folder)
+    result = json.loads(hone("eval", run, "--json").stdout)
+    rows = [json.loads(l) for l in open(DEV, encoding="utf8")]
+    assert result["examples"] == len(rows)
+    lines = hone("predict", run, f"data.predict={DEV}").stdout.splitlines()
+    predictions = [json.loads(l) for l in lines]
+    assert len(predictions) == len(rows)
+    for p in predictions:
+        assert abs(sum(p["probabilities"].values()) - 1) < 1e-4
+        assert p["label"] == max(p["probabilities"], key=p["probabilities"].get)
+    right = sum(p["label"] == r["label"] for p, r in zip(predictions, rows)) / len(rows)
+    assert abs(right - result["accuracy"]) < 1e-9, (right, result["accuracy"])
+    logged = [e for e in metrics(run) if e["event"] == "eval" and e.get("best")][-1]
+    assert abs(logged["accuracy"] - result["accuracy"]) < 1e-9
+    table = hone("eval", run).stdout
+    assert "accuracy" in table and "contradiction" in table
+    both = hone("eval", run, "--json", f"data.dev=a={DEV},b={DEV}").stdout.splitlines()
+    assert [json.loads(l)["set"] for l in both] == ["a", "b"]
+
+
+def prediction_reads_standard_input(folder):
+    config, model, run = trained(folder)
+    done = hone("predict", run, "data.predict=-", input='{"premise": "a b", "hypothesis": "c"}\n')
+    assert json.loads(done.stdout)["label"] in LABELS
+    assert hone("predict", run, "data.predict=-", input="").stdout == ""
+    assert "hypothesis" in hone("predict", run, "data.predict=-", input='{"premise": "a"}\n', check=1).stderr
+    assert "classifier" in hone("predict", model, "data.predict=-", input="", check=1).stderr
+
+
+def tokenize_there_and_back(folder):
+    model = make_model(os.path.join(folder, "model"))
+    ids = json.loads(hone("tokenize", model, input="the car\n").stdout)
+    assert ids[0] == 2 and ids[-1] == 3, ids
+    pair = json.loads(hone("tokenize", model, "--pair", input="the car\tthe bus\n").stdout)
+    assert pair[:len(ids)] == ids and pair.count(3) == 2, pair
+    assert hone("tokenize", model, "--decode", input=json.dumps(ids) + "\n").stdout == "the car\n"
+    assert json.loads(hone("tokenize", model, "--json", input='"the car"\n').stdout) == ids
+    assert "tab" in hone("tokenize", model, "--pair", input="the car\n", check=1).stderr
+    assert "standard input:1" in hone("tokenize", model, "--decode", input="[1, \"x\"]\n", check=1).stderr
+
+
+def plan_is_what_train_allocates(folder):
+    model = make_model(os.path.join(folder, "model"))
+    config = make_config(os.path.join(folder, "c.json"), model, os.path.join(folder, "run"))
+    text = hone("plan", config).stdout
+    for word in ("parameters", "gradients", "optimizer", "activations", "workspace", "all arenas", "steps"):
+        assert word in text, text
+    frozen = hone("plan", config, "freeze.below=head").stdout
+    size = lambda t, name: float([l for l in t.splitlines() if l.startswith(name)][0].split()[1])
+    assert size(frozen, "activations") <= size(text, "activations")
+    assert size(frozen, "gradients") <= size(text, "gradients")
+
+
+def data_shows_what_the_model_will_see(folder):
+    model = make_model(os.path.join(folder, "model"))
+    config = make_config(os.path.join(folder, "c.json"), model, os.path.join(folder, "run"))
+    text = hone("data", config).stdout
+    for word in ("train:", "examples", "label entailment", "duplicates", "[CLS]", "[SEP]", "->"):
+        assert word in text, text
+
+
+def export_and_verify(folder):
+    config, model, run = trained(folder)
+    out = os.path.join(folder, "out")
+    done = hone("export", run, out)
+    assert "step 20" in done.stdout, done.stdout
+    a = json.loads(hone("eval", out, f"data.dev={DEV}", "data.fields.text=premise", "data.fields.pair=hypothesis",
+                        "data.max_tokens=64", "--json").stdout)
+    assert a["examples"] > 0
+    assert hone("verify", run).returncode == 0
+    hone("verify", newest(run))
+    victim = os.path.join(newest(run), "rank-0.h5")
+    with open(victim, "r+b") as f:
+        f.seek(os.path.getsize(victim) // 2)
+        byte = f.read(1)
+        f.seek(-1, 1)
+        f.write(bytes([byte[0] ^ 1]))
+    assert hone("verify", run, check=1).stderr
+    assert "rank-0.h5" in hone("verify", newest(run), check=1).stderr
+
+
+def keys_are_documented(folder):
+    text = hone("keys").stdout
+    for key in ("train.batch_tokens", "optim.lr", "data.fields.text", "freeze.cache", "eval.patience"):
+        assert key in text, key
+    assert "optim.lr" not in hone("keys", "patience").stdout
+    assert "nonsense" in hone("keys", "nonsense", check=2).stderr
+    page = open(os.path.join(SOURCE, "configs/KEYS.md"), encoding="utf8").read()
+    assert page == hone("keys", "--markdown").stdout, "configs/KEYS.md: make it again with `hone keys --markdown`"
+
+
+def wrong_configs_never_start(folder):
+    model = make_model(os.path.join(folder, "model"))
+    config = make_config(os.path.join(folder, "c.json"), model, os.path.join(folder, "run"))
+    done = hone("train", config, "optim.lrr=1", "train.batch_tokens=-5", "optim.schedule=liner", "train.epochs=many", check=2)
+    for part in ("optim.lrr", "optim.lr", "train.batch_tokens", "-5", "liner", "linear", "train.epochs", "many"):
+        assert part in done.stderr, (part, done.stderr)
+    assert not os.path.exists(os.path.join(folder, "run"))
+    cases = [(["task.labels=a,b,c"], 1, "entailment"), (["freeze.below=layer.9"], 2, "layer.9"),
+             (["eval.metric=pearson"], 2, "pearson"), (["data.train=/nowhere.jsonl"], 1, "/nowhere.jsonl"),
+             (["model.path=/nowhere"], 1, "/nowhere"), (["data.fields.text=text"], 1, "premise"),
+             (["freeze.groups=embeddings,layer.0,layer.1,layer.2,head"], 2, "every group"),
+             (["train.batch_tokens=10"], 2, "train.batch_tokens"),
+             (["freeze.cache=true", "freeze.unfreeze=1 epoch"], 2, "freeze.cache")]
+    for overrides, code, part in cases:
+        done = hone("train", config, *overrides, check=None)
+        assert done.returncode in (1, 2), (overrides, done.returncode, done.stderr)
+        assert part in done.stderr, (overrides, done.stderr)
+
+
+def regression_trains_and_predicts_numbers(folder):
+    model = make_model(os.path.join(folder, "model"))
+    rows = os.path.join(folder, "r.jsonl")
+    with open(rows, "w") as f:
+        for line in open(TRAIN, encoding="utf8"):
+            row = json.loads(line)
+            f.write(json.dumps({"text": row["premise"], "label": len(row["premise"]) / 100}) + "\n")
+    run = os.path.join(folder, "run")
+    config = make_config(os.path.join(folder, "c.json"), model, run, task={"kind": "regress", "labels": []},
+                         data={"train": [rows], "dev": [rows], "fields": {"text": "text"}}, eval={"metric": "pearson"},
+                         train={"epochs": 2})
+    hone("train", config)
+    result = json.loads(hone("eval", run, "--json").stdout)
+    assert result["pearson"] > 0.3, result
+    value = json.loads(hone("predict", run, "data.predict=-", input='{"text": "a b"}\n').stdout)
+    assert isinstance(value["value"], float)
+
+
+main(help_everywhere, evaluation_and_prediction_agree, prediction_reads_standard_input, tokenize_there_and_back,
+     plan_is_what_train_allocates, data_shows_what_the_model_will_see, export_and_verify, keys_are_documented,
+     wrong_configs_never_start, regression_trains_and_predicts_numbers)
