@@ -72,21 +72,43 @@ TEST(the_same_run_gives_the_same_bytes)
     }
 }
 
-TEST(leaves_a_good_checkpoint_and_replaces_a_damaged_one)
+TEST(a_step_saved_again_is_replaced)
 {
     hn_error error = {0};
     run other;
     run_fill(&other, 6);
-    json_t *state = json_pack("{s:i}", "cursor", 42);
+    json_t *state = json_pack("{s:i}", "cursor", 42), *found = NULL;
+    int64_t step;
+    hn_strbuf passed_over;
+    hn_strbuf_init(&passed_over);
     fresh();
     CHECK_OK(save_step(5, &error));
     CHECK_OK(hn_checkpoint_save(folder, 5, other.tensors, TENSORS, state, &error));
-    CHECK_INT(newest(said), 5); /* with the first values: newest() compares */
-    flip(file_of(path, 5, "rank-0.h5"), 8, 1);
+    CHECK_OK(hn_checkpoint_find(folder, &step, &found, &passed_over, &error));
+    CHECK_INT(step, 5);
+    CHECK(json_equal(found, state));
+    json_decref(found);
+    flip(file_of(path, 5, "rank-0.h5"), 8, 1); /* a damaged one too */
     CHECK_INT(newest(said), -1);
     CHECK_OK(save_step(5, &error));
     CHECK_INT(newest(said), 5);
+    hn_strbuf_close(&passed_over);
     json_decref(state);
+}
+
+TEST(some_tensors_alone_can_be_read)
+{
+    hn_error error = {0};
+    run self, before;
+    fresh();
+    CHECK_OK(save_step(5, &error));
+    run_fill(&self, 9);
+    before = self;
+    CHECK_INT(hn_checkpoint_load(folder, 5, self.tensors, 1, &error), HN_ERR_MISMATCH);
+    hn_error_reset(&error);
+    CHECK(run_equal(&self, &before));
+    CHECK_OK(hn_checkpoint_load_some(folder, 5, self.tensors, 1, &error));
+    CHECK(!run_equal(&self, &before));
 }
 
 TEST(every_flipped_byte_is_found)
@@ -325,7 +347,8 @@ TEST(out_of_memory)
 }
 
 CHECKPOINT_MAIN(RUN(saves_and_loads); RUN(lists_in_order); RUN(the_same_run_gives_the_same_bytes);
-                RUN(leaves_a_good_checkpoint_and_replaces_a_damaged_one); RUN(every_flipped_byte_is_found);
+                RUN(a_step_saved_again_is_replaced);
+          RUN(some_tensors_alone_can_be_read); RUN(every_flipped_byte_is_found);
                 RUN(truncation_is_found); RUN(falls_back_and_says_so); RUN(refuses_other_tensors);
                 RUN(refuses_names_that_are_paths); RUN(retention); RUN(retention_sweeps); RUN(verifies_and_reports);
                 RUN(out_of_memory))
