@@ -40,6 +40,7 @@ typedef struct hn_trainer {
     hn_schedule schedule;
     hn_early_stopping stopping;
     hn_progress progress;
+    bool resumed; /* progress is a checkpoint's */
     hn_batch_buffer buffer;
     hn_order *order;
     int64_t order_epoch; /* that `order` is of, -1: none */

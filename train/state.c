@@ -99,6 +99,7 @@ hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
     json_t *state = pack_state(trainer);
     hn_status status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, &tensors, &count, error)
                              : hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
+    if (status == HN_OK) status = hn_sinks_flush(&trainer->sinks, error);
     if (status == HN_OK)
         status = hn_checkpoint_save(trainer->checkpoints, trainer->progress.step, tensors, count, state, error);
     if (status == HN_OK)
@@ -209,7 +210,9 @@ hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error)
     status = unpack_state(trainer, state, error);
     if (status == HN_OK) status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, &tensors, &count, error);
     if (status == HN_OK) status = hn_checkpoint_load(trainer->checkpoints, step, tensors, count, error);
-    if (status == HN_OK) hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
+    if (status != HN_OK) goto out;
+    hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
+    trainer->resumed = true;
 out:
     hn_strbuf_close(&passed_over);
     hn_free(tensors);

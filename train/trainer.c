@@ -246,24 +246,27 @@ static hn_status check_config(hn_trainer *trainer, const char *path, hn_error *e
 static hn_status open_run(hn_trainer *trainer, hn_error *error)
 {
     const char *dir = trainer->config->output.dir;
-    char *config = hn_path_join(dir, "config.json"), *metrics = hn_path_join(dir, "metrics.jsonl"), *text = NULL;
+    char *config = hn_path_join(dir, "config.json"), *metrics = hn_path_join(dir, "metrics.jsonl");
+    hn_strbuf text;
+    hn_strbuf_init(&text);
     trainer->checkpoints = hn_path_join(dir, "checkpoints");
     hn_status status = config && metrics && trainer->checkpoints ? hn_folder_make(trainer->checkpoints, error)
                                                                  : hn_fail(error, HN_ERR_MEMORY, "out of memory for paths");
     if (status == HN_OK && hn_path_exists(config)) status = check_config(trainer, config, error);
     if (status != HN_OK) goto out;
-    text = json_dumps(trainer->options->resolved, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    status = text ? hn_file_commit(config, text, strlen(text), error) : hn_fail(error, HN_ERR_MEMORY, "out of memory for config.json");
+    hn_json_write(&text, trainer->options->resolved, 2);
+    status = text.failed ? hn_fail(error, HN_ERR_MEMORY, "out of memory for config.json")
+                         : hn_file_commit(config, text.text, text.length, error);
     if (status == HN_OK) status = hnp_trainer_resume(trainer, error);
     if (status != HN_OK) goto out;
-    status = hn_sink_jsonl_open(&trainer->sinks.items[trainer->sinks.count], metrics, trainer->progress.step, error);
+    status = hn_sink_jsonl_open(&trainer->sinks.items[trainer->sinks.count], metrics, trainer->resumed ? trainer->progress.step : -1, error);
     if (status != HN_OK) goto out;
     trainer->sinks.count++;
     status = hn_sink_terminal_open(&trainer->sinks.items[trainer->sinks.count], 2, trainer->options->live,
                                    trainer->options->colour, error);
     if (status == HN_OK) trainer->sinks.count++;
 out:
-    hn_free(text);
+    hn_strbuf_close(&text);
     hn_free(config);
     hn_free(metrics);
     return status;
