@@ -24,7 +24,7 @@ void HN_ISA_NAME(hnp_linear_backward_input)(hn_ops_context *ctx, const hn_tensor
                                             bool add);
 void HN_ISA_NAME(hnp_linear_backward_weight)(hn_ops_context *ctx, const hn_tensor *dw, const hn_tensor *dbias,
                                              const hn_tensor *dy, const hn_tensor *x);
-/* Scratch for products up to [rows, widest] x [widest, widest] on `threads` threads. */
-size_t HN_ISA_NAME(hnp_linear_workspace)(int64_t rows, int64_t widest, hn_dtype dtype, int threads);
+/* Scratch for products up to [any, widest] x [widest, widest] on `threads` threads. */
+size_t HN_ISA_NAME(hnp_linear_workspace)(int64_t widest, int threads);
 
 #endif

@@ -180,10 +180,11 @@ static void scale(hn_ops_context *ctx, float *x, int64_t count, const float *fac
  * gradients, whose number is not known here: 8 bytes for 65,536 of them, so a MiB covers 8.6 thousand million. */
 static size_t workspace(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype)
 {
+    (void)dtype; /* either type may stand in a tensor of its own */
     int threads = omp_get_max_threads();
     int64_t blocks = hnp_ceil_div(rows, HNP_SUM_ROWS), head_size = heads ? hnp_least(256, hnp_ceil_div(widest, heads)) : 0;
     size_t most = (size_t)1 << 20, need[] = {
-        HN_ISA_NAME(hnp_linear_workspace)(rows, widest, dtype, threads),
+        HN_ISA_NAME(hnp_linear_workspace)(widest, threads),
         heads ? HN_ISA_NAME(hnp_attention_workspace)(longest, head_size, threads) : 0,
         (size_t)blocks * 2 * (size_t)widest * sizeof(float) + HNP_SCRATCH_ALIGN,
         (size_t)blocks * 2 * sizeof(double) + HNP_SCRATCH_ALIGN,

@@ -1,0 +1,255 @@
+/* Embeddings, rows, activations' backward, losses, the optimizer and passes over memory. */
+#include "kernels/profile.h"
+#include "tests/kernels/ops_test.h"
+
+static const int64_t sizes[] = {0, 1, 31, 33, 257};
+enum { SIZES = 5 };
+
+static void embedding_size(hn_dtype type, int64_t rows, int64_t columns)
+{
+    enum { V = 11, P = 9, S = 2, OFFSET = 2 };
+    matrix token = matrix_random(type, V, columns, 1), position = matrix_random(type, P, columns, 1);
+    matrix kind = matrix_random(type, S, columns, 1), y = matrix_random(type, rows, columns, 1);
+    matrix d[3] = {matrix_random(HN_F32, V, columns, 1), matrix_random(HN_F32, P, columns, 1),
+                   matrix_random(HN_F32, S, columns, 1)};
+    int32_t *ids = calloc((size_t)rows + 1, 4), *at = calloc((size_t)rows + 1, 4), *types = calloc((size_t)rows + 1, 4);
+    for (int64_t r = 0; r < rows; r++) ids[r] = (int32_t)(r * 7 % V), at[r] = (int32_t)(r % 7), types[r] = (int32_t)(r & 1);
+    ops_now->embedding_forward(&context_now, &y.t, &token.t, &position.t, &kind.t, ids, at, types, OFFSET);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++)
+            y.d[r * columns + c] = token.d[ids[r] * columns + c] + position.d[(at[r] + OFFSET) * columns + c] +
+                                   kind.d[types[r] * columns + c];
+    CHECK_CLOSE(&y.t, y.d, tolerance(type));
+    ops_now->embedding_forward(&context_now, &y.t, &token.t, NULL, NULL, ids, NULL, NULL, 0);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) CHECK_NEAR(value_at(&y.t, r, c), token.d[ids[r] * columns + c], 0);
+    matrix_sync(&y);
+    ops_now->embedding_backward(&context_now, &d[0].t, &d[1].t, &d[2].t, &y.t, ids, at, types, OFFSET);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) {
+            double g = y.d[r * columns + c];
+            d[0].d[ids[r] * columns + c] += g;
+            d[1].d[(at[r] + OFFSET) * columns + c] += g;
+            d[2].d[types[r] * columns + c] += g;
+        }
+    for (int i = 0; i < 3; i++) CHECK_CLOSE(&d[i].t, d[i].d, tolerance(HN_F32));
+    ops_now->embedding_backward(&context_now, NULL, NULL, &d[2].t, &y.t, ids, at, types, OFFSET); /* frozen tables */
+    matrix_free(&token), matrix_free(&position), matrix_free(&kind), matrix_free(&y);
+    for (int i = 0; i < 3; i++) matrix_free(&d[i]);
+    free(ids), free(at), free(types);
+}
+
+static void embedding_all(hn_dtype type)
+{
+    for (int i = 0; i < SIZES; i++) embedding_size(type, sizes[i], 33), embedding_size(type, 33, sizes[SIZES - 1 - i]);
+    matrix table = matrix_random(type, 4, 8, 1), y = matrix_random(type, 2, 8, 1);
+    ops_now->embedding_forward(&context_now, &y.t, &table.t, NULL, NULL, (int32_t[]){3, 4}, NULL, NULL, 0);
+    CHECK_CONTAINS(error_now.message, "row 1 asks for token 4, the table has 0 to 3");
+    for (int c = 0; c < 8; c++) CHECK_NEAR(value_at(&y.t, 0, c), y.d[c], 0); /* nothing was written */
+    hn_error_reset(&error_now);
+    matrix_free(&table), matrix_free(&y);
+}
+
+static void rows_all(hn_dtype type)
+{
+    for (int i = 0; i < SIZES; i++) {
+        int64_t n = sizes[i];
+        matrix x = matrix_strided(type, 2 * n + 1, 37, 40, 1), y = matrix_random(type, n, 37, 1);
+        int32_t *index = calloc((size_t)n + 1, 4);
+        for (int64_t r = 0; r < n; r++) index[r] = (int32_t)(2 * (n - r));
+        ops_now->gather_rows(&context_now, &y.t, &x.t, index);
+        for (int64_t r = 0; r < n; r++)
+            for (int64_t c = 0; c < 37; c++) CHECK_NEAR(value_at(&y.t, r, c), x.d[index[r] * 37 + c], 0);
+        ops_now->scatter_add_rows(&context_now, &x.t, &y.t, index);
+        for (int64_t r = 0; r < n; r++)
+            for (int64_t c = 0; c < 37; c++) x.d[index[r] * 37 + c] *= 2;
+        CHECK_CLOSE(&x.t, x.d, tolerance(type));
+        matrix_free(&x), matrix_free(&y), free(index);
+    }
+}
+
+static void activation_backward_all(hn_dtype type)
+{
+    for (int i = 0; i < SIZES; i++) {
+        matrix dy = matrix_random(type, 3, sizes[i], 1), z = matrix_random(type, 3, sizes[i], 1);
+        ops_now->activation_backward(&context_now, &dy.t, &dy.t, &z.t, HN_ACT_TANH);
+        for (int64_t j = 0; j < 3 * sizes[i]; j++) dy.d[j] *= 1 - z.d[j] * z.d[j];
+        CHECK_CLOSE(&dy.t, dy.d, tolerance(type));
+        matrix_sync(&dy);
+        ops_now->activation_backward(&context_now, &dy.t, &dy.t, &z.t, HN_ACT_RELU);
+        for (int64_t j = 0; j < 3 * sizes[i]; j++) dy.d[j] *= z.d[j] > 0;
+        CHECK_CLOSE(&dy.t, dy.d, tolerance(type));
+        matrix_free(&dy), matrix_free(&z);
+    }
+}
+
+/* Loss and slope of one row in double. */
+static double entropy(const double *logits, int64_t classes, int32_t label, double smoothing, double *d)
+{
+    double sum = 0, loss = 0;
+    for (int64_t k = 0; k < classes; k++) sum += exp(logits[k]);
+    for (int64_t k = 0; k < classes; k++) {
+        double q = smoothing / (double)classes + (k == label ? 1 - smoothing : 0);
+        loss -= q * (logits[k] - log(sum));
+        d[k] = exp(logits[k]) / sum - q;
+    }
+    return loss;
+}
+
+static void cross_entropy_size(hn_dtype type, int64_t rows, int64_t classes, float smoothing)
+{
+    matrix logits = matrix_random(type, rows, classes, 3), d = matrix_random(HN_F32, rows, classes, 1);
+    int32_t *label = calloc((size_t)rows + 1, 4);
+    double loss = 5, expected = 5;
+    int64_t count = 1, expected_count = 1;
+    float scale = 0.25f;
+    for (int64_t r = 0; r < rows; r++) label[r] = r % 5 == 4 ? HN_NO_TARGET : (int32_t)(r * 3 % classes);
+    ops_now->cross_entropy(&context_now, &loss, &count, &d.t, &logits.t, label, smoothing, &scale);
+    for (int64_t r = 0; r < rows; r++) {
+        double *row = d.d + r * classes;
+        if (label[r] == HN_NO_TARGET) {
+            for (int64_t k = 0; k < classes; k++) row[k] = 0;
+            continue;
+        }
+        expected += entropy(logits.d + r * classes, classes, label[r], (double)smoothing, row);
+        expected_count++;
+        for (int64_t k = 0; k < classes; k++) row[k] *= 0.25;
+    }
+    CHECK_NEAR(loss, expected, 1e-5);
+    CHECK_INT(count, expected_count);
+    CHECK_CLOSE(&d.t, d.d, tolerance(HN_F32));
+    double again = 5;
+    count = 0;
+    ops_now->cross_entropy(&context_now, &again, &count, NULL, &logits.t, label, smoothing, NULL);
+    CHECK(again == loss);
+    matrix_free(&logits), matrix_free(&d), free(label);
+}
+
+static void losses_all(hn_dtype type)
+{
+    for (int i = 0; i < SIZES; i++) cross_entropy_size(type, sizes[i], 3, 0), cross_entropy_size(type, 33, sizes[i] + 2, 0.1f);
+    double loss = 0;
+    int64_t count = 0;
+    float scale = 3;
+    matrix l = matrix_random(type, 3, 1, 0), d = matrix_random(type, 3, 1, 0);
+    value_set(&l.t, 0, 0, 2), value_set(&l.t, 1, 0, 5), value_set(&l.t, 2, 0, 1);
+    ops_now->mean_squared_error(&context_now, &loss, &count, &d.t, &l.t, (float[]){1.5f, NAN, 3}, &scale);
+    CHECK_NEAR(loss, 0.25 + 4, 1e-12);
+    CHECK_INT(count, 2);
+    CHECK_NEAR(value_at(&d.t, 0, 0), 3, 0);
+    CHECK_NEAR(value_at(&d.t, 1, 0), 0, 0);
+    CHECK_NEAR(value_at(&d.t, 2, 0), -12, 0);
+    value_set(&l.t, 0, 0, NAN);
+    ops_now->mean_squared_error(&context_now, &loss, &count, NULL, &l.t, (float[]){1.5f, NAN, 3}, NULL);
+    CHECK(isnan(loss));
+    matrix nan = matrix_random(type, 2, 3, 1), dn = matrix_random(type, 2, 3, 1);
+    value_set(&nan.t, 0, 2, NAN);
+    loss = 0;
+    ops_now->cross_entropy(&context_now, &loss, &count, &dn.t, &nan.t, (int32_t[]){0, 1}, 0, &scale);
+    CHECK(isnan(loss) && isnan(value_at(&dn.t, 0, 0)) && !isnan(value_at(&dn.t, 1, 0)));
+    ops_now->cross_entropy(&context_now, &loss, &count, &dn.t, &nan.t, (int32_t[]){0, 3}, 0, &scale);
+    CHECK_CONTAINS(error_now.message, "row 1 has the label 3, expected 0 to 2");
+    hn_error_reset(&error_now);
+    matrix_free(&l), matrix_free(&d), matrix_free(&nan), matrix_free(&dn);
+}
+
+static void adamw_size(int64_t count, bool with_copy)
+{
+    matrix w = matrix_random(HN_F32, 1, count, 1), g = matrix_random(HN_F32, 1, count, 1), m = matrix_random(HN_F32, 1, count, 1);
+    matrix v = matrix_random(HN_F32, 1, count, 1), copy = matrix_random(HN_BF16, 1, count, 1);
+    for (int64_t i = 0; i < count; i++) value_set(&v.t, 0, i, fabs(v.d[i])), v.d[i] = fabs(v.d[i]);
+    float c1[] = {0, 0.1f}, c2[] = {0, 0.002f}, group_lr[] = {0, 0.5f};
+    hn_adamw_segment segment = {w.block, g.block, m.block, v.block, with_copy ? copy.block : NULL, count, 0.8f, 0.05f, 1};
+    hn_adamw_step step = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .gradient_scale = 0.7f, .skip = 1,
+                          .correction1 = c1, .correction2 = c2, .group_lr = group_lr};
+    ops_now->adamw(&context_now, &segment, 1, &step);
+    for (int64_t i = 0; i < count; i++) CHECK(value_at(&w.t, 0, i) == w.d[i] && value_at(&m.t, 0, i) == m.d[i]);
+    step.skip = 0;
+    ops_now->adamw(&context_now, &segment, 1, &step);
+    double lr = 0.01 * 0.8 * 0.5;
+    for (int64_t i = 0; i < count; i++) {
+        double grad = g.d[i] * (double)0.7f;
+        m.d[i] = (double)0.9f * m.d[i] + (1 - (double)0.9f) * grad;
+        v.d[i] = (double)0.999f * v.d[i] + (1 - (double)0.999f) * grad * grad;
+        w.d[i] = w.d[i] * (1 - lr * 0.05) - lr * (m.d[i] / (double)c1[1]) / (sqrt(v.d[i] / (double)c2[1]) + 1e-8);
+        if (with_copy) CHECK_INT(((uint16_t *)copy.block)[i], hn_bf16_from_float(((float *)w.block)[i]));
+        else CHECK_NEAR(value_at(&copy.t, 0, i), copy.d[i], 0);
+    }
+    CHECK_CLOSE(&m.t, m.d, tolerance(HN_F32));
+    CHECK_CLOSE(&v.t, v.d, tolerance(HN_F32));
+    CHECK_CLOSE(&w.t, w.d, tolerance(HN_F32));
+    matrix_free(&w), matrix_free(&g), matrix_free(&m), matrix_free(&v), matrix_free(&copy);
+}
+
+static void optimizer_all(hn_dtype type)
+{
+    for (int i = 0; i < SIZES; i++) adamw_size(sizes[i], type == HN_BF16);
+    adamw_size(40000, type == HN_BF16);
+    enum { N = 200001 };
+    matrix x = matrix_random(HN_F32, 1, N, 1);
+    double expected = 2, sum = 2, one_thread = 2;
+    for (int i = 0; i < N; i++) expected += x.d[i] * x.d[i];
+    ops_now->sum_squares(&context_now, &sum, x.block, N);
+    CHECK_NEAR(sum / expected, 1, 1e-12);
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    ops_now->sum_squares(&context_now, &one_thread, x.block, N);
+    omp_set_num_threads(threads);
+    CHECK(one_thread == sum);
+    ((float *)x.block)[N - 1] = 1e30f;
+    ops_now->sum_squares(&context_now, &sum, x.block, N);
+    CHECK_NEAR(sum / 1e60, 1, 1e-6);
+    ((float *)x.block)[7] = NAN;
+    ops_now->sum_squares(&context_now, &sum, x.block, N);
+    CHECK(isnan(sum));
+    matrix_free(&x);
+}
+
+static void memory_all(hn_dtype type)
+{
+    for (int i = 0; i < SIZES; i++) {
+        int64_t n = sizes[i];
+        matrix x = matrix_random(type, n, 3, 100), y = matrix_random(type == HN_F32 ? HN_BF16 : HN_F32, n, 3, 1);
+        ops_now->cast(&context_now, &y.t, &x.t);
+        CHECK_CLOSE(&y.t, x.d, 4e-3);
+        matrix f = matrix_random(HN_F32, 1, n, 1);
+        float factor = 4;
+        ops_now->scale(&context_now, f.block, n, &factor);
+        for (int64_t j = 0; j < n; j++) CHECK(value_at(&f.t, 0, j) == 4 * f.d[j]);
+        ops_now->zero(&context_now, f.block, (size_t)n * 4);
+        for (int64_t j = 0; j < n; j++) CHECK(value_at(&f.t, 0, j) == 0);
+        matrix_free(&x), matrix_free(&y), matrix_free(&f);
+    }
+}
+
+/* After a failure nothing runs; with a profile every call is counted under its name. */
+static void door(hn_dtype type)
+{
+    (void)type;
+    float x[3] = {1, 2, 3}, factor = 2;
+    hn_profile profile = {0};
+    hn_operation order[HN_OPERATIONS];
+    context_now.profile = &profile;
+    ops_now->scale(&context_now, x, 3, &factor);
+    hn_fail(&error_now, HN_ERR_NUMERIC, "earlier");
+    ops_now->scale(&context_now, x, 3, &factor);
+    hn_error_reset(&error_now);
+    context_now.profile = NULL;
+    CHECK(x[2] == 6);
+    CHECK_INT(hn_profile_order(&profile, order), 1);
+    CHECK_TEXT(hn_operation_name(order[0]), "scale");
+    CHECK_INT(profile.operation[order[0]].calls, 1);
+    hn_profile_add(&profile, HN_OP_ADAMW, 1000, 0);
+    CHECK_INT(hn_profile_order(&profile, order), 2);
+    CHECK_INT(order[0], HN_OP_ADAMW);
+}
+
+TEST(embedding) { on_every_table(embedding_all, 300, 300, 0, 0); }
+TEST(rows) { on_every_table(rows_all, 300, 300, 0, 0); }
+TEST(activation_backward) { on_every_table(activation_backward_all, 300, 300, 0, 0); }
+TEST(losses) { on_every_table(losses_all, 300, 300, 0, 0); }
+TEST(optimizer) { on_every_table(optimizer_all, 300, 300, 0, 0); }
+TEST(memory) { on_every_table(memory_all, 300, 300, 0, 0); }
+TEST(one_door) { on_every_table(door, 300, 300, 0, 0); }
+
+TEST_MAIN(RUN(embedding); RUN(rows); RUN(activation_backward); RUN(losses); RUN(optimizer); RUN(memory); RUN(one_door))
