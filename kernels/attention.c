@@ -17,6 +17,7 @@
 #include "core/error.h"
 #include "kernels/block.h"
 #include "kernels/scratch.h"
+#include "kernels/transpose.h"
 #include "kernels/vecmath.h"
 
 enum { QUERIES = 64, PAD = 16 };
@@ -99,13 +100,14 @@ HN_BODY void write_rows(const hn_tensor *tensor, int64_t first, int64_t count, i
     }
 }
 
-/* rows [count][width] -> turned [size][keys], with zeros for the keys beyond count */
-static void transpose(float *turned, int64_t keys, const float *rows, int64_t width, int64_t count, int64_t size)
+/* A head's rows as turned [size][keys], with zeros for the keys beyond count. */
+HN_BODY void read_turned(float *turned, int64_t keys, const hn_tensor *tensor, int64_t first, int64_t count,
+                         int64_t column, int64_t size, hn_dtype type)
 {
-    for (int64_t d = 0; d < size; d++) {
-        float *to = turned + d * keys;
-        for (int64_t j = 0; j < count; j++) to[j] = rows[j * width + d];
-        for (int64_t j = count; j < keys; j++) to[j] = 0;
+    for (int64_t j = 0; j < keys; j += HN_LANES) {
+        int64_t rows = count - j < 0 ? 0 : hnp_least(HN_LANES, count - j);
+        hnp_transpose_rows(turned + j, keys, at(tensor, first + (rows ? j : 0), column, type), type, tensor->stride, rows,
+                           size, true);
     }
 }
 
@@ -283,11 +285,12 @@ HN_BODY void task(panels *p, const job *work, int64_t sequence, int kv_head, boo
               .k_first = a->cu_k[sequence], .k_count = a->cu_k[sequence + 1] - a->cu_k[sequence],
               .k_column = kv_head * size};
     p->keys = padded(h.k_count);
-    read_rows(p->k, p->width, work->k, h.k_first, h.k_count, h.k_column, size, type);
-    read_rows(p->v, p->width, work->v, h.k_first, h.k_count, h.k_column, size, type);
-    transpose(p->kt, p->keys, p->k, p->width, h.k_count, size);
-    if (backward) {
-        transpose(p->vt, p->keys, p->v, p->width, h.k_count, size);
+    read_turned(p->kt, p->keys, work->k, h.k_first, h.k_count, h.k_column, size, type);
+    if (!backward) {
+        read_rows(p->v, p->width, work->v, h.k_first, h.k_count, h.k_column, size, type);
+    } else {
+        read_rows(p->k, p->width, work->k, h.k_first, h.k_count, h.k_column, size, type);
+        read_turned(p->vt, p->keys, work->v, h.k_first, h.k_count, h.k_column, size, type);
         memset(p->dk, 0, (size_t)(h.k_count * p->width) * sizeof(float));
         memset(p->dv, 0, (size_t)(h.k_count * p->width) * sizeof(float));
     }

@@ -60,8 +60,11 @@ static void hnp_block_multiply(const hnp_block *p)
 {
     int64_t j = 0, step = HNP_BLOCK_VECTORS * HN_LANES;
     for (; j + step <= p->n; j += step) hnp_block_column(p, j, HNP_BLOCK_VECTORS);
-    for (; j + 2 * HN_LANES <= p->n; j += 2 * HN_LANES) hnp_block_column(p, j, 2);
-    if (j < p->n) hnp_block_column(p, j, 1);
+    switch ((p->n - j) / HN_LANES) {
+    case 3: hnp_block_column(p, j, 3 < HNP_BLOCK_VECTORS ? 3 : 1); break; /* only where a column has 4 vectors */
+    case 2: hnp_block_column(p, j, 2); break;
+    case 1: hnp_block_column(p, j, 1); break;
+    }
 }
 
 #endif

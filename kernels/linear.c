@@ -13,6 +13,9 @@
  * A weight gradient sums over M in chunks, one after another: small enough that the chunk's operands stay in the second-level
  * cache while all tiles of dw pass over them (256 rows: 165, 1,280 rows: 141 to 160 GFLOP/s).
  *
+ * What is fused costs little beside it: bias and GELU with z kept 5 to 8 % of a forward product, GELU's slope 3 to 6 % of a
+ * backward one.
+ *
  * Figures: Intel family 6 model 207, AVX-512, one thread's CPU time, N and K of MiniLM (384, 1152, 1536). */
 #include "kernels/linear.h"
 

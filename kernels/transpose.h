@@ -7,15 +7,6 @@
 /* Lane i of the two results of exchanging groups of s lanes between the rows a and b. */
 #define HN_LANE_A(i, s) ((i) & (s) ? HN_LANES + (i) - (s) : (i))
 #define HN_LANE_B(i, s) ((i) & (s) ? HN_LANES + (i) : (i) + (s))
-#define HN_LANES_4(lane, i, s) lane(i, s), lane((i) + 1, s), lane((i) + 2, s), lane((i) + 3, s)
-#if HN_LANES == 16
-#define HN_LANE_LIST(lane, s)                                                                                          \
-    HN_LANES_4(lane, 0, s), HN_LANES_4(lane, 4, s), HN_LANES_4(lane, 8, s), HN_LANES_4(lane, 12, s)
-#elif HN_LANES == 8
-#define HN_LANE_LIST(lane, s) HN_LANES_4(lane, 0, s), HN_LANES_4(lane, 4, s)
-#else
-#define HN_LANE_LIST(lane, s) HN_LANES_4(lane, 0, s)
-#endif
 
 #define HN_EXCHANGE(row, s)                                                                                            \
     for (int i_ = 0; i_ < HN_LANES; i_++)                                                                              \

@@ -75,23 +75,45 @@ HN_BODY vf vf_abs(vf a)
     return (vf)((vi)a & 0x7fffffff);
 }
 
+/* Lane lists for __builtin_shufflevector: HN_LANE_LIST(f, s) is f(0, s), f(1, s), ... */
+#define HN_LANES_4(lane, i, s) lane(i, s), lane((i) + 1, s), lane((i) + 2, s), lane((i) + 3, s)
+#if HN_LANES == 16
+#define HN_LANE_LIST(lane, s)                                                                                          \
+    HN_LANES_4(lane, 0, s), HN_LANES_4(lane, 4, s), HN_LANES_4(lane, 8, s), HN_LANES_4(lane, 12, s)
+#elif HN_LANES == 8
+#define HN_LANE_LIST(lane, s) HN_LANES_4(lane, 0, s), HN_LANES_4(lane, 4, s)
+#else
+#define HN_LANE_LIST(lane, s) HN_LANES_4(lane, 0, s)
+#endif
+#define HN_LANE_SWAP(i, s) ((i) ^ (s))
+#define HN_SWAP(a, s) __builtin_shufflevector(a, a, HN_LANE_LIST(HN_LANE_SWAP, s))
+
 /* The lanes, added pairwise. */
 HN_BODY float vf_sum(vf a)
 {
-    float lane[HN_LANES];
-    memcpy(lane, &a, sizeof lane);
-    for (int width = HN_LANES / 2; width; width /= 2)
-        for (int i = 0; i < width; i++) lane[i] += lane[i + width];
-    return lane[0];
+#if HN_LANES >= 16
+    a += HN_SWAP(a, 8);
+#endif
+#if HN_LANES >= 8
+    a += HN_SWAP(a, 4);
+#endif
+    a += HN_SWAP(a, 2);
+    a += HN_SWAP(a, 1);
+    return a[0];
 }
 
+/* The highest lane; a NaN among them may be overlooked. */
 HN_BODY float vf_highest(vf a)
 {
-    float lane[HN_LANES];
-    memcpy(lane, &a, sizeof lane);
-    for (int width = HN_LANES / 2; width; width /= 2)
-        for (int i = 0; i < width; i++) lane[i] = lane[i] > lane[i + width] ? lane[i] : lane[i + width];
-    return lane[0];
+#if HN_LANES >= 16
+    a = vf_max(a, HN_SWAP(a, 8));
+#endif
+#if HN_LANES >= 8
+    a = vf_max(a, HN_SWAP(a, 4));
+#endif
+    a = vf_max(a, HN_SWAP(a, 2));
+    a = vf_max(a, HN_SWAP(a, 1));
+    return a[0];
 }
 
 HN_BODY vf vf_load(const float *p)
@@ -133,7 +155,13 @@ HN_BODY void vf_store_part(float *p, vf v, int64_t n)
 
 HN_BODY vf vf_widen(vh bits)
 {
+#if defined(__AVX512F__) /* what the compilers make of the conversion is half as wide */
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)bits), 16);
+#elif defined(__AVX2__)
+    return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)bits), 16);
+#else
     return (vf)(__builtin_convertvector(bits, vu) << 16);
+#endif
 }
 
 /* To nearest, ties to even; NaN stays NaN (core/tensor.h). */
@@ -143,7 +171,12 @@ HN_BODY vh vf_narrow(vf value)
     vu rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
     vu quiet = (bits >> 16) | 0x40u;
     vu is_nan = (vu)(value != value);
-    return __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), vh);
+    vu out = (is_nan & quiet) | (~is_nan & rounded);
+#if defined(__AVX512F__)
+    return (vh)_mm512_cvtepi32_epi16((__m512i)out);
+#else
+    return __builtin_convertvector(out, vh);
+#endif
 }
 
 /* Up to HN_LANES elements from element i of an array of `type` (fp32 or bf16), n of which are there. */
@@ -158,10 +191,14 @@ HN_BODY vf vf_get(const void *data, hn_dtype type, int64_t i, int64_t n)
     if (n >= HN_LANES) {
         memcpy(&bits, p, sizeof bits);
     } else {
+#if defined(__AVX512F__)
+        bits = (vh)_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p);
+#else
         uint16_t lane[HN_LANES] = {0};
         for (int j = 0; j < HN_LANES - 1; j++)
             if (j < n) lane[j] = p[j];
         memcpy(&bits, lane, sizeof bits);
+#endif
     }
     return vf_widen(bits);
 }
@@ -179,10 +216,14 @@ HN_BODY void vf_put(void *data, hn_dtype type, int64_t i, int64_t n, vf v)
     if (n >= HN_LANES) {
         memcpy(p, &bits, sizeof bits);
     } else {
+#if defined(__AVX512F__)
+        _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), (__m256i)bits);
+#else
         uint16_t lane[HN_LANES];
         memcpy(lane, &bits, sizeof lane);
         for (int j = 0; j < HN_LANES - 1; j++)
             if (j < n) p[j] = lane[j];
+#endif
     }
 }
 

@@ -194,10 +194,12 @@ TEST(product_types)
     bool narrow = hnp_products_bf16();
     CHECK_CONTAINS(hn_ops_cpu_isa(), narrow ? "bf16" : "fp32");
     if (narrow) {
-        on_every_table(forward_all, 1100, 400, 0, 0);
-        on_every_table(backward_input_all, 1100, 400, 0, 0);
-        on_every_table(backward_weight_all, 1100, 400, 0, 0);
-        on_every_table(same_bits, 600, 160, 0, 0);
+        table_begin(hn_ops_cpu(), hn_ops_cpu()->workspace(1100, 400, 0, 0, HN_BF16));
+        forward_all(HN_BF16);
+        backward_input_all(HN_BF16);
+        backward_weight_all(HN_BF16);
+        same_bits(HN_BF16);
+        table_end();
     }
     setenv("HONE_CPU_PRODUCTS", "fp32", 1);
     CHECK_CONTAINS(hn_ops_cpu_isa(), "fp32");

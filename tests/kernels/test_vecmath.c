@@ -47,7 +47,7 @@ TEST(units_in_the_last_place)
     double t = worst(tanh_vector, tanh, -1e30f, 1e30f, STEP), l = worst(log_vector, log, 0x1p-126f, 3e38f, STEP);
     printf("worst error in ulp: exp %.2f, erf %.2f, tanh %.2f, log %.2f\n", e, r, t, l);
     CHECK(e <= 2.5);
-    CHECK(r <= 2.5);
+    CHECK(r <= 5);
     CHECK(t <= 2.5);
     CHECK(l <= 2.5);
 }
@@ -77,13 +77,13 @@ static void check_activation(vector_function f, vector_function slope, double (*
 {
     for (double x = -40; x <= 40; x += 0.00371) {
         double expected = (reference(x + 1e-5) - reference(x - 1e-5)) / 2e-5;
-        CHECK_NEAR(f(vf_all((float)x))[0], reference((double)(float)x), 5e-7);
+        CHECK_NEAR(f(vf_all((float)x))[0], reference((double)(float)x), 1.5e-6);
         CHECK_NEAR(slope(vf_all((float)x))[0], expected, 2e-6);
     }
     CHECK(isnan(f(vf_all(NAN))[0]) && isnan(slope(vf_all(NAN))[0]));
     CHECK_NEAR(slope(vf_all(1e30f))[0], 1, 0);
     CHECK_NEAR(slope(vf_all(-1e30f))[0], 0, 0);
-    CHECK(f(vf_all(1e30f))[0] == 1e30f);
+    CHECK(f(vf_all(1e30f))[0] == 1e30f && f(vf_all(-1e30f))[0] == 0);
 }
 
 static vf gelu_vector(vf x) { return vf_gelu(x); }
