@@ -8,8 +8,8 @@
  *     mlp_sum                              -
  *     y                                    y, written over the layer's input
  *
- * The last layer has n rows where others have T (encoder.c says why). What backward needs beside it is three gradients of
- * [T, C] and one of [T, 3C]; the gradient of z takes the place of a. */
+ * The last layer has n rows where others have T (encoder.c says why). What backward needs beside it is three
+ * gradients of [T, C] and one of [T, 3C]; the gradient of z takes the place of a. */
 #include "core/mem.h"
 #include "models/internal.h"
 
@@ -30,7 +30,8 @@ static float *take_floats(const layout *l, int64_t rows, int64_t columns)
     return hn_arena_tensor(l->arena, HN_F32, rows, columns).data;
 }
 
-/* Integers start, start + step, start + 2 step, ... in the backend's memory. */
+/* Integers 0, step, 2 step, ... in the backend's memory. A device that fails here fails at the next call too, which
+ * says so. */
 static int32_t *take_series(const layout *l, int64_t count, int32_t step)
 {
     int32_t piece[256];
@@ -46,7 +47,8 @@ static int32_t *take_series(const layout *l, int64_t count, int32_t step)
 }
 
 /* The tensors of a layer for R rows; with `keeps` those of backward too. y is the caller's. */
-static void place_layer(const layout *l, hnp_layer_state *state, int64_t rows, int64_t qkv_columns, bool keeps)
+static void place_layer(const layout *l, hnp_layer_state *state, int64_t rows, int64_t qkv_columns,
+                        bool keeps)
 {
     const hn_model_config *c = &l->model->config;
     *state = (hnp_layer_state){0};
@@ -70,7 +72,8 @@ static hnp_layer_state shared_layer(const layout *l, const hnp_layer_state *shar
 {
     hnp_layer_state state = *shared;
     if (last) {
-        state.qkv = hn_tensor_2d(state.qkv.data, state.qkv.dtype, l->tokens, 2 * (int64_t)l->model->config.hidden);
+        state.qkv =
+            hn_tensor_2d(state.qkv.data, state.qkv.dtype, l->tokens, 2 * (int64_t)l->model->config.hidden);
         state.attention = hn_tensor_rows(&state.attention, 0, l->examples);
         state.middle = hn_tensor_rows(&state.middle, 0, l->examples);
         state.a = hn_tensor_rows(&state.a, 0, l->examples);
@@ -86,12 +89,15 @@ static void place_layers(const layout *l)
     for (int i = 0; i < layers; i++) {
         bool last = i == layers - 1, keeps = act->training && i + 1 >= act->first;
         if (keeps) {
-            place_layer(l, &act->layers[i], last ? l->examples : l->tokens, last ? 2 * width : 3 * width, true);
+            place_layer(l, &act->layers[i], last ? l->examples : l->tokens, last ? 2 * width : 3 * width,
+                        true);
         } else {
             if (i == 0) place_layer(l, &shared, l->tokens, 3 * width, false);
             act->layers[i] = shared_layer(l, &shared, last);
         }
-        act->layers[i].y = last ? take(l, l->examples, width) : keeps ? take(l, l->tokens, width) : act->embedding;
+        act->layers[i].y = last    ? take(l, l->examples, width)
+                           : keeps ? take(l, l->tokens, width)
+                                   : act->embedding;
     }
 }
 

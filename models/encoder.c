@@ -1,12 +1,12 @@
-/* Forward of an encoder with the norm behind each sum (BERT, Devlin et al. 2018; RoBERTa, Liu et al. 2019; DistilBERT, Sanh
- * et al. 2019):
+/* Forward of an encoder with the norm behind each sum (BERT, Devlin et al. 2018; RoBERTa, Liu et al. 2019;
+ * DistilBERT, Sanh et al. 2019):
  *
  *     x = dropout(norm(token + position + type))
  *     a layer:  m = norm(x + dropout(attention(x)))      y = norm(m + dropout(W2 act(W1 m)))
  *
- * The head reads one row a sequence, the first token's. So the last layer computes K and V for all rows, and everything else
- * only for those n rows: with 40 tokens a pair that is most of a layer saved, forward and backward. The values are the same
- * as if all rows were computed, dropout included (pass.c).
+ * The head reads one row a sequence, the first token's. So the last layer computes K and V for all rows, and
+ * everything else only for those n rows: with 40 tokens a pair that is most of a layer saved, forward and
+ * backward. The values are the same as if all rows were computed, dropout included (pass.c).
  *
  * Layers that keep nothing for backward write their sums where the norm's output goes (activations.c). */
 #include "core/philox.h"
@@ -24,12 +24,12 @@ static hn_tensor embed(const hnp_pass *pass, const hn_tensor *out)
     hn_tensor y = hn_tensor_rows(out, 0, batch->tokens);
     hn_tensor sum = keeps ? hn_tensor_rows(&act->embedding_sum, 0, batch->tokens) : y;
     pass->ops->embedding_forward(pass->ctx, &sum, &e->token.value, &e->position.value,
-                                 model->config.types ? &e->type.value : NULL, batch->token, batch->position, types,
-                                 model->config.position_offset);
-    hn_norm_forward(pass->ops, pass->ctx, &y, keeps ? &sum : NULL, act->embedding_mean, act->embedding_rstd, &sum, NULL,
-                    &e->norm, model->config.norm_epsilon, NULL);
-    hn_dropout dropout = hnp_pass_dropout(pass, 0, model->config.hidden_dropout, HN_SITE(0, HN_SITE_EMBEDDING, 0),
-                                          &pass->tokens);
+                                 model->config.types ? &e->type.value : NULL, batch->token, batch->position,
+                                 types, model->config.position_offset);
+    hn_norm_forward(pass->ops, pass->ctx, &y, keeps ? &sum : NULL, act->embedding_mean, act->embedding_rstd,
+                    &sum, NULL, &e->norm, model->config.norm_epsilon, NULL);
+    hn_dropout dropout = hnp_pass_dropout(pass, 0, model->config.hidden_dropout,
+                                          HN_SITE(0, HN_SITE_EMBEDDING, 0), &pass->tokens);
     if (dropout.probability > 0) pass->ops->dropout(pass->ctx, &y, &y, &dropout);
     return y;
 }
@@ -45,7 +45,8 @@ static void attend(const hnp_pass *pass, int l, const hn_tensor *o, const hn_ten
     hn_tensor k = hn_tensor_columns(&qkv, width, width);
     hn_tensor v = hn_tensor_columns(&qkv, 2 * width, width);
     hn_attention attention = hnp_pass_attention(pass, l);
-    pass->ops->attention_forward(pass->ctx, o, hnp_pass_keeps(pass, l + 1) ? state->lse : NULL, &q, &k, &v, &attention);
+    pass->ops->attention_forward(pass->ctx, o, hnp_pass_keeps(pass, l + 1) ? state->lse : NULL, &q, &k, &v,
+                                 &attention);
 }
 
 /* Attention of the first tokens to all: x [T, C] to o [n, C]; the rows of x that they are go to last_x. */
@@ -65,7 +66,8 @@ static void attend_from_first(const hnp_pass *pass, int l, const hn_tensor *o, c
     hn_tensor k = hn_tensor_columns(&kv, 0, width);
     hn_tensor v = hn_tensor_columns(&kv, width, width);
     hn_attention attention = hnp_pass_attention(pass, l);
-    pass->ops->attention_forward(pass->ctx, o, hnp_pass_keeps(pass, l + 1) ? state->lse : NULL, &q, &k, &v, &attention);
+    pass->ops->attention_forward(pass->ctx, o, hnp_pass_keeps(pass, l + 1) ? state->lse : NULL, &q, &k, &v,
+                                 &attention);
 }
 
 /* One layer: x [T, C] to out [R, C]. */
@@ -79,20 +81,23 @@ static hn_tensor run_layer(const hnp_pass *pass, int l, const hn_tensor *x, cons
     bool last = l == c->layers - 1, keeps = hnp_pass_keeps(pass, l + 1);
     int64_t rows = last ? pass->batch->n : pass->batch->tokens;
     const hn_random *random = last ? &pass->examples : &pass->tokens;
-    hn_tensor o = hn_tensor_rows(&state->attention, 0, rows), middle = hn_tensor_rows(&state->middle, 0, rows);
+    hn_tensor o = hn_tensor_rows(&state->attention, 0, rows),
+              middle = hn_tensor_rows(&state->middle, 0, rows);
     hn_tensor a = hn_tensor_rows(&state->a, 0, rows), y = hn_tensor_rows(out, 0, rows);
     hn_tensor sum1 = keeps ? hn_tensor_rows(&state->attention_sum, 0, rows) : middle;
     hn_tensor sum2 = keeps ? hn_tensor_rows(&state->mlp_sum, 0, rows) : y;
     hn_tensor z = keeps ? hn_tensor_rows(&state->z, 0, rows) : a;
-    hn_dropout dropout1 = hnp_pass_dropout(pass, l + 1, c->attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0), random);
-    hn_dropout dropout2 = hnp_pass_dropout(pass, l + 1, c->hidden_dropout, HN_SITE(l, HN_SITE_MLP_OUT, 0), random);
+    hn_dropout dropout1 =
+        hnp_pass_dropout(pass, l + 1, c->attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0), random);
+    hn_dropout dropout2 =
+        hnp_pass_dropout(pass, l + 1, c->hidden_dropout, HN_SITE(l, HN_SITE_MLP_OUT, 0), random);
 
     state->input = *x;
     (last ? attend_from_first : attend)(pass, l, &o, x);
     hn_tensor residual = last ? hn_tensor_rows(&pass->model->act.last_x, 0, rows) : *x;
     hn_linear_forward(ops, ctx, &sum1, NULL, &o, &layer->attention_out, HN_ACT_NONE);
-    hn_norm_forward(ops, ctx, &middle, keeps ? &sum1 : NULL, state->attention_mean, state->attention_rstd, &sum1,
-                    &residual, &layer->attention_norm, c->norm_epsilon, &dropout1);
+    hn_norm_forward(ops, ctx, &middle, keeps ? &sum1 : NULL, state->attention_mean, state->attention_rstd,
+                    &sum1, &residual, &layer->attention_norm, c->norm_epsilon, &dropout1);
     hn_linear_forward(ops, ctx, &a, keeps ? &z : NULL, &middle, &layer->up, c->activation);
     hn_linear_forward(ops, ctx, &sum2, NULL, &a, &layer->down, HN_ACT_NONE);
     hn_norm_forward(ops, ctx, &y, keeps ? &sum2 : NULL, state->mlp_mean, state->mlp_rstd, &sum2, &middle,
@@ -114,17 +119,19 @@ static hn_tensor trunk_rows(const hnp_pass *pass, const hn_tensor *tensor)
     return hn_tensor_rows(tensor, 0, pooled ? pass->batch->n : pass->batch->tokens);
 }
 
-hn_tensor hn_model_forward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)
+hn_tensor hn_model_forward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch,
+                           const hn_forward *forward)
 {
     hnp_pass pass = hnp_pass_make(model, ctx, batch, forward);
     hnp_activations *act = &model->act;
     int layers = model->config.layers, room = model->config.positions - model->config.position_offset;
     if (batch->longest > room)
-        hn_fail(ctx->error, HN_ERR_MISMATCH, "a sequence has %d tokens, the model has positions for %d", batch->longest,
-                room);
+        hn_fail(ctx->error, HN_ERR_MISMATCH, "a sequence has %d tokens, the model has positions for %d",
+                batch->longest, room);
     hn_tensor x;
     int group = 0;
-    if (forward->training) pass.ops->expand_rows(ctx, act->row_example, batch->example, batch->cu_seqlens, batch->n);
+    if (forward->training)
+        pass.ops->expand_rows(ctx, act->row_example, batch->example, batch->cu_seqlens, batch->n);
     if (forward->trunk_output) {
         x = trunk_rows(&pass, forward->trunk_output);
         group = pass.first;

@@ -1,7 +1,8 @@
-/* Backward of encoder.c, from the head down to the lowest trainable group and no further: there the products that would give
- * the gradient of its input are left out.
+/* Backward of encoder.c, from the head down to the lowest trainable group and no further: there the products
+ * that would give the gradient of its input are left out.
  *
- * Three tensors of [T, C] do for all layers: d[0] is the gradient that comes down, the others pass through a layer:
+ * Three tensors of [T, C] do for all layers: d[0] is the gradient that comes down, the others pass through a
+ * layer:
  *
  *     mlp norm        d[0] -> d[1] (branch)  d[2] (residual)
  *     down            d[1] -> dz, in the place of a, which only dW needed
@@ -11,13 +12,14 @@
  *     attention       d[2] -> d_qkv
  *     qkv             d[0] += d_qkv W                                 d[0]: gradient of x
  *
- * In the last layer all of that has n rows; K and V had all T, so their gradient fills a [T, C] of its own (d[1]) and d[0] is
- * added to it at the first tokens' rows. */
+ * In the last layer all of that has n rows; K and V had all T, so their gradient fills a [T, C] of its own
+ * (d[1]) and d[0] is added to it at the first tokens' rows. */
 #include "core/philox.h"
 #include "models/internal.h"
 
 /* dz W of a linear layer, to the gradient of its input. */
-static void backward_input(const hnp_pass *pass, const hn_tensor *dx, const hn_tensor *dy, const hn_linear *linear, bool add)
+static void backward_input(const hnp_pass *pass, const hn_tensor *dx, const hn_tensor *dy,
+                           const hn_linear *linear, bool add)
 {
     pass->ops->linear_backward_input(pass->ctx, dx, dy, &linear->weight.value, NULL, HN_ACT_NONE, add);
 }
@@ -30,13 +32,16 @@ static void mlp_backward(const hnp_pass *pass, int l, const hn_tensor d[3])
     hnp_layer_state *state = &pass->model->act.layers[l];
     int64_t rows = d[0].shape[0];
     const hn_random *random = l == c->layers - 1 ? &pass->examples : &pass->tokens;
-    hn_dropout dropout = hnp_pass_dropout(pass, l + 1, c->hidden_dropout, HN_SITE(l, HN_SITE_MLP_OUT, 0), random);
-    hn_tensor sum = hn_tensor_rows(&state->mlp_sum, 0, rows), middle = hn_tensor_rows(&state->middle, 0, rows);
+    hn_dropout dropout =
+        hnp_pass_dropout(pass, l + 1, c->hidden_dropout, HN_SITE(l, HN_SITE_MLP_OUT, 0), random);
+    hn_tensor sum = hn_tensor_rows(&state->mlp_sum, 0, rows),
+              middle = hn_tensor_rows(&state->middle, 0, rows);
     hn_tensor z = hn_tensor_rows(&state->z, 0, rows), a = hn_tensor_rows(&state->a, 0, rows);
-    hn_norm_backward(pass->ops, pass->ctx, &d[1], &d[2], &layer->mlp_norm, &d[0], &sum, state->mlp_mean, state->mlp_rstd,
-                     &dropout);
+    hn_norm_backward(pass->ops, pass->ctx, &d[1], &d[2], &layer->mlp_norm, &d[0], &sum, state->mlp_mean,
+                     state->mlp_rstd, &dropout);
     hn_linear_backward_weight(pass->ops, pass->ctx, &layer->down, &d[1], &a);
-    pass->ops->linear_backward_input(pass->ctx, &a, &d[1], &layer->down.weight.value, &z, c->activation, false);
+    pass->ops->linear_backward_input(pass->ctx, &a, &d[1], &layer->down.weight.value, &z, c->activation,
+                                     false);
     hn_linear_backward_weight(pass->ops, pass->ctx, &layer->up, &a, &middle);
     backward_input(pass, &d[2], &a, &layer->up, true);
 }
@@ -49,8 +54,10 @@ static void attention_out_backward(const hnp_pass *pass, int l, const hn_tensor 
     hnp_layer_state *state = &pass->model->act.layers[l];
     int64_t rows = d[0].shape[0];
     const hn_random *random = l == c->layers - 1 ? &pass->examples : &pass->tokens;
-    hn_dropout dropout = hnp_pass_dropout(pass, l + 1, c->attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0), random);
-    hn_tensor sum = hn_tensor_rows(&state->attention_sum, 0, rows), o = hn_tensor_rows(&state->attention, 0, rows);
+    hn_dropout dropout =
+        hnp_pass_dropout(pass, l + 1, c->attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0), random);
+    hn_tensor sum = hn_tensor_rows(&state->attention_sum, 0, rows),
+              o = hn_tensor_rows(&state->attention, 0, rows);
     hn_norm_backward(pass->ops, pass->ctx, &d[1], below ? &d[0] : NULL, &layer->attention_norm, &d[2], &sum,
                      state->attention_mean, state->attention_rstd, &dropout);
     hn_linear_backward_weight(pass->ops, pass->ctx, &layer->attention_out, &d[1], &o);
@@ -70,14 +77,15 @@ static void attend_backward(const hnp_pass *pass, int l, const hn_tensor d[3], b
         d_part[i] = hn_tensor_columns(&d_qkv, i * width, width);
     }
     hn_attention attention = hnp_pass_attention(pass, l);
-    pass->ops->attention_backward(pass->ctx, &d_part[0], &d_part[1], &d_part[2], &d[2], &o, state->lse, &part[0], &part[1],
-                                  &part[2], &attention);
+    pass->ops->attention_backward(pass->ctx, &d_part[0], &d_part[1], &d_part[2], &d[2], &o, state->lse,
+                                  &part[0], &part[1], &part[2], &attention);
     hn_linear_backward_weight(pass->ops, pass->ctx, linear, &d_qkv, &state->input);
     if (below) backward_input(pass, &d[0], &d_qkv, linear, true);
 }
 
 /* The last layer's: d has n rows, and the gradient of x goes to `dx` [T, C]. */
-static void attend_from_first_backward(const hnp_pass *pass, int l, const hn_tensor d[3], const hn_tensor *dx, bool below)
+static void attend_from_first_backward(const hnp_pass *pass, int l, const hn_tensor d[3], const hn_tensor *dx,
+                                       bool below)
 {
     hnp_activations *act = &pass->model->act;
     hnp_layer_state *state = &act->layers[l];
@@ -107,13 +115,15 @@ static void embed_backward(const hnp_pass *pass, const hn_tensor *dy)
     const hnp_embeddings *e = &model->embeddings;
     const hn_batch *batch = pass->batch;
     hn_tensor sum = hn_tensor_rows(&act->embedding_sum, 0, batch->tokens);
-    hn_dropout dropout = hnp_pass_dropout(pass, 0, model->config.hidden_dropout, HN_SITE(0, HN_SITE_EMBEDDING, 0),
-                                          &pass->tokens);
+    hn_dropout dropout = hnp_pass_dropout(pass, 0, model->config.hidden_dropout,
+                                          HN_SITE(0, HN_SITE_EMBEDDING, 0), &pass->tokens);
     if (dropout.probability > 0) pass->ops->dropout(pass->ctx, dy, dy, &dropout);
-    hn_norm_backward(pass->ops, pass->ctx, dy, NULL, &e->norm, dy, &sum, act->embedding_mean, act->embedding_rstd, NULL);
+    hn_norm_backward(pass->ops, pass->ctx, dy, NULL, &e->norm, dy, &sum, act->embedding_mean,
+                     act->embedding_rstd, NULL);
     pass->ops->embedding_backward(pass->ctx, &e->token.gradient, &e->position.gradient,
-                                  model->config.types ? &e->type.gradient : NULL, dy, batch->token, batch->position,
-                                  model->config.types > 1 ? batch->type : act->zeros, model->config.position_offset);
+                                  model->config.types ? &e->type.gradient : NULL, dy, batch->token,
+                                  batch->position, model->config.types > 1 ? batch->type : act->zeros,
+                                  model->config.position_offset);
 }
 
 void hn_model_backward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)

@@ -2,15 +2,16 @@
  *
  *     d = act(W1 dropout(x) + b1)         logits = W2 dropout(d) + b2
  *
- * BERT's pooler (tanh) and classifier, RoBERTa's classification head (dropout on x, tanh) and DistilBERT's pre_classifier
- * (ReLU) are this with other settings. Logits and loss are fp32; their gradient goes back in the model's precision. */
+ * BERT's pooler (tanh) and classifier, RoBERTa's classification head (dropout on x, tanh) and DistilBERT's
+ * pre_classifier (ReLU) are this with other settings. Logits and loss are fp32; their gradient goes back in
+ * the model's precision. */
 #include "core/philox.h"
 #include "models/internal.h"
 
 static hn_dropout dropout_at(const hnp_pass *pass, float probability, uint32_t which)
 {
-    return hnp_pass_dropout(pass, pass->model->config.layers + 1, probability, HN_SITE(0, HN_SITE_HEAD, which),
-                            &pass->examples);
+    return hnp_pass_dropout(pass, pass->model->config.layers + 1, probability,
+                            HN_SITE(0, HN_SITE_HEAD, which), &pass->examples);
 }
 
 static hn_dropout input_dropout(const hnp_pass *pass)
@@ -24,7 +25,8 @@ static hn_dropout hidden_dropout(const hnp_pass *pass)
 }
 
 /* dropout(x) in `out` when the site is active, x itself when not. */
-static hn_tensor dropped(const hnp_pass *pass, const hn_tensor *out, const hn_tensor *x, const hn_dropout *dropout)
+static hn_tensor dropped(const hnp_pass *pass, const hn_tensor *out, const hn_tensor *x,
+                         const hn_dropout *dropout)
 {
     if (dropout->probability == 0) return *x;
     hn_tensor y = hn_tensor_rows(out, 0, x->shape[0]);
@@ -70,7 +72,8 @@ void hnp_head_backward(const hnp_pass *pass, const hn_tensor *dx)
     hn_tensor dense = hn_tensor_rows(&act->dense, 0, pass->batch->n);
     hn_tensor hidden = between.probability > 0 ? hn_tensor_rows(&act->dropped, 0, pass->batch->n) : dense;
     hn_linear_backward_weight(ops, pass->ctx, &model->head.out, &d_logits, &hidden);
-    ops->linear_backward_input(pass->ctx, &d, &d_logits, &model->head.out.weight.value, NULL, HN_ACT_NONE, false);
+    ops->linear_backward_input(pass->ctx, &d, &d_logits, &model->head.out.weight.value, NULL, HN_ACT_NONE,
+                               false);
     if (between.probability > 0) ops->dropout(pass->ctx, &d, &d, &between);
     /* The output serves as z for ReLU too: both are positive at the same places. */
     ops->activation_backward(pass->ctx, &d, &d, &dense, model->config.head_activation);

@@ -1,7 +1,9 @@
-/* What the files of models/ share: the model's struct, the rows of the families' parameter tables, and the activations.
+/* What the files of models/ share: the model's struct, the rows of the families' parameter tables, and the
+ * activations.
  *
- *     config.c -> families.c (tables) -> params.c (one list of parameters, views into arrays) -> load.c, export.c
- *     activations.c (where everything of a batch stands) -> encoder.c, head.c (forward) -> encoder_backward.c */
+ *     config.c -> families.c (tables) -> params.c (one list of parameters, views into arrays) -> load.c,
+ * export.c activations.c (where everything of a batch stands) -> encoder.c, head.c (forward) ->
+ * encoder_backward.c */
 #ifndef HONE_MODELS_INTERNAL_H
 #define HONE_MODELS_INTERNAL_H
 
@@ -39,8 +41,8 @@ typedef enum hnp_size {
     HNP_LABELS
 } hnp_size;
 
-/* One row of a family's table. "%d" in a name is the layer. `offset` is where the parameter's hn_weight stands in
- * hnp_embeddings, hnp_layer or hnp_head. Several sources are equal runs of rows. */
+/* One row of a family's table. "%d" in a name is the layer. `offset` is where the parameter's hn_weight
+ * stands in hnp_embeddings, hnp_layer or hnp_head. Several sources are equal runs of rows. */
 typedef struct hnp_entry {
     const char *name;
     hnp_size rows, columns;
@@ -56,8 +58,9 @@ typedef struct hnp_table {
     int count;
 } hnp_table;
 
-/* A family: its tables, the prefix that a checkpoint's names may have, and the names that it may hold and hone has no use for
- * (without the prefix; a name that ends in "." stands for all that begin with it; NULL ends the list). */
+/* A family: its tables, the prefix that a checkpoint's names may have, and the names that it may hold and
+ * hone has no use for (without the prefix; a name that ends in "." stands for all that begin with it; NULL
+ * ends the list). */
 typedef struct hnp_family {
     const char *prefix;
     hnp_table embeddings, layer, head;
@@ -71,8 +74,8 @@ typedef struct hnp_source {
     int param, index;
 } hnp_source;
 
-/* What one layer keeps, or uses and forgets. R rows: T tokens, but n in the last layer. Layers that keep nothing share one
- * set, and write a sum where its norm's output goes. */
+/* What one layer keeps, or uses and forgets. R rows: T tokens, but n in the last layer. Layers that keep
+ * nothing share one set, and write a sum where its norm's output goes. */
 typedef struct hnp_layer_state {
     hn_tensor input;         /* [T, C] set by forward: the output of the group below, or a cache's */
     hn_tensor qkv;           /* [T, 3C]; in the last layer K and V only, [T, 2C] */
@@ -80,8 +83,8 @@ typedef struct hnp_layer_state {
     float *lse;              /* [heads, R] */
     hn_tensor attention_sum; /* [R, C] input of the first norm */
     float *attention_mean, *attention_rstd;
-    hn_tensor middle; /* [R, C] output of the first norm */
-    hn_tensor z, a;   /* [R, I] before and after the activation */
+    hn_tensor middle;  /* [R, C] output of the first norm */
+    hn_tensor z, a;    /* [R, I] before and after the activation */
     hn_tensor mlp_sum; /* [R, C] input of the second norm */
     float *mlp_mean, *mlp_rstd;
     hn_tensor y; /* [R, C] the layer's output */
@@ -90,10 +93,10 @@ typedef struct hnp_layer_state {
 typedef struct hnp_activations {
     hn_bounds bounds;
     bool training;
-    int first;             /* lowest group that keeps what backward needs */
-    uint32_t *row_example; /* [T] the example of each token */
-    int32_t *zeros;        /* [max(T, n)] */
-    int32_t *iota;         /* [n + 1] 0, 1, 2, ... */
+    int first;                          /* lowest group that keeps what backward needs */
+    uint32_t *row_example;              /* [T] the example of each token */
+    int32_t *zeros;                     /* [max(T, n)] */
+    int32_t *iota;                      /* [n + 1] 0, 1, 2, ... */
     hn_tensor embedding_sum, embedding; /* [T, C] input and output of the embeddings' norm */
     float *embedding_mean, *embedding_rstd;
     hnp_layer_state *layers;  /* [L], host memory of the model */
@@ -137,7 +140,8 @@ struct hn_model {
 const char *hnp_source_key(char *buffer, size_t size, const hn_model *model, const char *name);
 
 /* Fills rows [row, row + rows) of a parameter by its init rule. */
-hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, uint64_t seed, hn_error *error);
+hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, uint64_t seed,
+                         hn_error *error);
 
 /* One forward, or the backward that belongs to it. */
 typedef struct hnp_pass {
@@ -152,16 +156,18 @@ typedef struct hnp_pass {
 } hnp_pass;
 
 /* Marks the parameters of the plan as trainable and checks that the placed activations fit. */
-hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward);
+hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *batch,
+                       const hn_forward *forward);
 /* Dropout at a site of a group: none in evaluation and in the trunk. */
-hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, uint32_t site, const hn_random *random);
+hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, uint32_t site,
+                            const hn_random *random);
 /* What attention of a layer runs over: all rows, or in the last layer the queries of the first tokens. */
 hn_attention hnp_pass_attention(const hnp_pass *pass, int layer);
 /* Whether a group keeps what backward needs. */
 bool hnp_pass_keeps(const hnp_pass *pass, int group);
 
-/* From what the last layer (or a cache) gave for the first tokens to logits; and back to its gradient in `dx` (NULL: not
- * wanted). */
+/* From what the last layer (or a cache) gave for the first tokens to logits; and back to its gradient in `dx`
+ * (NULL: not wanted). */
 hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows);
 void hnp_head_backward(const hnp_pass *pass, const hn_tensor *dx);
 

@@ -1,4 +1,5 @@
-/* See linear.h. Nothing but the operation table is called here; what this file adds is which gradients are wanted. */
+/* See linear.h. Nothing but the operation table is called here; what this file adds is which gradients are
+ * wanted. */
 #include "models/linear.h"
 
 #include "core/error.h"
@@ -17,33 +18,35 @@ hn_linear hn_linear_rows(const hn_linear *linear, int64_t first, int64_t count)
                        .bias = weight_rows(&linear->bias, first, count)};
 }
 
-void hn_linear_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z, const hn_tensor *x,
-                       const hn_linear *linear, hn_activation activation)
+void hn_linear_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z,
+                       const hn_tensor *x, const hn_linear *linear, hn_activation activation)
 {
     ops->linear_forward(ctx, y, z, x, &linear->weight.value, &linear->bias.value, activation);
 }
 
-void hn_linear_backward_weight(const hn_ops *ops, hn_ops_context *ctx, const hn_linear *linear, const hn_tensor *dy,
-                               const hn_tensor *x)
+void hn_linear_backward_weight(const hn_ops *ops, hn_ops_context *ctx, const hn_linear *linear,
+                               const hn_tensor *dy, const hn_tensor *x)
 {
     if (!linear->weight.trainable) return;
     HN_ASSERT(linear->weight.gradient.data && linear->bias.gradient.data);
     ops->linear_backward_weight(ctx, &linear->weight.gradient, &linear->bias.gradient, dy, x);
 }
 
-void hn_norm_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h, float *mean, float *rstd,
-                     const hn_tensor *x, const hn_tensor *residual, const hn_norm *norm, float epsilon,
-                     const hn_dropout *dropout)
+void hn_norm_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h,
+                     float *mean, float *rstd, const hn_tensor *x, const hn_tensor *residual,
+                     const hn_norm *norm, float epsilon, const hn_dropout *dropout)
 {
-    ops->layernorm_forward(ctx, y, h, mean, rstd, x, residual, &norm->gamma.value, &norm->beta.value, epsilon, dropout);
+    ops->layernorm_forward(ctx, y, h, mean, rstd, x, residual, &norm->gamma.value, &norm->beta.value, epsilon,
+                           dropout);
 }
 
-void hn_norm_backward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual,
-                      const hn_norm *norm, const hn_tensor *dy, const hn_tensor *h, const float *mean, const float *rstd,
-                      const hn_dropout *dropout)
+void hn_norm_backward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *dx,
+                      const hn_tensor *d_residual, const hn_norm *norm, const hn_tensor *dy,
+                      const hn_tensor *h, const float *mean, const float *rstd, const hn_dropout *dropout)
 {
     bool trainable = norm->gamma.trainable;
     HN_ASSERT(!trainable || (norm->gamma.gradient.data && norm->beta.gradient.data));
     ops->layernorm_backward(ctx, dx, d_residual, trainable ? norm->gamma.gradient.data : NULL,
-                            trainable ? norm->beta.gradient.data : NULL, dy, NULL, h, mean, rstd, &norm->gamma.value, dropout);
+                            trainable ? norm->beta.gradient.data : NULL, dy, NULL, h, mean, rstd,
+                            &norm->gamma.value, dropout);
 }

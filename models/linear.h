@@ -1,6 +1,6 @@
-/* The two kinds of weights that a model is made of: a linear layer and a norm. Each is one struct, so that freezing, decay,
- * export (and later LoRA and sharding) touch it in one place. They own nothing: placing parameters and gradients fills the
- * views (params.c). */
+/* The two kinds of weights that a model is made of: a linear layer and a norm. Each is one struct, so that
+ * freezing, decay, export (and later LoRA and sharding) touch it in one place. They own nothing: placing
+ * parameters and gradients fills the views (params.c). */
 #ifndef HONE_MODELS_LINEAR_H
 #define HONE_MODELS_LINEAR_H
 
@@ -29,19 +29,19 @@ typedef struct hn_norm {
 hn_linear hn_linear_rows(const hn_linear *linear, int64_t first, int64_t count);
 
 /* y = act(x W^T + b); z is what the activation was given, when wanted. */
-void hn_linear_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z, const hn_tensor *x,
-                       const hn_linear *linear, hn_activation activation);
+void hn_linear_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z,
+                       const hn_tensor *x, const hn_linear *linear, hn_activation activation);
 /* Adds dW and db when the layer is trainable. */
-void hn_linear_backward_weight(const hn_ops *ops, hn_ops_context *ctx, const hn_linear *linear, const hn_tensor *dy,
-                               const hn_tensor *x);
+void hn_linear_backward_weight(const hn_ops *ops, hn_ops_context *ctx, const hn_linear *linear,
+                               const hn_tensor *dy, const hn_tensor *x);
 
 /* y = norm(h), h = residual + dropout(x), as layernorm_forward of kernels/ops.h. */
-void hn_norm_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h, float *mean, float *rstd,
-                     const hn_tensor *x, const hn_tensor *residual, const hn_norm *norm, float epsilon,
-                     const hn_dropout *dropout);
+void hn_norm_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h,
+                     float *mean, float *rstd, const hn_tensor *x, const hn_tensor *residual,
+                     const hn_norm *norm, float epsilon, const hn_dropout *dropout);
 /* As layernorm_backward of kernels/ops.h; dgamma and dbeta only when the norm is trainable. */
-void hn_norm_backward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual,
-                      const hn_norm *norm, const hn_tensor *dy, const hn_tensor *h, const float *mean, const float *rstd,
-                      const hn_dropout *dropout);
+void hn_norm_backward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *dx,
+                      const hn_tensor *d_residual, const hn_norm *norm, const hn_tensor *dy,
+                      const hn_tensor *h, const float *mean, const float *rstd, const hn_dropout *dropout);
 
 #endif

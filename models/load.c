@@ -1,10 +1,12 @@
 /* From a checkpoint's tensors to the masters, from an init rule to the masters, and back to named tensors.
  *
- * Import goes through the checkpoint once: each tensor's name, without the family's prefix, is looked up among the sources of
- * the parameter table; its shape must be the source's, every value finite. Then every source must have been found once, but
- * for those of the head. So the masters are either all set, or an error says which tensor was wrong and how.
+ * Import goes through the checkpoint once: each tensor's name, without the family's prefix, is looked up
+ * among the sources of the parameter table; its shape must be the source's, every value finite. Then every
+ * source must have been found once, but for those of the head. So the masters are either all set, or an error
+ * says which tensor was wrong and how.
  *
- * The masters stand in the backend's memory; values are converted in pieces of a few KiB on the stack and copied in. */
+ * The masters stand in the backend's memory; values are converted in pieces of a few KiB on the stack and
+ * copied in. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,7 +24,8 @@ static void format_shape(char text[SHAPE_TEXT], const hn_tensor *tensor)
 {
     int used = snprintf(text, SHAPE_TEXT, "[");
     for (int i = 0; i < tensor->rank; i++)
-        used += snprintf(text + used, (size_t)(SHAPE_TEXT - used), "%s%lld", i ? ", " : "", (long long)tensor->shape[i]);
+        used += snprintf(text + used, (size_t)(SHAPE_TEXT - used), "%s%lld", i ? ", " : "",
+                         (long long)tensor->shape[i]);
     snprintf(text + used, (size_t)(SHAPE_TEXT - used), "]");
 }
 
@@ -30,7 +33,8 @@ static hn_tensor source_view(const hn_model *model, const hn_param *param, int s
 {
     int64_t row = param->sources[s].row, rows = param->sources[s].rows;
     float *data = model->master ? model->master + param->offset + row * param->columns : NULL;
-    return param->rank == 1 ? hn_tensor_1d(data, HN_F32, rows) : hn_tensor_2d(data, HN_F32, rows, param->columns);
+    return param->rank == 1 ? hn_tensor_1d(data, HN_F32, rows)
+                            : hn_tensor_2d(data, HN_F32, rows, param->columns);
 }
 
 static bool same_shape(const hn_tensor *a, const hn_tensor *b)
@@ -87,24 +91,26 @@ static int64_t find_not_finite(const float *values, int64_t count)
     return at;
 }
 
-static hn_status copy_tensor(hn_model *model, const hn_tensor *to, const hn_named_tensor *from, const char *where,
-                             hn_error *error)
+static hn_status copy_tensor(hn_model *model, const hn_tensor *to, const hn_named_tensor *from,
+                             const char *where, hn_error *error)
 {
     float piece[PIECE];
     hn_dtype dtype = from->tensor.dtype;
     int64_t total = hn_tensor_count(to);
     HN_ASSERT(hn_tensor_dense(&from->tensor));
     if (dtype != HN_F32 && dtype != HN_F16 && dtype != HN_BF16 && dtype != HN_F64)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s: expected f32, f16, bf16 or f64, got %s", where, from->name,
-                       hn_dtype_name(dtype));
+        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s: expected f32, f16, bf16 or f64, got %s",
+                       where, from->name, hn_dtype_name(dtype));
     for (int64_t done = 0; done < total; done += PIECE) {
         int64_t count = total - done < PIECE ? total - done : PIECE;
         to_floats(piece, &from->tensor, done, count);
         int64_t bad = find_not_finite(piece, count);
         if (bad < count)
-            return hn_fail(error, HN_ERR_NUMERIC, "%s: tensor %.200s: expected finite numbers, got %f at element %lld",
-                           where, from->name, piece[bad], (long long)(done + bad));
-        model->backend->copy_in(model->backend, (float *)to->data + done, piece, (size_t)count * sizeof *piece);
+            return hn_fail(error, HN_ERR_NUMERIC,
+                           "%s: tensor %.200s: expected finite numbers, got %f at element %lld", where,
+                           from->name, piece[bad], (long long)(done + bad));
+        model->backend->copy_in(model->backend, (float *)to->data + done, piece,
+                                (size_t)count * sizeof *piece);
         hn_status status = model->backend->synchronize(model->backend, error);
         if (status != HN_OK) return status;
     }
@@ -128,16 +134,18 @@ static hn_status take_tensor(hn_model *model, bool *found, const hn_named_tensor
         return HN_OK;
     }
     if (!source)
-        return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %.200s belongs to nothing in a model of this config.json", where,
+        return hn_fail(error, HN_ERR_MISMATCH,
+                       "%s: tensor %.200s belongs to nothing in a model of this config.json", where,
                        tensor->name);
     if (found[source - model->sources])
-        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s is there twice, under two names", where, tensor->name);
+        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s is there twice, under two names", where,
+                       tensor->name);
     hn_tensor view = source_view(model, &model->params[source->param], source->index);
     if (!same_shape(&view, &tensor->tensor)) {
         format_shape(expected, &view);
         format_shape(got, &tensor->tensor);
-        return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %.200s: expected shape %s, got %s", where, tensor->name, expected,
-                       got);
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %.200s: expected shape %s, got %s", where,
+                       tensor->name, expected, got);
     }
     found[source - model->sources] = true;
     return copy_tensor(model, &view, tensor, where, error);
@@ -156,18 +164,19 @@ static hn_status fill_missing(hn_model *model, const bool *found, const char *wh
             if (!count++) missing = param->sources[s].name;
             continue;
         }
-        hn_status status = hnp_param_init(model, model->sources[i].param, param->sources[s].row, param->sources[s].rows,
-                                          seed, error);
+        hn_status status = hnp_param_init(model, model->sources[i].param, param->sources[s].row,
+                                          param->sources[s].rows, seed, error);
         if (status != HN_OK) return status;
         hn_strbuf_printf(initialised, "%s\n", param->sources[s].name);
     }
     if (count > 1)
-        return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %s is missing, and %zu more", where, missing, count - 1);
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %s is missing, and %zu more", where, missing,
+                       count - 1);
     return count ? hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %s is missing", where, missing) : HN_OK;
 }
 
-hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const char *where, uint64_t seed,
-                        hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error)
+hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const char *where,
+                        uint64_t seed, hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error)
 {
     HN_ASSERT(model->master);
     hn_status status = HN_OK;
@@ -182,11 +191,12 @@ hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t 
     return status;
 }
 
-/* Elements 4 * block .. + 3 of a parameter from N(0, 1): Box and Muller, "A Note on the Generation of Random Normal
- * Deviates", 1958. */
+/* Elements 4 * block .. + 3 of a parameter from N(0, 1): Box and Muller, "A Note on the Generation of Random
+ * Normal Deviates", 1958. */
 static void four_normals(float out[4], uint64_t seed, int param, uint64_t block)
 {
-    hn_philox4 r = hn_philox(seed, (uint32_t)block, HN_SITE(0, HN_SITE_INIT, 0), (uint32_t)param, (uint32_t)(block >> 32));
+    hn_philox4 r = hn_philox(seed, (uint32_t)block, HN_SITE(0, HN_SITE_INIT, 0), (uint32_t)param,
+                             (uint32_t)(block >> 32));
     for (int i = 0; i < 4; i += 2) {
         double radius = sqrt(-2 * log(1 - (double)hn_uniform(r.word[i])));
         double angle = 2 * M_PI * (double)hn_uniform(r.word[i + 1]);
@@ -206,7 +216,8 @@ static float init_value(const hn_model *model, int param, uint64_t seed, int64_t
     return model->config.init_range * normals[element % 4];
 }
 
-hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, uint64_t seed, hn_error *error)
+hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, uint64_t seed,
+                         hn_error *error)
 {
     float piece[PIECE], normals[4];
     const hn_param *p = &model->params[param];
@@ -217,7 +228,8 @@ hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, 
     while (done < end) {
         int64_t count = end - done < PIECE ? end - done : PIECE;
         for (int64_t i = 0; i < count; i++) piece[i] = init_value(model, param, seed, done + i, normals);
-        model->backend->copy_in(model->backend, model->master + p->offset + done, piece, (size_t)count * sizeof *piece);
+        model->backend->copy_in(model->backend, model->master + p->offset + done, piece,
+                                (size_t)count * sizeof *piece);
         hn_status status = model->backend->synchronize(model->backend, error);
         if (status != HN_OK) return status;
         done += count;
@@ -240,6 +252,7 @@ size_t hn_model_export(const hn_model *model, hn_named_tensor *out)
     for (int p = 0; p < model->count; p++)
         for (int s = 0; s < model->params[p].source_count; s++, count++)
             if (out)
-                out[count] = (hn_named_tensor){model->params[p].sources[s].name, source_view(model, &model->params[p], s)};
+                out[count] = (hn_named_tensor){model->params[p].sources[s].name,
+                                               source_view(model, &model->params[p], s)};
     return count;
 }

@@ -2,12 +2,13 @@
  *
  *     families.c rows  --hn_model_open-->  params[0 .. count): embeddings, layer.0, ..., layer.L-1, head
  *
- *     master  fp32  | token | position | ... | head.out.bias |     one array; every parameter begins at a multiple of
- *     copy    bf16  | token | position | ... | head.out.bias |     32 elements, the gaps stay zero
+ *     master  fp32  | token | position | ... | head.out.bias |     one array; every parameter begins at a
+ * multiple of copy    bf16  | token | position | ... | head.out.bias |     32 elements, the gaps stay zero
  *     gradients fp32| of the trainable groups only, same order |
  *
- * Invariant: params[i] and *weights[i] tell of the same parameter; weights[i] points into the structs that forward and
- * backward use. Matrices are read in the model's precision, vectors (biases, norms) always from the fp32 masters. */
+ * Invariant: params[i] and *weights[i] tell of the same parameter; weights[i] points into the structs that
+ * forward and backward use. Matrices are read in the model's precision, vectors (biases, norms) always from
+ * the fp32 masters. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,8 +126,8 @@ static void index_sources(hn_model *model)
     qsort(model->sources, model->source_count, sizeof *model->sources, compare_sources);
 }
 
-hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype precision, hn_backend *backend,
-                        const hn_ops *ops, hn_error *error)
+hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype precision,
+                        hn_backend *backend, const hn_ops *ops, hn_error *error)
 {
     HN_ASSERT(precision == HN_F32 || precision == HN_BF16);
     HN_ASSERT(config->labels >= 1 && (config->head != HN_HEAD_REGRESS || config->labels == 1));
@@ -146,7 +147,8 @@ hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype 
     model->layers = hn_calloc(layers, sizeof *model->layers);
     model->act.layers = hn_calloc(layers, sizeof *model->act.layers);
     pool names = {0};
-    if (model->params && model->weights && model->sources && model->group_names && model->layers && model->act.layers) {
+    if (model->params && model->weights && model->sources && model->group_names && model->layers &&
+        model->act.layers) {
         add_params(model, &names);
         model->names = hn_malloc(names.used);
     }
@@ -221,7 +223,8 @@ void hn_model_place_parameters(hn_model *model, hn_arena *arena)
 {
     model->master = hn_arena_take(arena, (size_t)model->elements * sizeof *model->master);
     model->copy = NULL;
-    if (model->precision == HN_BF16) model->copy = hn_arena_take(arena, (size_t)model->elements * sizeof *model->copy);
+    if (model->precision == HN_BF16)
+        model->copy = hn_arena_take(arena, (size_t)model->elements * sizeof *model->copy);
     for (int i = 0; i < model->count; i++) {
         const hn_param *param = &model->params[i];
         void *data = model->master ? model->master + param->offset : NULL;

@@ -1,8 +1,9 @@
-/* What forward and backward of one batch share: who trains, which rows have which random keys, and where dropout is off.
+/* What forward and backward of one batch share: who trains, which rows have which random keys, and where
+ * dropout is off.
  *
- * A frozen trunk runs without dropout, whether its output comes from a cache or not, so both give the same bits. The random
- * keys of a row are its token's (example, position); rows that were gathered carry their own, so a row has the same mask
- * wherever it stands. */
+ * A frozen trunk runs without dropout, whether its output comes from a cache or not, so both give the same
+ * bits. The random keys of a row are its token's (example, position); rows that were gathered carry their
+ * own, so a row has the same mask wherever it stands. */
 #include <math.h>
 
 #include "core/philox.h"
@@ -17,7 +18,8 @@ static void mark_trainable(hn_model *model, const hn_train_plan *plan)
 hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)
 {
     hnp_activations *act = &model->act;
-    hnp_pass pass = {.model = model, .ops = model->ops, .ctx = ctx, .batch = batch, .training = forward->training};
+    hnp_pass pass = {
+        .model = model, .ops = model->ops, .ctx = ctx, .batch = batch, .training = forward->training};
     HN_ASSERT(batch->tokens <= act->bounds.tokens && batch->n <= act->bounds.examples);
     bool planned = forward->training || forward->trunk_output || forward->trunk_keep;
     if (planned) pass.first = hn_train_plan_first(model, &forward->plan);
@@ -35,7 +37,8 @@ bool hnp_pass_keeps(const hnp_pass *pass, int group)
     return pass->training && group >= pass->first;
 }
 
-hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, uint32_t site, const hn_random *random)
+hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, uint32_t site,
+                            const hn_random *random)
 {
     if (!hnp_pass_keeps(pass, group)) probability = 0;
     return (hn_dropout){.probability = probability, .site = site, .random = random};

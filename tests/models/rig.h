@@ -127,7 +127,8 @@ static inline hn_tensor rig_run(rig *r, const hn_batch *batch)
 
 typedef struct rig_batch {
     hn_batch batch;
-    int32_t cu_seqlens[MAX_EXAMPLES + 1], token[MAX_TOKENS], position[MAX_TOKENS], type[MAX_TOKENS], label[MAX_EXAMPLES];
+    int32_t cu_seqlens[MAX_EXAMPLES + 1], token[MAX_TOKENS], position[MAX_TOKENS], type[MAX_TOKENS],
+        label[MAX_EXAMPLES];
     uint32_t example[MAX_EXAMPLES];
     float value[MAX_EXAMPLES];
 } rig_batch;

@@ -1,5 +1,5 @@
-/* Against the reference implementation: logits, loss, every gradient and 20 training losses of tiny models, from the files
- * that tests/golden/make_encoders.py made. */
+/* Against the reference implementation: logits, loss, every gradient and 20 training losses of tiny models,
+ * from the files that tests/golden/make_encoders.py made. */
 #include "tests/models/rig.h"
 #include "tests/test.h"
 
@@ -37,7 +37,8 @@ static bool golden_open(golden *g, const char *family, hn_dtype precision)
     if (hn_model_config_read(c, hn_folder_config(g->folder), "config.json", error) != HN_OK) return false;
     c->labels = (int)expected(g, "%d.logits", 0)->shape[1];
     c->head = c->labels == 1 ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
-    c->hidden_dropout = c->attention_dropout = c->attention_out_dropout = c->head_dropout = c->head_input_dropout = 0;
+    c->hidden_dropout = c->attention_dropout = c->attention_out_dropout = c->head_dropout =
+        c->head_input_dropout = 0;
     if (rig_open(&g->r, c, precision, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 24}) != HN_OK) return false;
     hn_strbuf_init(&initialised);
     hn_strbuf_init(&ignored);
@@ -89,7 +90,8 @@ static bool expected_gradient(const golden *g, const hn_param *param, float *out
         snprintf(name, sizeof name, "gradient.%s", param->sources[s].name);
         const hn_named_tensor *tensor = hn_safetensors_find(g->expected, name);
         if (!tensor) return false;
-        memcpy(out + param->sources[s].row * param->columns, tensor->tensor.data, hn_tensor_bytes(&tensor->tensor));
+        memcpy(out + param->sources[s].row * param->columns, tensor->tensor.data,
+               hn_tensor_bytes(&tensor->tensor));
     }
     return true;
 }
@@ -112,7 +114,8 @@ static void compare(const char *family, hn_dtype precision, double logit_toleran
     g.r.scale = 1.0f / (float)b.batch.n;
     rig_run(&g.r, &b.batch);
     CHECK_INT(g.r.count, b.batch.n);
-    CHECK_NEAR(g.r.loss / (double)g.r.count, *(const float *)expected(&g, "%d.loss", 0)->data, logit_tolerance);
+    CHECK_NEAR(g.r.loss / (double)g.r.count, *(const float *)expected(&g, "%d.loss", 0)->data,
+               logit_tolerance);
     int count;
     const hn_param *params = hn_model_params(g.r.model, &count);
     double worst = 0, whole = 0, size = 0;
@@ -122,13 +125,14 @@ static void compare(const char *family, hn_dtype precision, double logit_toleran
         CHECK(elements <= 4096 && expected_gradient(&g, &params[p], want));
         double e = relative_error(hn_model_gradient(g.r.model, p), want, elements), norm = 0;
         for (int64_t i = 0; i < elements; i++) norm += (double)want[i] * want[i];
-        if (!(e < gradient_tolerance)) TEST_FAIL("%s: gradient of %s is off by %g", family, params[p].name, e);
+        if (!(e < gradient_tolerance))
+            TEST_FAIL("%s: gradient of %s is off by %g", family, params[p].name, e);
         if (e > worst) worst = e;
         whole += e * e * norm;
         size += norm;
     }
-    printf("%s %s: gradients off by at most %.2g, as a whole by %.2g\n", family, hn_dtype_name(precision), worst,
-           sqrt(whole / size));
+    printf("%s %s: gradients off by at most %.2g, as a whole by %.2g\n", family, hn_dtype_name(precision),
+           worst, sqrt(whole / size));
     golden_close(&g);
 }
 
@@ -176,11 +180,18 @@ TEST(twenty_training_losses)
             CHECK_INT(g.r.error.status, HN_OK);
             double loss = g.r.loss / b.batch.n;
             if (!(fabs(loss - losses[step]) < 1e-4 * fmax(0.1, losses[step])))
-                TEST_FAIL("%s: loss of step %d is %.7g, expected %.7g", families[f], step, loss, losses[step]);
+                TEST_FAIL("%s: loss of step %d is %.7g, expected %.7g", families[f], step, loss,
+                          losses[step]);
             correction1 = 1 - powf(0.9f, (float)(step + 1));
             correction2 = 1 - powf(0.999f, (float)(step + 1));
-            hn_adamw_step values = {.lr = 2e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .gradient_scale = 1,
-                                    .correction1 = &correction1, .correction2 = &correction2, .group_lr = &ones};
+            hn_adamw_step values = {.lr = 2e-3f,
+                                    .beta1 = 0.9f,
+                                    .beta2 = 0.999f,
+                                    .epsilon = 1e-8f,
+                                    .gradient_scale = 1,
+                                    .correction1 = &correction1,
+                                    .correction2 = &correction2,
+                                    .group_lr = &ones};
             hn_ops_cpu()->adamw(&g.r.ctx, segments, count, &values);
         }
         hn_free(moments);

@@ -1,12 +1,13 @@
-/* What must hold of any model: slopes by finite differences with dropout on, packing, freezing, the trunk's cache, the last
- * layer's shortcut, evaluation in less memory. */
+/* What must hold of any model: slopes by finite differences with dropout on, packing, freezing, the trunk's
+ * cache, the last layer's shortcut, evaluation in less memory. */
 #include "tests/models/rig.h"
 #include "tests/test.h"
 
 static const char *const texts[] = {TINY_BERT, TINY_ROBERTA, TINY_DISTILBERT};
-#define THREE_LAYERS                                                                                                   \
-    "{\"model_type\": \"bert\", \"hidden_size\": 32, \"num_hidden_layers\": 3, \"num_attention_heads\": 4, "           \
-    "\"intermediate_size\": 48, \"vocab_size\": 60, \"max_position_embeddings\": 40, \"type_vocab_size\": 2}"
+#define THREE_LAYERS                                                                                         \
+    "{\"model_type\": \"bert\", \"hidden_size\": 32, \"num_hidden_layers\": 3, \"num_attention_heads\": 4, " \
+    "\"intermediate_size\": 48, \"vocab_size\": 60, \"max_position_embeddings\": 40, \"type_vocab_size\": "  \
+    "2}"
 static const int lengths[] = {6, 1, 11, 4};
 #define EXAMPLES 4
 #define LOGITS 3
@@ -29,9 +30,11 @@ static bool setup(rig *r, rig_batch *b, const char *text, hn_dtype precision, fl
 }
 
 /* Slope of the loss along `direction` over one parameter, by central differences. */
-static double slope(rig *r, const rig_batch *b, int64_t offset, int64_t count, const float *direction, float step)
+static double slope(rig *r, const rig_batch *b, int64_t offset, int64_t count, const float *direction,
+                    float step)
 {
-    float *master = hn_model_master(r->model) + offset, *saved = hn_memdup(master, (size_t)count * sizeof *saved);
+    float *master = hn_model_master(r->model) + offset,
+          *saved = hn_memdup(master, (size_t)count * sizeof *saved);
     double loss[2];
     for (int side = 0; side < 2; side++) {
         for (int64_t i = 0; i < count; i++) master[i] = saved[i] + (side ? step : -step) * direction[i];
@@ -126,8 +129,9 @@ TEST(step_and_seed_change_the_masks)
 }
 
 /* The plans of the tests below, over embeddings, layer.0, layer.1, head. */
-static const bool plans[][4] = {{false, true, true, true},  {false, false, true, true},  {false, false, false, true},
-                                {true, false, true, false}, {false, true, false, false}, {true, false, false, false}};
+static const bool plans[][4] = {{false, true, true, true},   {false, false, true, true},
+                                {false, false, false, true}, {true, false, true, false},
+                                {false, true, false, false}, {true, false, false, false}};
 #define PLANS (int)(sizeof plans / sizeof *plans)
 
 TEST(frozen_groups_do_not_change_the_others_gradients)
@@ -157,7 +161,8 @@ TEST(frozen_groups_do_not_change_the_others_gradients)
     }
 }
 
-/* The trunk's output read back instead of computed: the same bits in logits, loss and gradients, with dropout above. */
+/* The trunk's output read back instead of computed: the same bits in logits, loss and gradients, with dropout
+ * above. */
 TEST(cached_trunk_gives_the_same_bits)
 {
     for (int t = 0; t < 6; t++) {
@@ -196,7 +201,8 @@ TEST(cached_trunk_gives_the_same_bits)
     }
 }
 
-/* The trunk's output, computed while training with dropout configured, is that of evaluation; through several layers. */
+/* The trunk's output, computed while training with dropout configured, is that of evaluation; through several
+ * layers. */
 TEST(the_trunk_runs_without_dropout)
 {
     rig r;
@@ -235,7 +241,8 @@ TEST(last_layer_computes_the_rows_that_a_full_one_would)
         const hn_tensor *few = &two.model->act.layers[1].y, *all = &three.model->act.layers[1].y;
         size_t row = 32 * hn_dtype_size(dtype);
         for (int s = 0; s < EXAMPLES; s++)
-            CHECK(!memcmp((char *)few->data + (size_t)s * row, (char *)all->data + (size_t)b.cu_seqlens[s] * row, row));
+            CHECK(!memcmp((char *)few->data + (size_t)s * row,
+                          (char *)all->data + (size_t)b.cu_seqlens[s] * row, row));
         rig_close(&two);
         rig_close(&three);
     }
@@ -255,7 +262,8 @@ TEST(evaluation_needs_less_and_gives_the_same_logits)
         CHECK_INT(rig_replace(&r), HN_OK);
         CHECK(r.activations.size * 2 < training);
         memset(r.activations.base, 0xff, r.activations.size);
-        rig_place_activations((hn_arena_rewind(&r.activations, 0), &r)); /* as after another use of the arena */
+        rig_place_activations(
+            (hn_arena_rewind(&r.activations, 0), &r)); /* as after another use of the arena */
         double loss = r.loss;
         CHECK(!memcmp(logits, rig_run(&r, &b.batch).data, sizeof logits));
         CHECK(loss == r.loss);
@@ -265,9 +273,10 @@ TEST(evaluation_needs_less_and_gives_the_same_logits)
 
 TEST(one_layer_and_one_segment)
 {
-#define ONE_LAYER                                                                                                      \
-    "{\"model_type\": \"bert\", \"hidden_size\": 32, \"num_hidden_layers\": 1, \"num_attention_heads\": 4, "           \
-    "\"intermediate_size\": 48, \"vocab_size\": 60, \"max_position_embeddings\": 40, \"type_vocab_size\": 1}"
+#define ONE_LAYER                                                                                            \
+    "{\"model_type\": \"bert\", \"hidden_size\": 32, \"num_hidden_layers\": 1, \"num_attention_heads\": 4, " \
+    "\"intermediate_size\": 48, \"vocab_size\": 60, \"max_position_embeddings\": 40, \"type_vocab_size\": "  \
+    "1}"
     rig r;
     rig_batch b;
     float logits[EXAMPLES * LOGITS];

@@ -1,4 +1,5 @@
-/* The parameter list: names, shapes, places, groups; init; import with its errors; export and back; failing memory. */
+/* The parameter list: names, shapes, places, groups; init; import with its errors; export and back; failing
+ * memory. */
 #include "models/model.h"
 
 #include "core/mem.h"
@@ -164,7 +165,8 @@ static size_t index_of(const checkpoint *c, const char *name)
 static hn_status load(fixture *f, const checkpoint *c)
 {
     hn_error_reset(&f->error);
-    return hn_model_load(f->model, c->tensors, c->count, "model.safetensors", 7, &f->initialised, &f->ignored, &f->error);
+    return hn_model_load(f->model, c->tensors, c->count, "model.safetensors", 7, &f->initialised, &f->ignored,
+                         &f->error);
 }
 
 static bool same_masters(const fixture *f, const fixture *g)
@@ -198,7 +200,8 @@ TEST(names_without_prefix_and_old_norm_names)
     for (size_t i = 0; i < c.count; i++)
         if (!strncmp(c.tensors[i].name, "bert.", 5)) c.tensors[i].name += 5;
     c.tensors[index_of(&c, "embeddings.LayerNorm.weight")].name = "embeddings.LayerNorm.gamma";
-    c.tensors[index_of(&c, "encoder.layer.1.output.LayerNorm.bias")].name = "bert.encoder.layer.1.output.LayerNorm.beta";
+    c.tensors[index_of(&c, "encoder.layer.1.output.LayerNorm.bias")].name =
+        "bert.encoder.layer.1.output.LayerNorm.beta";
     CHECK_INT(load(&f, &c), HN_OK);
     CHECK(same_masters(&f, &c.from));
     teardown(&f);
@@ -239,14 +242,16 @@ TEST(head_may_be_missing_and_extras_ignored)
     CHECK(setup(&f, TINY_BERT, HN_F32, 3));
     CHECK(setup(&g, TINY_BERT, HN_F32, 3));
     c.count = index_of(&c, "classifier.weight");
-    c.tensors[c.count++] = (hn_named_tensor){"bert.embeddings.position_ids", hn_tensor_2d(positions, HN_I64, 1, 40)};
+    c.tensors[c.count++] =
+        (hn_named_tensor){"bert.embeddings.position_ids", hn_tensor_2d(positions, HN_I64, 1, 40)};
     c.tensors[c.count++] = (hn_named_tensor){"cls.predictions.bias", hn_tensor_1d(positions, HN_F32, 60)};
     CHECK_INT(load(&f, &c), HN_OK);
     CHECK_TEXT(f.initialised.text, "classifier.bias\nclassifier.weight\n");
     CHECK_TEXT(f.ignored.text, "bert.embeddings.position_ids\ncls.predictions.bias\n");
     CHECK_INT(hn_model_init(g.model, 7, &g.error), HN_OK);
     const hn_param *out = find(&f, "head.out.weight");
-    CHECK(!memcmp(hn_model_master(f.model) + out->offset, hn_model_master(g.model) + out->offset, 96 * sizeof(float)));
+    CHECK(!memcmp(hn_model_master(f.model) + out->offset, hn_model_master(g.model) + out->offset,
+                  96 * sizeof(float)));
     CHECK(hn_model_master(f.model)[out->offset] != 0);
     teardown(&f);
     teardown(&g);
@@ -264,7 +269,9 @@ TEST(wrong_checkpoints_are_refused)
 
     c.tensors[value].name = "bert.encoder.layer.2.attention.self.value.weight";
     CHECK_INT(load(&f, &c), HN_ERR_MISMATCH);
-    CHECK_CONTAINS(f.error.message, "model.safetensors: tensor bert.encoder.layer.2.attention.self.value.weight belongs to nothing");
+    CHECK_CONTAINS(
+        f.error.message,
+        "model.safetensors: tensor bert.encoder.layer.2.attention.self.value.weight belongs to nothing");
 
     c.tensors[value].name = "cls.predictions.bias";
     CHECK_INT(load(&f, &c), HN_ERR_MISMATCH);
@@ -348,6 +355,7 @@ TEST(every_allocation_may_fail)
 }
 
 TEST_MAIN(hn_json_init(); RUN(places_do_not_overlap); RUN(names_of_the_families); RUN(init_follows_the_rule);
-          RUN(export_and_load_are_inverse); RUN(names_without_prefix_and_old_norm_names); RUN(other_types_are_converted);
-          RUN(head_may_be_missing_and_extras_ignored); RUN(wrong_checkpoints_are_refused);
-          RUN(gradients_of_trainable_groups_only); RUN(every_allocation_may_fail))
+          RUN(export_and_load_are_inverse); RUN(names_without_prefix_and_old_norm_names);
+          RUN(other_types_are_converted); RUN(head_may_be_missing_and_extras_ignored);
+          RUN(wrong_checkpoints_are_refused); RUN(gradients_of_trainable_groups_only);
+          RUN(every_allocation_may_fail))
