@@ -197,7 +197,12 @@ TEST(large_vocabulary)
     hn_dataset_free(dataset);
 }
 
-/* 5,000 rows, several ring slots: one thread and four give the same batch. */
+static void take_time(void)
+{
+    usleep(20000);
+}
+
+/* 5,000 rows, several ring slots, some of them slow: one thread and four give the same batch. */
 TEST(threads_do_not_matter)
 {
     hn_strbuf text;
@@ -206,7 +211,7 @@ TEST(threads_do_not_matter)
     for (int i = 0; i < 5000; i++) {
         hn_strbuf_printf(&text, "#%d", i);
         for (int j = 0; j < i % 7; j++) hn_strbuf_puts(&text, " w");
-        hn_strbuf_printf(&text, ",#%d,%d\n", i + 1, i % 2);
+        hn_strbuf_printf(&text, "%s,#%d,%d\n", i % 2000 == 900 ? " ~" : "", i + 1, i % 2);
     }
     const char *path = put("many.csv", text.text);
     hn_strbuf_close(&text);
@@ -215,6 +220,7 @@ TEST(threads_do_not_matter)
     hn_dataset *dataset[2];
     hn_batch_buffer buffer[2];
     hn_error error = {0};
+    toy_event = take_time;
     for (int k = 0; k < 2; k++) {
         hn_data_config config = config_of(NULL);
         config.threads = k ? 4 : 1;
@@ -226,6 +232,7 @@ TEST(threads_do_not_matter)
         CHECK_OK(hn_dataset_fill(dataset[k], &buffer[k], all, 5000, &error));
         hn_free(all);
     }
+    toy_event = NULL;
     CHECK(hn_digest_equal(hn_dataset_digest(dataset[0]), hn_dataset_digest(dataset[1])));
     CHECK_INT(buffer[0].batch.token[1], 0);
     CHECK_INT(buffer[0].batch.token[buffer[0].batch.cu_seqlens[4999] + 1], 4999);
@@ -235,6 +242,31 @@ TEST(threads_do_not_matter)
         hn_dataset_free(dataset[k]);
     }
     hn_labels_free(labels);
+}
+
+static const char *growing;
+
+static void grow(void)
+{
+    FILE *file = fopen(growing, "a");
+    fputs("1,2,1\n", file);
+    fclose(file);
+}
+
+TEST(changed_while_it_is_read)
+{
+    growing = put("growing.csv", "a,b,y\n~,2,0\n");
+    hn_list files = {&growing, 1};
+    hn_labels *labels = classes();
+    hn_data_config config = config_of(NULL);
+    hn_dataset *dataset = NULL;
+    hn_error error = {0};
+    toy_event = grow;
+    hn_status status = hn_dataset_open(&dataset, &config, &files, &toy, labels, NULL, &error);
+    toy_event = NULL;
+    hn_labels_free(labels);
+    CHECK_INT(status, HN_ERR_MISMATCH);
+    CHECK_CONTAINS(error.message, "growing.csv: changed while it was read");
 }
 
 /* The digest depends on bytes and options, not on where the files lie. */
@@ -293,6 +325,7 @@ int main(void)
     RUN(regression_and_predict);
     RUN(large_vocabulary);
     RUN(threads_do_not_matter);
+    RUN(changed_while_it_is_read);
     RUN(digest);
     RUN(memory_failures);
     char command[100];

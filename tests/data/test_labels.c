@@ -70,7 +70,7 @@ TEST(order_of_the_model)
 
 TEST(refused)
 {
-    static const char *const twice[] = {"a", "b", "a"};
+    static const char *const twice[] = {"a", "b", "a"}, *const folded[] = {"neutral", "NEUTRAL", "positive"};
     const struct {
         hn_labels_options options;
         hn_status status;
@@ -83,6 +83,9 @@ TEST(refused)
         {{.names = config_names, .count = 2, .model_names = swapped, .model_count = 3},
          HN_ERR_MISMATCH,
          "got: entailment, neutral"},
+        {{.names = folded, .count = 3, .model_names = other, .model_count = 3},
+         HN_ERR_MISMATCH,
+         "got: neutral, NEUTRAL, positive"},
         {{.names = twice, .count = 3}, HN_ERR_USAGE, "expected every label once, got \"a\" twice"},
         {{.names = twice, .count = 3, .model_names = swapped, .model_count = 3},
          HN_ERR_USAGE,

@@ -1,6 +1,6 @@
 /* A tokenizer small enough to reason about, for the tests of what is built on tokenizers: a word (between
- * spaces) of n letters is the id 10 + n, or its number when it is "#NUMBER"; 1 before, 2 behind each text;
- * truncation from the end. It stands in for data/tokenizer.c at link time. */
+ * spaces) of n letters is the id 10 + n, or its number when it is "#NUMBER"; "~" calls toy_event; 1 before, 2
+ * behind each text; truncation from the end. It stands in for data/tokenizer.c at link time. */
 #ifndef HONE_TESTS_DATA_TOY_TOKENIZER_H
 #define HONE_TESTS_DATA_TOY_TOKENIZER_H
 
@@ -9,6 +9,8 @@
 
 #include "core/mem.h"
 #include "data/tokenizer.h"
+
+static void (*toy_event)(void); /* something that happens while rows are encoded */
 
 struct hn_tokenizer {
     int32_t vocabulary;
@@ -56,6 +58,7 @@ static bool toy_text(hn_encoding *out, const char *text, size_t length, int32_t 
         size_t end = i;
         while (end < length && text[end] != ' ') end++;
         int32_t id = text[i] == '#' ? (int32_t)strtol(text + i + 1, NULL, 10) : 10 + (int32_t)(end - i);
+        if (text[i] == '~' && toy_event) toy_event();
         if (end > i && !toy_add(out, id, type)) return false;
         i = end + 1;
     }
