@@ -35,15 +35,15 @@ HN_BODY void forward_row(void *y, void *h, float *mean, float *rstd, const void 
     }
     float m = vf_sum(sum) / (float)columns;
     vf squares = {0};
-    for (int64_t c = 0; c < columns; c += HN_LANES) {
-        int64_t left = columns - c;
-        vf d = vf_get(h, type, c, left) - m;
-        if (left < HN_LANES) { /* lanes beyond the row hold 0 - m */
-            float lane[HN_LANES] = {0};
-            vf_store_part(lane, d, left);
-            d = vf_load(lane);
-        }
+    int64_t whole = columns / HN_LANES * HN_LANES;
+    for (int64_t c = 0; c < whole; c += HN_LANES) {
+        vf d = vf_get(h, type, c, HN_LANES) - m;
         squares += d * d;
+    }
+    if (whole < columns) { /* lanes beyond the row would count 0 - m */
+        float lane[HN_LANES] = {0};
+        vf_store_part(lane, vf_get(h, type, whole, columns - whole) - m, columns - whole);
+        squares += vf_load(lane) * vf_load(lane);
     }
     float s = 1.0f / sqrtf(vf_sum(squares) / (float)columns + epsilon);
     for (int64_t c = 0; c < columns; c += HN_LANES) {

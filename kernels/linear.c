@@ -40,10 +40,10 @@ static tiling tiling_of(hn_dtype type)
     return type == HN_BF16 ? (tiling){256, 192, 1024, 128} : (tiling){64, 64, 256, 32};
 }
 
-static hn_dtype product_type(const hn_tensor *a, const hn_tensor *b)
+static hn_dtype product_type(const hn_ops_context *ctx, const hn_tensor *a, const hn_tensor *b)
 {
     bool narrow = a->dtype == HN_BF16 || b->dtype == HN_BF16;
-    return narrow && hnp_products_bf16() ? HN_BF16 : HN_F32;
+    return narrow && hnp_products_narrow(ctx->state) ? HN_BF16 : HN_F32;
 }
 
 static size_t type_size(hn_dtype type)
@@ -53,8 +53,9 @@ static size_t type_size(hn_dtype type)
 
 HN_BODY void copy_row_as(void *to, hn_dtype to_type, const void *from, hn_dtype from_type, int64_t columns)
 {
-    for (int64_t c = 0; c < columns; c += HN_LANES)
-        vf_put(to, to_type, c, columns - c, vf_get(from, from_type, c, columns - c));
+    int64_t c = 0;
+    for (; c + HN_LANES <= columns; c += HN_LANES) vf_put(to, to_type, c, HN_LANES, vf_get(from, from_type, c, HN_LANES));
+    if (c < columns) vf_put(to, to_type, c, columns - c, vf_get(from, from_type, c, columns - c));
 }
 
 static void copy_row(void *to, hn_dtype to_type, const void *from, hn_dtype from_type, int64_t columns)
@@ -231,7 +232,7 @@ static bool tiled_run(const tiled *t, const epilogue *e, int64_t tile, int threa
 static void run_tiled(hn_ops_context *ctx, const epilogue *e, const hn_tensor *x, const hn_tensor *w, bool transposed,
                       const char *what)
 {
-    hn_dtype type = product_type(x, w);
+    hn_dtype type = product_type(ctx, x, w);
     hnp_scratch scratch = {.ctx = ctx};
     tiled t = {.x = x, .type = type, .cut = cut_rows(x->shape[0], tiling_of(type).rows), .direct = x->dtype == type};
     int threads = team_size(ctx->state);
@@ -369,7 +370,7 @@ void HN_ISA_NAME(hnp_linear_backward_weight)(hn_ops_context *ctx, const hn_tenso
     HN_ASSERT(!dw || (x->shape[0] == rows && dw->dtype == HN_F32 && dw->shape[0] == dy->shape[1] &&
                       dw->shape[1] == x->shape[1]));
     if (!rows || (!dw && !dbias)) return;
-    hn_dtype type = dw ? product_type(dy, x) : dy->dtype;
+    hn_dtype type = dw ? product_type(ctx, dy, x) : dy->dtype;
     tiling size = tiling_of(type);
     hnp_scratch scratch = {.ctx = ctx};
     int64_t most = dw ? hnp_least(size.chunk, hnp_ceil_div(rows, size.chunk_tail) * size.chunk_tail) : 0;

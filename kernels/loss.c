@@ -40,13 +40,9 @@ static bool labels_in_range(hn_ops_context *ctx, const int32_t *label, int64_t r
 static float row_highest(const void *row, hn_dtype type, int64_t classes)
 {
     vf most = vf_all(-INFINITY);
-    for (int64_t c = 0; c < classes; c += HN_LANES) {
-        int64_t left = classes - c;
-        float lane[HN_LANES];
-        for (int i = 0; i < HN_LANES; i++) lane[i] = -INFINITY;
-        vf_store_part(lane, vf_get(row, type, c, left), left < HN_LANES ? left : 0);
-        most = vf_max(left < HN_LANES ? vf_load(lane) : vf_get(row, type, c, left), most);
-    }
+    int64_t c = 0;
+    for (; c + HN_LANES <= classes; c += HN_LANES) most = vf_max(vf_get(row, type, c, HN_LANES), most);
+    for (; c < classes; c++) most = vf_max(vf_all(vf_get(row, type, c, 1)[0]), most);
     return vf_highest(most);
 }
 

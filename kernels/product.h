@@ -41,7 +41,9 @@ hnp_plan *hnp_plan_get(hnp_products *products, const hnp_product *shape, hn_erro
 /* Runs it; `thread` < threads numbers the caller among those that run at the same time. false: oneDNN failed. */
 bool hnp_plan_run(hnp_plan *plan, int thread, float *c, const void *a, const void *b);
 
-/* Whether products of bf16 tensors run as bf16: see linear.h. */
+/* Whether products of bf16 tensors run as bf16 (see linear.h): the rule, which asks the processor and the environment, and what it
+ * said when `products` was opened. Asking the processor takes microseconds on a virtual machine. */
 bool hnp_products_bf16(void);
+bool hnp_products_narrow(const hnp_products *products);
 
 #endif

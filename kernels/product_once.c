@@ -27,6 +27,7 @@ struct hnp_products {
     dnnl_engine_t engine;
     dnnl_stream_t *streams; /* [threads] */
     int threads, count;
+    bool narrow;
     void **scratch; /* [threads], each of scratch_size */
     size_t scratch_size;
     hnp_plan *plans[HNP_PRODUCT_PLANS];
@@ -38,6 +39,7 @@ hn_status hnp_products_open(hnp_products **out, int threads, hn_error *error)
     hn_status status = HN_OK;
     if (products) {
         products->threads = threads;
+        products->narrow = hnp_products_bf16();
         products->streams = hn_calloc((size_t)threads, sizeof *products->streams);
         products->scratch = hn_calloc((size_t)threads, sizeof *products->scratch);
     }
@@ -86,6 +88,11 @@ void hnp_products_free(hnp_products *products)
 int hnp_products_threads(const hnp_products *products)
 {
     return products->threads;
+}
+
+bool hnp_products_narrow(const hnp_products *products)
+{
+    return products->narrow;
 }
 
 int hnp_products_count(const hnp_products *products)

@@ -8,7 +8,4 @@ extern const hn_ops hnp_ops_cpu_base, hnp_ops_cpu_avx2, hnp_ops_cpu_avx512;
 
 /* NULL when this machine lacks the instruction set ("base", "avx2", "avx512"). */
 const hn_ops *hnp_ops_cpu_named(const char *isa);
-/* Whether products of bf16 tensors run as bf16 (a fixed rule on the hardware, HONE_CPU_PRODUCTS=fp32|bf16|auto). */
-bool hnp_products_bf16(void);
-
 #endif

@@ -7,6 +7,7 @@
 
 #include "core/philox.h"
 #include "kernels/ops.h"
+#include "kernels/product.h"
 #include "kernels/table.h"
 #include "tests/test.h"
 #include "tests/tolerance.h"
