@@ -2,6 +2,9 @@
  */
 #include "data/tokenizer.h"
 
+#include <unistd.h>
+
+#include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
 #include "tests/test.h"
@@ -105,4 +108,188 @@ TEST(decodes)
     hn_tokenizer_free(tokenizer);
 }
 
-TEST_MAIN(hn_json_init(); RUN(encodes); RUN(truncates_the_longer_first); RUN(decodes))
+/* Refused, and the message has both parts. */
+static const struct refusal {
+    const char *text, *part, *other;
+} refusals[] = {
+    {"", "tokenizer.json", ""},
+    {"[]", "an object expected", ""},
+    {"{}", "model", "an object expected"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", "model.type", "\"BPE\""},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":2147483648}}}", "2147483648", "model.vocab"},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":4194304}}}", "4194304", "[UNK]"},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":-1}}}", "-1", "model.vocab"},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":0}}}", "id 0 stands for", "\"a\""},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"[UNK]\":1}}}", "tokenizer.json", "[UNK]"},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"\\ud800\":1}}}", "tokenizer.json", ""},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":1.5}}}", "an integer expected", "[UNK]"},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":[\"[UNK]\"]}}", "model.vocab", "an object"},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", "\"[UNK]\"", "not in the vocabulary"},
+    {"{\"model\":{\"type\":\"WordPiece\",\"max_input_chars_per_word\":1000000,\"vocab\":{\"[UNK]\":0}}}",
+     "max_input_chars_per_word", "1000000"},
+    {"{\"normalizer\":{\"type\":\"NFKC\"}," MODEL "}", "normalizer.type", "NFKC"},
+    {"{\"normalizer\":{\"type\":\"BertNormalizer\",\"lowercase\":1}," MODEL "}", "lowercase", "normalizer"},
+    {"{\"normalizer\":7," MODEL "}", "normalizer", "an object or null"},
+    {"{\"normalizer\":{}," MODEL "}", "normalizer.type", "missing"},
+    {"{\"pre_tokenizer\":{\"type\":\"ByteLevel\"}," MODEL "}", "pre_tokenizer.type", "ByteLevel"},
+    {"{\"decoder\":{\"type\":\"Metaspace\"}," MODEL "}", "decoder.type", "Metaspace"},
+    {"{\"post_processor\":{\"type\":\"RobertaProcessing\"}," MODEL "}", "post_processor.type",
+     "RobertaProcessing"},
+    {"{\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"[CLS]\",99],\"sep\":[\"[SEP]\",2]}," MODEL
+     "}",
+     "post_processor", "99"},
+    {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"B\",\"type_"
+     "id\":0}}],"
+     "\"pair\":[],\"special_tokens\":{}}," MODEL "}",
+     "post_processor.single", "A once and B never"},
+    {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"[CLS]\","
+     "\"type_id\":0}}],\"pair\":[],\"special_tokens\":{}}," MODEL "}",
+     "post_processor.single[0]", "[CLS]"},
+    {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},"
+     "{\"Sequence\":{\"id\":\"B\",\"type_id\":0}}],\"pair\":[],\"special_tokens\":{}}," MODEL "}",
+     "post_processor.single", "got 1 and 1"},
+    {"{\"added_tokens\":[{\"id\":12,\"content\":\"\"}]," MODEL "}", "added_tokens[0].content", "got 0"},
+    {"{\"added_tokens\":[{\"id\":12,\"content\":\"x\"},{\"id\":12,\"content\":\"x\"}]," MODEL "}",
+     "added_tokens[1]", "12"},
+    {"{\"added_tokens\":[{\"id\":3,\"content\":\"play\"},{\"id\":3,\"content\":\"play\"}]," MODEL "}",
+     "added_tokens[1]", "added before"},
+    {"{\"added_tokens\":[{\"id\":99,\"content\":\"x\"}]," MODEL "}", "added_tokens[0].id", "12 expected"},
+    {"{\"added_tokens\":[{\"id\":4,\"content\":\"play\"}]," MODEL "}", "added_tokens[0].id", "3 expected"},
+    {"{\"added_tokens\":[{\"content\":\"x\"}]," MODEL "}", "added_tokens[0].id", "missing"},
+    {"{\"added_tokens\":[{\"id\":12,\"content\":\"\\u0001\",\"normalized\":true}]," STAGES "," MODEL "}",
+     "added token 12", "nothing of its content"},
+};
+
+TEST(refuses_with_the_place)
+{
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        hn_tokenizer *tokenizer = NULL;
+        hn_error error = {0};
+        hn_status status = open_text(&tokenizer, refusals[i].text, &error);
+        if (status == HN_OK) fprintf(stderr, "accepted: %s\n", refusals[i].text);
+        CHECK(status == HN_ERR_FORMAT || status == HN_ERR_UNSUPPORTED);
+        CHECK_CONTAINS(error.message, refusals[i].part);
+        CHECK_CONTAINS(error.message, refusals[i].other);
+    }
+}
+
+/* A million equal characters, and a million that each begin an added token, are a matter of milliseconds. */
+TEST(is_linear)
+{
+    static const char *const pieces[] = {
+        "a", " ", "\xcc\x81", "[", "play", "\xe4\xb8\xad", "\xff", "\xe3\x80\xae\xcc\x81"};
+    hn_tokenizer *tokenizer = NULL;
+    hn_error error = {0};
+    hn_encoding encoding;
+    const size_t size = 1000000;
+    char *text = malloc(size);
+    CHECK(text != NULL);
+    hn_encoding_init(&encoding);
+    CHECK_OK(open_text(&tokenizer, WHOLE, &error));
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        size_t length = strlen(pieces[i]);
+        for (size_t at = 0; at < size; at++) text[at] = pieces[i][at % length];
+        CHECK_OK(hn_tokenizer_encode(tokenizer, &encoding, text, size, text, size, true, 512, &error));
+        CHECK(encoding.count >= 3 && encoding.count <= 512);
+    }
+    free(text);
+    hn_encoding_close(&encoding);
+    hn_tokenizer_free(tokenizer);
+}
+
+static void write_file(const char *folder, const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    if (!file || fputs(text, file) < 0 || fclose(file)) abort();
+}
+
+#define LINES "[PAD]\n[UNK]\n[CLS]\n[SEP]\nplay\n##ing\ncafe\ncaf\xc3\xa9\nplay\nPlay\r\n,"
+
+TEST(reads_vocab_txt)
+{
+    char folder[] = "/tmp/hone-tokenizer-XXXXXX";
+    hn_tokenizer *tokenizer = NULL;
+    hn_error error = {0};
+    CHECK(mkdtemp(folder) != NULL);
+    CHECK_INT(hn_tokenizer_open(&tokenizer, folder, &error), HN_ERR_IO);
+    CHECK_CONTAINS(error.message, "neither tokenizer.json nor vocab.txt");
+    hn_error_reset(&error);
+    write_file(folder, "vocab.txt", LINES);
+    CHECK_OK(hn_tokenizer_open(&tokenizer, folder, &error));
+    CHECK_INT(hn_tokenizer_vocabulary(tokenizer), 11);
+    CHECK_INT(hn_tokenizer_id(tokenizer, "play"), 8); /* of two lines the later */
+    CHECK(hn_tokenizer_token(tokenizer, 4) == NULL);
+    CHECK_TEXT(ids_of(tokenizer, "Playing, CAF\xc3\x89 [PAD]", NULL, 0), "2 8 5 10 6 0 3");
+    hn_digest lower = hn_tokenizer_digest(tokenizer);
+    hn_tokenizer_free(tokenizer);
+
+    write_file(folder, "tokenizer_config.json",
+               "{\"do_lower_case\":false,\"tokenizer_class\":\"BertTokenizer\"}");
+    CHECK_OK(hn_tokenizer_open(&tokenizer, folder, &error));
+    CHECK_TEXT(ids_of(tokenizer, "Playing, caf\xc3\xa9", NULL, 0), "2 9 5 10 7 3");
+    CHECK(!hn_digest_equal(lower, hn_tokenizer_digest(tokenizer)));
+    hn_tokenizer_free(tokenizer);
+
+    write_file(folder, "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n##ing\nplay\ncaf\xc3\xa9");
+    write_file(
+        folder, "tokenizer_config.json",
+        "{\"strip_accents\":false,\"mask_token\":{\"content\":\"play\"},\"added_tokens_decoder\":"
+        "{\"7\":{\"content\":\"<x>\",\"special\":true},\"0\":{\"content\":\"[PAD]\",\"lstrip\":true}}}");
+    CHECK_OK(hn_tokenizer_open(&tokenizer, folder, &error));
+    CHECK_TEXT(ids_of(tokenizer, "CAF\xc3\x89<x>  [PAD]ing play", NULL, 0), "2 6 7 0 1 5 3");
+    hn_tokenizer_free(tokenizer);
+
+    write_file(folder, "tokenizer_config.json", "{\"tokenizer_class\":\"BertJapaneseTokenizer\"}");
+    CHECK_INT(hn_tokenizer_open(&tokenizer, folder, &error), HN_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(error.message, "BertJapaneseTokenizer");
+    hn_error_reset(&error);
+    write_file(folder, "tokenizer_config.json", "{\"cls_token\":\"<s>\"}");
+    CHECK_INT(hn_tokenizer_open(&tokenizer, folder, &error), HN_ERR_FORMAT);
+    CHECK_CONTAINS(error.message, "\"<s>\"");
+    CHECK_OK(hn_folder_remove(folder, &error));
+}
+
+/* Every allocation fails once, in opening and in encoding; nothing leaks and the message says memory. */
+TEST(survives_without_memory)
+{
+    char folder[] = "/tmp/hone-tokenizer-XXXXXX";
+    const char *line = "playing \xe3\x80\xae\xff, \xcc\x81 caf\xc3\xa9 [SEP]";
+    CHECK(mkdtemp(folder) != NULL);
+    write_file(folder, "vocab.txt", LINES);
+    write_file(folder, "tokenizer_config.json", "{\"added_tokens_decoder\":{\"0\":{\"content\":\"[PAD]\"}}}");
+    for (int way = 0; way < 2; way++) {
+        bool done = false;
+        for (size_t n = 1; !done; n++) {
+            hn_tokenizer *tokenizer = NULL;
+            hn_error error = {0};
+            hn_encoding encoding;
+            hn_strbuf text;
+            hn_encoding_init(&encoding);
+            hn_strbuf_init(&text);
+            hn_mem_fail_at(n);
+            hn_status status =
+                way ? hn_tokenizer_open(&tokenizer, folder, &error) : open_text(&tokenizer, WHOLE, &error);
+            if (!status)
+                status =
+                    hn_tokenizer_encode(tokenizer, &encoding, line, strlen(line), "un", 2, true, 0, &error);
+            if (!status)
+                status = hn_tokenizer_decode(tokenizer, &text, encoding.ids, (size_t)encoding.count, false,
+                                             &error);
+            hn_mem_fail_at(0);
+            hn_encoding_close(&encoding);
+            hn_strbuf_close(&text);
+            hn_tokenizer_free(tokenizer);
+            done = status == HN_OK;
+            if (!done && status != HN_ERR_MEMORY) fprintf(stderr, "allocation %zu: %s\n", n, error.message);
+            CHECK(done || status == HN_ERR_MEMORY);
+            CHECK(done || tokenizer == NULL || error.message[0]);
+        }
+    }
+    hn_error error = {0};
+    CHECK_OK(hn_folder_remove(folder, &error));
+}
+
+TEST_MAIN(hn_json_init(); RUN(encodes); RUN(truncates_the_longer_first); RUN(decodes);
+          RUN(refuses_with_the_place); RUN(is_linear); RUN(reads_vocab_txt); RUN(survives_without_memory))
