@@ -27,19 +27,6 @@ constexpr int WIDE = 256; /* threads of a block, and of a row beyond WARP_COLUMN
 constexpr int FORWARD_WARPS = 4;
 constexpr int BLOCKS = 256; /* partial sums of dgamma and dbeta */
 
-template <class T> struct matrix {
-    T *data; /* NULL: absent */
-    int64_t stride;
-
-    __device__ T *row(int64_t r) const { return data + r * stride; }
-};
-
-template <class T> matrix<T> matrix_of(const hn_tensor *tensor)
-{
-    if (!present(tensor)) return {nullptr, 0};
-    return {(T *)tensor->data, tensor->stride};
-}
-
 /* gamma or beta: fp32 or bf16, whatever the rows are. */
 struct parameter {
     const void *data;

@@ -85,4 +85,55 @@ __device__ __forceinline__ void drop_apply(float (&v)[N], const drop_site &site,
     }
 }
 
+/* --- probabilities of attention: element query's position * 65536 + key, site + head --- */
+
+struct drop_query {
+    uint32_t first, example; /* block of the query's key 0 */
+};
+
+__device__ __forceinline__ drop_query drop_query_of(const drop_site &site, int64_t row)
+{
+    return {(uint32_t)site.position[row] * (65536u / 4), site.example[row]};
+}
+
+__device__ __forceinline__ uint32_t drop_bits(const drop_site &site, uint32_t head, uint32_t step,
+                                              uint32_t first, uint32_t example, uint32_t block)
+{
+    const philox_words drawn = philox(site.seed, first + block, site.site + head, example, step);
+    uint32_t bits = 0;
+    HN_UNROLL
+    for (int i = 0; i < 4; i++) bits |= (uint32_t)(drawn.word[i] >= site.threshold) << i;
+    return bits;
+}
+
+/* Bit i: c[i] of a piece [16 queries, 8 keys] in the layout of mma is kept. `query` are those of rows g and g
+ * + 8, `key` the first key. Two neighbouring lanes share a block of four keys: the even one draws row g, the
+ * odd one row g + 8. */
+__device__ __forceinline__ uint32_t drop_piece(const drop_site &site, uint32_t head, uint32_t step,
+                                               const drop_query (&query)[2], int key)
+{
+    const uint32_t t = threadIdx.x % 4, odd = t % 2;
+    const uint32_t mine = drop_bits(site, head, step, odd ? query[1].first : query[0].first,
+                                    odd ? query[1].example : query[0].example, (uint32_t)key / 4 + t / 2);
+    const uint32_t other = __shfl_xor_sync(0xffffffffu, mine, 1);
+    const uint32_t upper = odd ? other : mine, lower = odd ? mine : other;
+    return (upper >> 2 * odd & 3) | (lower >> 2 * odd & 3) << 2;
+}
+
+/* The same for a piece [16 keys, 8 queries]: `query` are those of columns 2 t and 2 t + 1. The four lanes
+ * whose rows share a block of four keys draw one of the four blocks of their elements each. */
+__device__ __forceinline__ uint32_t drop_piece_turned(const drop_site &site, uint32_t head, uint32_t step,
+                                                      const drop_query (&query)[2], int key)
+{
+    const uint32_t g = threadIdx.x % 32 / 4, which = g % 4;
+    const uint32_t block = (uint32_t)key / 4 + which / 2 * 2 + g / 4;
+    uint32_t bits = drop_bits(site, head, step, which % 2 ? query[1].first : query[0].first,
+                              which % 2 ? query[1].example : query[0].example, block)
+                    << 4 * which;
+    bits |= __shfl_xor_sync(0xffffffffu, bits, 4);
+    bits |= __shfl_xor_sync(0xffffffffu, bits, 8);
+    bits >>= g % 4;
+    return (bits & 1) | (bits >> 3 & 2) | (bits >> 6 & 4) | (bits >> 9 & 8);
+}
+
 #endif

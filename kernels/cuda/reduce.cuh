@@ -12,10 +12,10 @@ template <int LANES> __device__ __forceinline__ float lanes_sum(float v)
     return v;
 }
 
-template <int LANES> __device__ __forceinline__ float lanes_max(float v)
+template <int LANES, class V> __device__ __forceinline__ V lanes_max(V v)
 {
     HN_UNROLL
-    for (int step = LANES / 2; step > 0; step /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, step));
+    for (int step = LANES / 2; step > 0; step /= 2) v = max(v, __shfl_xor_sync(0xffffffffu, v, step));
     return v;
 }
 

@@ -2,6 +2,7 @@
 #ifndef HONE_KERNELS_CUDA_VECTOR_CUH
 #define HONE_KERNELS_CUDA_VECTOR_CUH
 
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
 
 struct bf16 {
@@ -45,6 +46,20 @@ template <int N, class T> __device__ __forceinline__ void store(T *to, const flo
     HN_UNROLL
     for (int i = 0; i < N; i++) p.element[i] = from_float<T>(in[i]);
     *reinterpret_cast<pack<T, N> *>(to) = p;
+}
+
+/* A tensor as a kernel takes it. */
+template <class T> struct matrix {
+    T *data; /* NULL: absent */
+    int64_t stride;
+
+    __device__ T *row(int64_t r) const { return data + r * stride; }
+};
+
+template <class T> matrix<T> matrix_of(const hn_tensor *tensor)
+{
+    if (!present(tensor)) return {nullptr, 0};
+    return {(T *)tensor->data, tensor->stride};
 }
 
 #endif

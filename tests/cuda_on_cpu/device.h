@@ -12,12 +12,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "tests/cuda_on_cpu/emulator.h"
 #include "tests/test.h"
-
-/* fp32 relative to the largest of 1 and the value; bf16 likewise. */
-static inline double tolerance(hn_dtype dtype)
-{
-    return dtype == HN_F32 ? 1e-5 : 1e-2;
-}
+#include "tests/tolerance.h"
 
 static uint32_t test_random = 1;
 static inline double uniform(void) /* in [-1, 1) */
