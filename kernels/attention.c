@@ -141,20 +141,26 @@ HN_BODY vi first_lanes(int64_t n)
     return lane < (int32_t)(n < HN_LANES ? n : HN_LANES);
 }
 
-/* Scores of one query to exp(scale (s - highest)), dropped out but not yet divided: *sum is of all. */
-static float softmax_row(float *s, float *sum, int64_t seen, int64_t keys, const job *work, const uint32_t *words)
+/* The highest of a query's first `seen` scores; -inf of none. */
+static float highest_of(const float *s, int64_t seen)
+{
+    vf most = vf_all(-INFINITY);
+    int64_t j = 0;
+    for (; j + HN_LANES <= seen; j += HN_LANES) most = vf_max(vf_load(s + j), most);
+    if (j < seen) most = vf_max(vf_select(first_lanes(seen - j), vf_load(s + j), vf_all(-INFINITY)), most);
+    return vf_highest(most);
+}
+
+/* Scores of one query to exp(scale s - highest), dropped out but not yet divided; their sum before dropout. */
+static float softmax_row(float *s, float highest, int64_t seen, int64_t keys, const job *work, const uint32_t *words)
 {
     const hn_attention *a = work->attention;
-    vf most = vf_all(-INFINITY), total = {0};
-    for (int64_t j = 0; j < seen; j += HN_LANES) {
-        vf v = vf_select(first_lanes(seen - j), vf_load(s + j) * a->scale, vf_all(-INFINITY));
-        vf_store(s + j, v);
-        most = vf_max(v, most);
-    }
-    float highest = vf_highest(most);
+    vf total = {0};
     vu threshold = (vu){0} + hn_drop_threshold(a->dropout.probability);
-    for (int64_t j = 0; j < seen; j += HN_LANES) {
-        vf p = vf_select(first_lanes(seen - j), vf_exp(vf_load(s + j) - highest), vf_all(0.0f));
+    int64_t j = 0;
+    for (; j < seen; j += HN_LANES) {
+        vf p = vf_exp(vf_load(s + j) * a->scale - highest);
+        if (j + HN_LANES > seen) p = vf_select(first_lanes(seen - j), p, vf_all(0.0f));
         total += p;
         if (words) {
             vu word;
@@ -163,10 +169,8 @@ static float softmax_row(float *s, float *sum, int64_t seen, int64_t keys, const
         }
         vf_store(s + j, p);
     }
-    for (int64_t j = padded(seen); j < keys; j++) s[j] = 0;
-    for (int64_t j = hnp_ceil_div(seen, HN_LANES) * HN_LANES; j < padded(seen); j++) s[j] = 0;
-    *sum = vf_sum(total);
-    return highest;
+    for (; j < keys; j += HN_LANES) vf_store(s + j, vf_all(0.0f));
+    return vf_sum(total);
 }
 
 /* Turns the block's scores into probabilities; the factor of each query's output row goes to p->sum. */
@@ -174,11 +178,14 @@ static void softmax_block(panels *p, const job *work, const head *h, int64_t fir
 {
     const hn_attention *a = work->attention;
     float highest[QUERIES], sum[QUERIES], kept = drops(a) ? 1.0f / (1.0f - a->dropout.probability) : 1.0f;
+    /* a loop of its own: the maxima of different queries overlap in the processor */
+    for (int64_t i = 0; i < count; i++)
+        highest[i] = highest_of(p->s + i * p->keys, visible(a, h, first + i)) * a->scale;
     for (int64_t i = 0; i < count; i++) {
+        int64_t seen = visible(a, h, first + i);
         if (drops(a)) draw(p->words, work, h, first + i, p->keys);
-        highest[i] = softmax_row(p->s + i * p->keys, &sum[i], visible(a, h, first + i), p->keys, work,
-                                 drops(a) ? p->words : NULL);
-        p->sum[i] = visible(a, h, first + i) ? kept / sum[i] : 0.0f;
+        sum[i] = softmax_row(p->s + i * p->keys, highest[i], seen, p->keys, work, drops(a) ? p->words : NULL);
+        p->sum[i] = seen ? kept / sum[i] : 0.0f;
     }
     if (!work->lse_out) return;
     float *lse = work->lse_out + (int64_t)h->number * work->q->shape[0] + h->q_first + first;
@@ -323,7 +330,7 @@ static void start(hn_ops_context *ctx, const job *work, bool backward)
     const hn_attention *a = work->attention;
     const hn_tensor *q = work->q, *k = work->k;
     HN_ASSERT(a->head_size >= 8 && a->head_size <= 256 && a->head_size % 8 == 0);
-    HN_ASSERT(a->kv_heads > 0 && a->heads % a->kv_heads == 0);
+    HN_ASSERT(a->kv_heads > 0 && a->heads % a->kv_heads == 0 && a->scale > 0);
     HN_ASSERT(q->shape[1] == a->heads * a->head_size && k->shape[1] == a->kv_heads * a->head_size);
     HN_ASSERT(q->dtype == k->dtype && q->dtype == work->v->dtype && q->dtype == work->o->dtype);
     if (!a->n) return;

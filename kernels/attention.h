@@ -3,7 +3,7 @@
  *     s_ij = scale q_i . k_j      p = softmax_j(s)      o_i = sum over j of dropout(p)_ij v_j      per head
  *
  * q, o [Tq, heads * D], k, v [Tk, kv_heads * D], strided views of one type; heads / kv_heads query heads in a row share one K/V
- * head. D is a multiple of 8 up to 256. With `causal` query i sees the keys j <= q_position[i]. A query that sees no key gets
+ * head. D is a multiple of 8 up to 256, scale is positive. With `causal` query i sees the keys j <= q_position[i]. A query that sees no key gets
  * o = 0. lse fp32 [heads, Tq]: log sum over j of exp(s_ij), -inf for a query without a key; NULL: not kept.
  * Dropout of the probability of query i and key j of a head: site + head, element random->position[i] * 65536 + j. */
 #ifndef HONE_KERNELS_ATTENTION_H
