@@ -307,6 +307,28 @@ TEST(verifies_and_reports)
     hn_strbuf_close(&report);
 }
 
+/* Memory that ran out is no damage: the search fails, it does not fall back. */
+TEST(out_of_memory_while_searching)
+{
+    hn_status status = HN_ERR_MEMORY;
+    hn_error error = {0};
+    fresh();
+    CHECK_OK(save_step(1, &error));
+    for (size_t nth = 1; status != HN_OK; nth++) {
+        hn_error failure = {0};
+        hn_strbuf passed;
+        int64_t step = -2;
+        json_t *state = NULL;
+        hn_strbuf_init(&passed);
+        hn_mem_fail_at(nth);
+        status = hn_checkpoint_find(folder, &step, &state, &passed, &failure);
+        hn_mem_fail_at(0);
+        hn_strbuf_close(&passed);
+        json_decref(state);
+        CHECK_INT(status, step == 1 ? HN_OK : HN_ERR_MEMORY);
+    }
+}
+
 TEST(out_of_memory)
 {
     hn_status status = HN_ERR_MEMORY;
@@ -351,4 +373,4 @@ CHECKPOINT_MAIN(RUN(saves_and_loads); RUN(lists_in_order); RUN(the_same_run_give
           RUN(some_tensors_alone_can_be_read); RUN(every_flipped_byte_is_found);
                 RUN(truncation_is_found); RUN(falls_back_and_says_so); RUN(refuses_other_tensors);
                 RUN(refuses_names_that_are_paths); RUN(retention); RUN(retention_sweeps); RUN(verifies_and_reports);
-                RUN(out_of_memory))
+                RUN(out_of_memory_while_searching); RUN(out_of_memory))
