@@ -1,6 +1,6 @@
-/* See check.h. The digest of the whole file finds every flipped byte, HDF5's own structures included; it is computed before
- * HDF5 opens the file, because a library that parses damaged structures can do worse than fail. The digests of the tensors
- * tell which ones are damaged, and guard what is handed to the run. */
+/* See check.h. The digest of the whole file finds every flipped byte, HDF5's own structures included; it is
+ * computed before HDF5 opens the file, because a library that parses damaged structures can do worse than
+ * fail. The digests of the tensors tell which ones are damaged, and guard what is handed to the run. */
 #include "checkpoints/check.h"
 
 #include <dirent.h>
@@ -23,10 +23,14 @@ hn_status hnp_reader_open(hnp_reader *reader, const char *path, hn_error *error)
     struct stat info;
     hn_status status = HN_OK;
     *reader = (hnp_reader){.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW), .path = path};
-    if (reader->fd < 0 || fstat(reader->fd, &info)) status = hn_fail_errno(error, "%s: cannot open", path);
-    else if (!S_ISREG(info.st_mode)) status = hn_fail(error, HN_ERR_IO, "%s: expected a file", path);
-    else if (!(reader->block = hn_malloc(BLOCK))) status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
-    else reader->size = (uint64_t)info.st_size;
+    if (reader->fd < 0 || fstat(reader->fd, &info))
+        status = hn_fail_errno(error, "%s: cannot open", path);
+    else if (!S_ISREG(info.st_mode))
+        status = hn_fail(error, HN_ERR_IO, "%s: expected a file", path);
+    else if (!(reader->block = hn_malloc(BLOCK)))
+        status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
+    else
+        reader->size = (uint64_t)info.st_size;
     if (status != HN_OK) hnp_reader_close(reader);
     return status;
 }
@@ -38,13 +42,16 @@ void hnp_reader_close(hnp_reader *reader)
     *reader = (hnp_reader){.fd = -1};
 }
 
-static hn_status read_at(const hnp_reader *reader, unsigned char *into, size_t size, uint64_t offset, hn_error *error)
+static hn_status read_at(const hnp_reader *reader, unsigned char *into, size_t size, uint64_t offset,
+                         hn_error *error)
 {
     while (size) {
         ssize_t got = pread(reader->fd, into, size, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return hn_fail_errno(error, "%s: cannot read at byte %" PRIu64, reader->path, offset);
-        if (!got) return hn_fail(error, HN_ERR_FORMAT, "%s: damaged: it ends at byte %" PRIu64, reader->path, offset);
+        if (!got)
+            return hn_fail(error, HN_ERR_FORMAT, "%s: damaged: it ends at byte %" PRIu64, reader->path,
+                           offset);
         into += got;
         offset += (uint64_t)got;
         size -= (size_t)got;
@@ -52,7 +59,8 @@ static hn_status read_at(const hnp_reader *reader, unsigned char *into, size_t s
     return HN_OK;
 }
 
-hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint64_t offset, uint64_t size, hn_error *error)
+hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint64_t offset, uint64_t size,
+                            hn_error *error)
 {
     hn_status status = HN_OK;
     hn_hasher *hasher = hn_hasher_open();
@@ -69,54 +77,65 @@ hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint
     return status;
 }
 
-hn_status hnp_reader_check(hnp_reader *reader, const hnp_entry *entries, size_t count, hn_strbuf *report, hn_error *error)
+hn_status hnp_reader_check(hnp_reader *reader, const hnp_entry *entries, size_t count, hn_strbuf *report,
+                           hn_error *error)
 {
     hn_status status = HN_OK;
     for (size_t i = 0; i < count; i++) {
         hn_digest digest;
-        hn_status one = hnp_reader_digest(&digest, NULL, reader, entries[i].offset, hn_tensor_bytes(&entries[i].shape), error);
+        hn_status one = hnp_reader_digest(&digest, NULL, reader, entries[i].offset,
+                                          hn_tensor_bytes(&entries[i].shape), error);
         if (one != HN_OK) return one;
         if (hn_digest_equal(digest, entries[i].digest)) continue;
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": damaged: its bytes do not have the manifest's digest",
+        status = hn_fail(error, HN_ERR_FORMAT,
+                         "%s: tensor \"%s\": damaged: its bytes do not have the manifest's digest",
                          reader->path, entries[i].name);
         if (report) hn_strbuf_printf(report, "%s: tensor \"%s\": damaged\n", HNP_FILE_NAME, entries[i].name);
     }
     return status;
 }
 
-static hn_status check_file(const hnp_manifest *manifest, hnp_reader *reader, hn_strbuf *report, hn_error *error)
+static hn_status check_file(const hnp_manifest *manifest, hnp_reader *reader, hn_strbuf *report,
+                            hn_error *error)
 {
     hn_digest digest;
     if (reader->size != manifest->file_bytes)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: damaged: expected %" PRIu64 " bytes, got %" PRIu64, reader->path,
-                       manifest->file_bytes, reader->size);
+        return hn_fail(error, HN_ERR_FORMAT, "%s: damaged: expected %" PRIu64 " bytes, got %" PRIu64,
+                       reader->path, manifest->file_bytes, reader->size);
     hn_status status = hnp_reader_digest(&digest, NULL, reader, 0, reader->size, error);
     if (status == HN_OK) status = hnp_reader_check(reader, manifest->entries, manifest->count, report, error);
     if (status == HN_OK && !hn_digest_equal(digest, manifest->file_digest)) {
         char expected[HN_DIGEST_TEXT], got[HN_DIGEST_TEXT];
         hn_digest_format(expected, manifest->file_digest);
         hn_digest_format(got, digest);
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: damaged between its tensors: expected the digest %s, got %s", reader->path,
-                         expected, got);
+        status =
+            hn_fail(error, HN_ERR_FORMAT, "%s: damaged between its tensors: expected the digest %s, got %s",
+                    reader->path, expected, got);
     }
-    if (status == HN_OK) status = hnp_store_check(reader->path, manifest->entries, manifest->count, true, error);
+    if (status == HN_OK)
+        status = hnp_store_check(reader->path, manifest->entries, manifest->count, true, error);
     if (status == HN_OK && report)
-        hn_strbuf_printf(report, "%s: good, %" PRIu64 " bytes, %zu tensors\n", HNP_FILE_NAME, reader->size, manifest->count);
+        hn_strbuf_printf(report, "%s: good, %" PRIu64 " bytes, %zu tensors\n", HNP_FILE_NAME, reader->size,
+                         manifest->count);
     return status;
 }
 
-hn_status hnp_check_folder(hnp_manifest *out, const char *folder, int64_t step, hn_strbuf *report, hn_error *error)
+hn_status hnp_check_folder(hnp_manifest *out, const char *folder, int64_t step, hn_strbuf *report,
+                           hn_error *error)
 {
     hnp_manifest manifest = {0};
     hnp_reader reader = {.fd = -1};
     char *path = hn_path_join(folder, HNP_FILE_NAME);
     if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     hn_status status = hnp_manifest_read(&manifest, folder, step, error);
-    if (status == HN_OK && report) hn_strbuf_printf(report, "%s: good, step %" PRId64 "\n", HNP_MANIFEST_NAME, step);
+    if (status == HN_OK && report)
+        hn_strbuf_printf(report, "%s: good, step %" PRId64 "\n", HNP_MANIFEST_NAME, step);
     if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
     if (status == HN_OK) status = check_file(&manifest, &reader, report, error);
-    if (status == HN_OK) *out = manifest;
-    else hnp_manifest_close(&manifest);
+    if (status == HN_OK)
+        *out = manifest;
+    else
+        hnp_manifest_close(&manifest);
     hnp_reader_close(&reader);
     hn_free(path);
     return status;
@@ -177,7 +196,8 @@ hn_status hnp_steps_list(int64_t **steps, size_t *count, const char *folder, boo
         }
         ((int64_t *)all)[found++] = step;
     }
-    if (status == HN_OK && list && errno) status = hn_fail_errno(error, "%s: cannot list the checkpoints", folder);
+    if (status == HN_OK && list && errno)
+        status = hn_fail_errno(error, "%s: cannot list the checkpoints", folder);
     if (list) closedir(list);
     if (status != HN_OK) {
         hn_free(all);

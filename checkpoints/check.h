@@ -6,7 +6,8 @@
 
 #include "checkpoints/manifest.h"
 
-/* An open file of tensors. It is read by its offsets, without HDF5 and in blocks: a digest needs no room for the tensor. */
+/* An open file of tensors. It is read by its offsets, without HDF5 and in blocks: a digest needs no room for
+ * the tensor. */
 typedef struct hnp_reader {
     int fd; /* -1: nothing open */
     uint64_t size;
@@ -18,20 +19,24 @@ typedef struct hnp_reader {
 hn_status hnp_reader_open(hnp_reader *reader, const char *path, hn_error *error);
 void hnp_reader_close(hnp_reader *reader);
 /* Digest of `size` bytes from `offset`; when `into` is not NULL they are also left there. */
-hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint64_t offset, uint64_t size, hn_error *error);
-/* Each tensor's bytes against its digest; damaged ones are named in `report` (may be NULL), the first in the error. */
-hn_status hnp_reader_check(hnp_reader *reader, const hnp_entry *entries, size_t count, hn_strbuf *report, hn_error *error);
+hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint64_t offset, uint64_t size,
+                            hn_error *error);
+/* Each tensor's bytes against its digest; damaged ones are named in `report` (may be NULL), the first in the
+ * error. */
+hn_status hnp_reader_check(hnp_reader *reader, const hnp_entry *entries, size_t count, hn_strbuf *report,
+                           hn_error *error);
 
-/* The whole folder of a step: manifest, the file's size and digest, each tensor's digest, and that HDF5 sees the same
- * tensors in the same places. `report` (may be NULL) gets a line a file. */
-hn_status hnp_check_folder(hnp_manifest *out, const char *folder, int64_t step, hn_strbuf *report, hn_error *error);
+/* The whole folder of a step: manifest, the file's size and digest, each tensor's digest, and that HDF5 sees
+ * the same tensors in the same places. `report` (may be NULL) gets a line a file. */
+hn_status hnp_check_folder(hnp_manifest *out, const char *folder, int64_t step, hn_strbuf *report,
+                           hn_error *error);
 
 /* The number in "step-N" as this room writes it (no sign, no leading zero), or -1. */
 int64_t hnp_step_of(const char *name);
 /* <folder>/<before>step-<step> (hn_free); NULL: out of memory. */
 char *hnp_step_path(const char *folder, const char *before, int64_t step);
-/* Steps of the folders named step-N, ascending (hn_free); with `manifests` only those that hold a manifest. A folder that
- * does not exist has none. */
+/* Steps of the folders named step-N, ascending (hn_free); with `manifests` only those that hold a manifest. A
+ * folder that does not exist has none. */
 hn_status hnp_steps_list(int64_t **steps, size_t *count, const char *folder, bool manifests, hn_error *error);
 
 #endif

@@ -1,11 +1,11 @@
-/* Checkpoints: HDF5 files of named tensors with a manifest, written by the commit protocol (docs/checkpoints.md). Knows no
- * model: tensors come as a list, the run's state as a JSON object.
+/* Checkpoints: HDF5 files of named tensors with a manifest, written by the commit protocol
+ * (docs/checkpoints.md). Knows no model: tensors come as a list, the run's state as a JSON object.
  *
  *     <folder>/step-N/rank-0.h5       one contiguous dataset a tensor, nothing else
- *     <folder>/step-N/manifest.json   written last; a folder without a valid one does not exist for the loader
+ *     <folder>/step-N/manifest.json   written last; without a valid one the loader sees no checkpoint
  *
- * Write: .tmp-step-N/ -> datasets -> close -> reopen, read back, compare digests -> fsync file and folder -> rename ->
- * fsync parent -> manifest by temp + fsync + rename + fsync -> then retention. */
+ * Write: .tmp-step-N/ -> datasets -> close -> reopen, read back, compare digests -> fsync file and folder ->
+ * rename -> fsync parent -> manifest by temp + fsync + rename + fsync -> then retention. */
 #ifndef HONE_CHECKPOINTS_CHECKPOINT_H
 #define HONE_CHECKPOINTS_CHECKPOINT_H
 
@@ -17,33 +17,36 @@
 #include "core/strbuf.h"
 #include "core/tensor.h"
 
-/* Saves `tensors` (dense, host memory, names without '/') and `state` (borrowed; any JSON object: RNG key, data cursor,
- * schedule, freezing, early stopping, config, digests) as <folder>/step-<step>. An existing checkpoint of that step is
- * replaced, a good one in one step. After a failure the folder's other checkpoints are as they were, and this step
- * exists for the loader only if it is whole. */
+/* Saves `tensors` (dense, host memory, names without '/') and `state` (borrowed; any JSON object: RNG key,
+ * data cursor, schedule, freezing, early stopping, config, digests) as <folder>/step-<step>. An existing
+ * checkpoint of that step is replaced, a good one in one step. After a failure the folder's other checkpoints
+ * are as they were, and this step exists for the loader only if it is whole. */
 hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
                              const json_t *state, hn_error *error);
 
-/* Deletes the oldest checkpoints beyond the newest `keep` (at least 1), never `best` (a step, or -1), never the newest that
- * verifies; and what interrupted saves left. */
+/* Deletes the oldest checkpoints beyond the newest `keep` (at least 1), never `best` (a step, or -1), never
+ * the newest that verifies; and what interrupted saves left. */
 hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t best, hn_error *error);
 
-/* The newest checkpoint of the folder whose manifest and every byte verify. What was passed over and why goes to `passed_over`,
- * a line each. HN_OK with *step = -1 (and *state NULL) when there is none. *state is a new reference. A checkpoint of another
- * version of hone (HN_ERR_UNSUPPORTED) is an error: falling back behind it would throw its steps away. */
-hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, hn_strbuf *passed_over, hn_error *error);
+/* The newest checkpoint of the folder whose manifest and every byte verify. What was passed over and why goes
+ * to `passed_over`, a line each. HN_OK with *step = -1 (and *state NULL) when there is none. *state is a new
+ * reference. A checkpoint of another version of hone (HN_ERR_UNSUPPORTED) is an error: falling back behind it
+ * would throw its steps away. */
+hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, hn_strbuf *passed_over,
+                             hn_error *error);
 
-/* Reads step-<step> into `tensors`: every name, type and shape must match the manifest, and nothing may be missing or left
- * over (HN_ERR_MISMATCH). The whole file's digests are checked before anything is written to the caller's memory. */
+/* Reads step-<step> into `tensors`: every name, type and shape must match the manifest, and nothing may be
+ * missing or left over (HN_ERR_MISMATCH). The whole file's digests are checked before anything is written to
+ * the caller's memory. */
 hn_status hn_checkpoint_load(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
                              hn_error *error);
 
 /* The same for some of its tensors: those that are left over are not read. */
-hn_status hn_checkpoint_load_some(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
-                                  hn_error *error);
+hn_status hn_checkpoint_load_some(const char *folder, int64_t step, const hn_named_tensor *tensors,
+                                  size_t count, hn_error *error);
 
-/* Every byte of one checkpoint folder (".../step-N") against its digests; a line per file, and one per damaged tensor, into
- * `report`. */
+/* Every byte of one checkpoint folder (".../step-N") against its digests; a line per file, and one per
+ * damaged tensor, into `report`. */
 hn_status hn_checkpoint_verify(const char *path, hn_strbuf *report, hn_error *error);
 /* Steps of the checkpoints with a manifest, ascending (hn_free). */
 hn_status hn_checkpoint_list(const char *folder, int64_t **steps, size_t *count, hn_error *error);

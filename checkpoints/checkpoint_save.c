@@ -1,14 +1,16 @@
 /* Saving: the commit protocol of a checkpoint, and retention.
  *
- *     <folder>/.tmp-step-N/rank-0.h5     write, close                        a kill here: the temporary folder is left over,
- *                                        open again, read back, compare     nobody reads it, the next save removes it
- *                                        fsync the file, the folder
- *     <folder>/step-N/                   rename, fsync <folder>              a kill here: a folder without a manifest, which
- *                                                                           does not exist for the loader
- *     <folder>/step-N/manifest.json      temp, fsync, rename, fsync          from the rename on the checkpoint exists
+ *     <folder>/.tmp-step-N/rank-0.h5   write, close; open again, read back, compare; fsync file and folder
+ *     <folder>/step-N/                 rename; fsync <folder>
+ *     <folder>/step-N/manifest.json    temp, fsync, rename, fsync
  *
- * Only then does anything older go. A failed fsync is a failed save: the kernel may have dropped the pages, and asking again
- * would only hide that. What a failed save leaves is removed, so that a full disk is not kept full. */
+ * A kill before the first rename leaves a temporary folder, which nobody reads and the next save or retention
+ * removes; before the second one a folder without a manifest, which does not exist for the loader. From the
+ * second rename on the checkpoint exists.
+ *
+ * Only then does anything older go. A failed fsync is a failed save: the kernel may have dropped the pages,
+ * and asking again would only hide that. What a failed save leaves is removed, so that a full disk is not
+ * kept full. */
 #include "checkpoints/checkpoint.h"
 
 #include <dirent.h>
@@ -32,41 +34,48 @@ static hn_status check_names(const hn_named_tensor *tensors, size_t count, const
         HN_ASSERT(hn_tensor_dense(&tensors[i].tensor));
         const char *name = tensors[i].name;
         if (!*name || !strcmp(name, ".") || strchr(name, '/'))
-            return hn_fail(error, HN_ERR_USAGE, "%s: tensor \"%s\": a name in a checkpoint is not empty and holds no '/'", path,
+            return hn_fail(error, HN_ERR_USAGE,
+                           "%s: tensor \"%s\": a name in a checkpoint is not empty and holds no '/'", path,
                            name);
     }
     return HN_OK;
 }
 
 /* Better said before a gigabyte was written than after. */
-static hn_status check_space(const char *folder, const hn_named_tensor *tensors, size_t count, hn_error *error)
+static hn_status check_space(const char *folder, const hn_named_tensor *tensors, size_t count,
+                             hn_error *error)
 {
     uint64_t available = 0, need = BYTES_A_FILE;
     for (size_t i = 0; i < count; i++) need += hn_tensor_bytes(&tensors[i].tensor) + BYTES_A_TENSOR;
     hn_status status = hn_file_space(&available, folder, error);
     if (status == HN_OK && available < need)
-        status = hn_fail(error, HN_ERR_IO, "%s: the disk is too full for a checkpoint: it needs %" PRIu64 " bytes, %" PRIu64 " are free",
+        status = hn_fail(error, HN_ERR_IO,
+                         "%s: the disk is too full for a checkpoint: it needs %" PRIu64 " bytes, %" PRIu64
+                         " are free",
                          folder, need, available);
     return status;
 }
 
 /* Writes the file, reads it back, and leaves in the manifest what it holds. */
-static hn_status write_file(hnp_manifest *manifest, const char *path, const hn_named_tensor *tensors, hn_error *error)
+static hn_status write_file(hnp_manifest *manifest, const char *path, const hn_named_tensor *tensors,
+                            hn_error *error)
 {
     hnp_reader reader = {.fd = -1};
     for (size_t i = 0; i < manifest->count; i++) {
         hn_tensor shape = tensors[i].tensor;
         shape.data = NULL;
-        manifest->entries[i] = (hnp_entry){.name = tensors[i].name,
-                                           .shape = shape,
-                                           .digest = hn_digest_bytes(tensors[i].tensor.data, hn_tensor_bytes(&shape))};
+        manifest->entries[i] =
+            (hnp_entry){.name = tensors[i].name,
+                        .shape = shape,
+                        .digest = hn_digest_bytes(tensors[i].tensor.data, hn_tensor_bytes(&shape))};
     }
     hn_status status = hnp_store_write(path, tensors, manifest->count, error);
     if (status == HN_OK) status = hnp_store_check(path, manifest->entries, manifest->count, false, error);
     if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
     if (status == HN_OK) status = hnp_reader_check(&reader, manifest->entries, manifest->count, NULL, error);
     manifest->file_bytes = reader.size;
-    if (status == HN_OK) status = hnp_reader_digest(&manifest->file_digest, NULL, &reader, 0, reader.size, error);
+    if (status == HN_OK)
+        status = hnp_reader_digest(&manifest->file_digest, NULL, &reader, 0, reader.size, error);
     hnp_reader_close(&reader);
     return status == HN_OK ? hn_file_sync(path, error) : status;
 }
@@ -80,10 +89,12 @@ static hn_status write_manifest(const hnp_manifest *manifest, const char *folder
     hnp_manifest_encode(&text, manifest);
     char *path = hn_path_join(folder, HNP_MANIFEST_NAME);
     hn_status status = HN_OK;
-    if (text.failed || !path) status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the manifest", folder);
+    if (text.failed || !path)
+        status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the manifest", folder);
     if (status == HN_OK) status = hnp_manifest_decode(&again, text.text, text.length, path, error);
     if (status == HN_OK && !json_equal(again.state, manifest->state))
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: the run's state does not survive being written as JSON", path);
+        status =
+            hn_fail(error, HN_ERR_FORMAT, "%s: the run's state does not survive being written as JSON", path);
     if (status == HN_OK) status = hn_file_commit(path, text.text, text.length, error);
     hnp_manifest_close(&again);
     hn_strbuf_close(&text);
@@ -91,8 +102,8 @@ static hn_status write_manifest(const hnp_manifest *manifest, const char *folder
     return status;
 }
 
-/* Steps 1 to 4. A good checkpoint of that step that is to be replaced is swapped for a whole one: the manifest then goes into
- * the temporary folder first, so that at every moment there is one that verifies. */
+/* Steps 1 to 4. A good checkpoint of that step that is to be replaced is swapped for a whole one: the
+ * manifest then goes into the temporary folder first, so that at every moment there is one that verifies. */
 static hn_status commit(hnp_manifest *manifest, const char *temporary, const char *path, bool replace,
                         const hn_named_tensor *tensors, hn_error *error)
 {
@@ -103,17 +114,21 @@ static hn_status commit(hnp_manifest *manifest, const char *temporary, const cha
     if (status == HN_OK) status = write_file(manifest, file, tensors, error);
     hn_free(file);
     if (status == HN_OK && replace) status = write_manifest(manifest, temporary, error);
-    if (status == HN_OK) status = hn_folder_commit(temporary, path, true, error);
+    if (status != HN_OK) {
+        hn_folder_remove(temporary, NULL);
+        return status;
+    }
+    /* When this fails the temporary folder may hold what stood there before: it is left to the next save. */
+    status = hn_folder_commit(temporary, path, true, error);
     if (status == HN_OK && !replace) {
         status = write_manifest(manifest, path, error);
         if (status != HN_OK) hn_folder_remove(path, NULL);
     }
-    if (status != HN_OK) hn_folder_remove(temporary, NULL);
     return status;
 }
 
-/* Whether a good checkpoint stands there. Without memory nothing can be said, and what a later hone wrote is not ours to
- * replace; anything else that speaks against it means no. */
+/* Whether a good checkpoint stands there. Without memory nothing can be said, and what a later hone wrote is
+ * not ours to replace; anything else that speaks against it means no. */
 static hn_status is_good(bool *good, const char *path, int64_t step, hn_error *error)
 {
     hn_error why = {0};
@@ -121,7 +136,8 @@ static hn_status is_good(bool *good, const char *path, int64_t step, hn_error *e
     hn_status status = hn_path_exists(path) ? hnp_check_folder(&manifest, path, step, NULL, &why) : HN_ERR_IO;
     hnp_manifest_close(&manifest);
     *good = status == HN_OK;
-    return status == HN_ERR_MEMORY || status == HN_ERR_UNSUPPORTED ? hn_fail(error, status, "%s", why.message) : HN_OK;
+    return status == HN_ERR_MEMORY || status == HN_ERR_UNSUPPORTED ? hn_fail(error, status, "%s", why.message)
+                                                                   : HN_OK;
 }
 
 hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
@@ -134,7 +150,8 @@ hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_te
     manifest.entries = hn_calloc(count, sizeof *manifest.entries);
     hn_status status = HN_OK;
     if (!path || !temporary || !manifest.entries) {
-        status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for a checkpoint of %zu tensors", folder, count);
+        status =
+            hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for a checkpoint of %zu tensors", folder, count);
         goto out;
     }
     if ((status = check_names(tensors, count, path, error))) goto out;
@@ -150,7 +167,8 @@ out:
 }
 
 /* The newest of the steps that verifies, or -1. */
-static hn_status newest_good(int64_t *out, const char *folder, const int64_t *steps, size_t count, hn_error *error)
+static hn_status newest_good(int64_t *out, const char *folder, const int64_t *steps, size_t count,
+                             hn_error *error)
 {
     *out = -1;
     while (*out < 0 && count-- > 0) {
@@ -186,13 +204,17 @@ static hn_status sweep(const char *folder, hn_error *error)
     hn_status status = HN_OK;
     struct dirent *entry;
     DIR *list = opendir(folder);
-    if (!list) return errno == ENOENT ? HN_OK : hn_fail_errno(error, "%s: cannot list the checkpoints", folder);
+    if (!list)
+        return errno == ENOENT ? HN_OK : hn_fail_errno(error, "%s: cannot list the checkpoints", folder);
     while (status == HN_OK && (entry = readdir(list))) {
         bool temporary = !strncmp(entry->d_name, ".tmp-", 5);
         if (hnp_step_of(entry->d_name + (temporary ? 5 : 0)) < 0) continue;
-        char *path = hn_path_join(folder, entry->d_name), *manifest = path ? hn_path_join(path, HNP_MANIFEST_NAME) : NULL;
-        if (!manifest) status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
-        else if (temporary || !hn_path_exists(manifest)) status = hn_folder_remove(path, error);
+        char *path = hn_path_join(folder, entry->d_name),
+             *manifest = path ? hn_path_join(path, HNP_MANIFEST_NAME) : NULL;
+        if (!manifest)
+            status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+        else if (temporary || !hn_path_exists(manifest))
+            status = hn_folder_remove(path, error);
         hn_free(manifest);
         hn_free(path);
     }

@@ -1,11 +1,11 @@
-/* manifest.json of a checkpoint: what its file holds, byte by byte, and the run's state. One tensor a line, so that it reads
- * well and two of them compare with diff:
+/* manifest.json of a checkpoint: what its file holds, byte by byte, and the run's state. One tensor a line,
+ * so that it reads well and two of them compare with diff:
  *
  *     {"format": 1,
  *      "step": 500,
  *      "world_size": 1,
  *      "files": [{"name": "rank-0.h5", "bytes": 2344, "digest": "<32 digits>", "tensors": [
- *       {"name": "layer.0.weight", "dtype": "f32", "shape": [2, 3], "offset": 2048, "bytes": 24, "digest": "<32 digits>"},
+ *       {"name": "layer.0.weight", "dtype": "f32", "shape": [2, 3], "offset": 2048, "bytes": 24, ...},
  *       ...]}],
  *      "state": {...},
  *      "digest": "<XXH3-128 of every byte before this line>"}
@@ -47,7 +47,8 @@ typedef struct hnp_manifest {
 /* Appends the text; check out->failed once. */
 void hnp_manifest_encode(hn_strbuf *out, const hnp_manifest *manifest);
 /* Checks the text against its digest, then everything in it. `where` is what errors call it. */
-hn_status hnp_manifest_decode(hnp_manifest *out, const char *text, size_t size, const char *where, hn_error *error);
+hn_status hnp_manifest_decode(hnp_manifest *out, const char *text, size_t size, const char *where,
+                              hn_error *error);
 /* The same for <folder>/manifest.json, which must be of this step. */
 hn_status hnp_manifest_read(hnp_manifest *out, const char *folder, int64_t step, hn_error *error);
 void hnp_manifest_close(hnp_manifest *manifest);

@@ -1,8 +1,8 @@
-/* HDF5 1.10.8 does not stand a write that fails: closing a file on a full disk loses half a megabyte of memory each time (its
- * metadata cache is never freed), and with a handle open its exit handler crashes. So it never sees one: the first failure is
- * noted here, every later write is dropped with a "done", and HDF5 closes its file as if all was well. The note is read
- * afterwards, and says which call failed and with which errno. Nothing believes the file until then; what is believed later
- * is what was read back.
+/* HDF5 1.10.8 does not stand a write that fails: closing a file on a full disk loses half a megabyte of
+ * memory each time (its metadata cache is never freed), and with a handle open its exit handler crashes. So
+ * it never sees one: the first failure is noted here, every later write is dropped with a "done", and HDF5
+ * closes its file as if all was well. The note is read afterwards, and says which call failed and with which
+ * errno. Nothing believes the file until then; what is believed later is what was read back.
  *
  * It also makes HDF5's writes count for the tests' fault hooks. */
 #include "checkpoints/sink.h"
@@ -22,7 +22,8 @@ typedef struct driver_file {
     H5FD_t public;
     hnp_sink *sink;
     int fd;
-    haddr_t allocated, written; /* first address behind what HDF5 has given out, and behind what it believes written */
+    haddr_t allocated,
+        written; /* first address behind what HDF5 has given out, and behind what it believes written */
 } driver_file;
 
 /* The driver's info in the access options: copied by HDF5 byte for byte. */
@@ -51,7 +52,8 @@ static H5FD_t *sink_open(const char *name, unsigned flags, hid_t access, haddr_t
 static herr_t sink_close(H5FD_t *self)
 {
     driver_file *file = (driver_file *)self;
-    if (hn_file_calls.close(file->fd)) hn_fail_errno(&file->sink->error, "%s: cannot close", file->sink->path);
+    if (hn_file_calls.close(file->fd))
+        hn_fail_errno(&file->sink->error, "%s: cannot close", file->sink->path);
     hn_free(file);
     return 0;
 }
@@ -84,7 +86,8 @@ static haddr_t sink_get_eof(const H5FD_t *self, H5FD_mem_t type)
 }
 
 /* Bytes that were dropped, or lie in a hole, read as zeros. */
-static herr_t sink_read(H5FD_t *self, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t size, void *bytes)
+static herr_t sink_read(H5FD_t *self, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t size,
+                        void *bytes)
 {
     (void)type, (void)transfer;
     driver_file *file = (driver_file *)self;
@@ -95,7 +98,8 @@ static herr_t sink_read(H5FD_t *self, H5FD_mem_t type, hid_t transfer, haddr_t a
     return 0;
 }
 
-static herr_t sink_write(H5FD_t *self, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t size, const void *bytes)
+static herr_t sink_write(H5FD_t *self, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t size,
+                         const void *bytes)
 {
     (void)type, (void)transfer;
     driver_file *file = (driver_file *)self;

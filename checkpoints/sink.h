@@ -1,4 +1,5 @@
-/* Where HDF5 writes to: a file driver of our own beneath it, that goes through core/file.h's table like every other write. */
+/* Where HDF5 writes to: a file driver of our own beneath it, that goes through core/file.h's table like every
+ * other write. */
 #ifndef HONE_CHECKPOINTS_SINK_H
 #define HONE_CHECKPOINTS_SINK_H
 

@@ -1,14 +1,15 @@
 /* HDF5 at arm's length. What was learnt about version 1.10.8 and is kept to here:
  *
  * - It prints its error stack to stderr: silenced, and its innermost line becomes part of our error.
- * - It does not stand failing writes: it never sees one (sink.c). A file left with a handle open can crash inside its exit
- *   handler: every handle is closed on the one `out:` path, and the exit handler is not installed (H5dont_atexit).
+ * - It does not stand failing writes: it never sees one (sink.c). A file left with a handle open can crash
+ * inside its exit handler: every handle is closed on the one `out:` path, and the exit handler is not
+ * installed (H5dont_atexit).
  * - It can load filters from shared objects: switched off.
- * - It follows links of a file to other files: here only hard links of the root group are opened, by name, after their kind
- *   was asked for; external raw storage, filters and any layout but contiguous are refused.
+ * - It follows links of a file to other files: here only hard links of the root group are opened, by name,
+ * after their kind was asked for; external raw storage, filters and any layout but contiguous are refused.
  *
- * It has no predefined 16-bit float, so that bf16 and f16 stand there as unsigned 16-bit integers; the manifest says
- * what they are. Times of objects are not tracked: the same tensors give the same file. */
+ * It has no predefined 16-bit float, so that bf16 and f16 stand there as unsigned 16-bit integers; the
+ * manifest says what they are. Times of objects are not tracked: the same tensors give the same file. */
 #include "checkpoints/store.h"
 
 #include <inttypes.h>
@@ -25,8 +26,8 @@ static void quiet(void)
     H5PLset_loading_state(0);
 }
 
-/* SEMI: closing the file with a dataset still open is an error, not a file that stays open. Locks are no use to one writer
- * and fail on some network file systems. */
+/* SEMI: closing the file with a dataset still open is an error, not a file that stays open. Locks are no use
+ * to one writer and fail on some network file systems. */
 static hid_t access_options(void)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
@@ -49,35 +50,28 @@ static hn_status fail(hn_error *error, const char *path, const char *tensor, con
 {
     char text[512] = "";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, first_line, text);
-    /* Of a failed system call its own text: "..., errno = 28, error message = 'No space left on device', buf = ..." */
+    /* Of a failed system call its own text: "..., errno = 28, error message = 'No space left on device', buf
+     * = ..." */
     static const char marker[] = "error message = '";
     char *cause = strstr(text, marker);
     cause = cause ? cause + sizeof marker - 1 : text;
     cause[strcspn(cause, "'")] = '\0';
-    return hn_fail(error, HN_ERR_IO, "%s: %s%s%s%s: HDF5 says: %s", path, tensor ? "tensor \"" : "", tensor ? tensor : "",
-                   tensor ? "\": " : "", what, *cause ? cause : "nothing");
+    return hn_fail(error, HN_ERR_IO, "%s: %s%s%s%s: HDF5 says: %s", path, tensor ? "tensor \"" : "",
+                   tensor ? tensor : "", tensor ? "\": " : "", what, *cause ? cause : "nothing");
 }
 
 static hid_t type_of(hn_dtype dtype)
 {
     switch (dtype) {
-    case HN_F32:
-        return H5T_IEEE_F32LE;
-    case HN_F64:
-        return H5T_IEEE_F64LE;
+    case HN_F32: return H5T_IEEE_F32LE;
+    case HN_F64: return H5T_IEEE_F64LE;
     case HN_BF16:
-    case HN_F16:
-        return H5T_STD_U16LE;
-    case HN_I64:
-        return H5T_STD_I64LE;
-    case HN_I32:
-        return H5T_STD_I32LE;
-    case HN_I16:
-        return H5T_STD_I16LE;
-    case HN_I8:
-        return H5T_STD_I8LE;
-    default:
-        return H5T_STD_U8LE; /* U8, BOOL */
+    case HN_F16: return H5T_STD_U16LE;
+    case HN_I64: return H5T_STD_I64LE;
+    case HN_I32: return H5T_STD_I32LE;
+    case HN_I16: return H5T_STD_I16LE;
+    case HN_I8: return H5T_STD_I8LE;
+    default: return H5T_STD_U8LE; /* U8, BOOL */
     }
 }
 
@@ -91,15 +85,17 @@ static hid_t space_of(const hn_tensor *tensor)
 static hid_t dataset_options(void)
 {
     hid_t options = H5Pcreate(H5P_DATASET_CREATE);
-    if (options >= 0 && (H5Pset_layout(options, H5D_CONTIGUOUS) < 0 || H5Pset_obj_track_times(options, false) < 0 ||
-                         H5Pset_fill_time(options, H5D_FILL_TIME_NEVER) < 0)) {
+    if (options >= 0 &&
+        (H5Pset_layout(options, H5D_CONTIGUOUS) < 0 || H5Pset_obj_track_times(options, false) < 0 ||
+         H5Pset_fill_time(options, H5D_FILL_TIME_NEVER) < 0)) {
         H5Pclose(options);
         return H5I_INVALID_HID;
     }
     return options;
 }
 
-static hn_status write_dataset(hid_t file, hid_t options, const hn_named_tensor *one, const char *path, hn_error *error)
+static hn_status write_dataset(hid_t file, hid_t options, const hn_named_tensor *one, const char *path,
+                               hn_error *error)
 {
     hn_status status = HN_OK;
     hid_t dataset = H5I_INVALID_HID, space = space_of(&one->tensor), type = type_of(one->tensor.dtype);
@@ -112,11 +108,14 @@ static hn_status write_dataset(hid_t file, hid_t options, const hn_named_tensor 
         status = fail(error, path, one->name, "cannot create its dataset");
         goto out;
     }
-    if (hn_tensor_count(&one->tensor) && H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, one->tensor.data) < 0)
+    if (hn_tensor_count(&one->tensor) &&
+        H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, one->tensor.data) < 0)
         status = fail(error, path, one->name, "cannot write");
 out:
-    if (dataset >= 0 && H5Dclose(dataset) < 0 && status == HN_OK) status = fail(error, path, one->name, "cannot close");
-    if (space >= 0 && H5Sclose(space) < 0 && status == HN_OK) status = fail(error, path, one->name, "cannot close");
+    if (dataset >= 0 && H5Dclose(dataset) < 0 && status == HN_OK)
+        status = fail(error, path, one->name, "cannot close");
+    if (space >= 0 && H5Sclose(space) < 0 && status == HN_OK)
+        status = fail(error, path, one->name, "cannot close");
     return status;
 }
 
@@ -135,12 +134,14 @@ hn_status hnp_store_write(const char *path, const hn_named_tensor *tensors, size
         if (sink.error.status == HN_OK) status = fail(error, path, NULL, "cannot create");
         goto out;
     }
-    for (size_t i = 0; i < count && status == HN_OK; i++) status = write_dataset(file, options, &tensors[i], path, error);
+    for (size_t i = 0; i < count && status == HN_OK; i++)
+        status = write_dataset(file, options, &tensors[i], path, error);
 out:
     if (file >= 0 && H5Fclose(file) < 0 && status == HN_OK) status = fail(error, path, NULL, "cannot close");
     if (access >= 0) H5Pclose(access);
     if (options >= 0) H5Pclose(options);
-    if (status == HN_OK && sink.error.status != HN_OK) status = hn_fail(error, sink.error.status, "%s", sink.error.message);
+    if (status == HN_OK && sink.error.status != HN_OK)
+        status = hn_fail(error, sink.error.status, "%s", sink.error.message);
     return status;
 }
 
@@ -155,14 +156,18 @@ static hn_status check_shape(hid_t dataset, const hnp_entry *entry, const char *
         goto out;
     }
     if (H5Tequal(type, type_of(entry->shape.dtype)) <= 0) {
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its dataset is not of type %s", path, entry->name,
-                         hn_dtype_name(entry->shape.dtype));
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its dataset is not of type %s", path,
+                         entry->name, hn_dtype_name(entry->shape.dtype));
         goto out;
     }
-    int rank = H5Sget_simple_extent_type(space) == H5S_NULL ? -1 : H5Sget_simple_extent_dims(space, extent, NULL);
+    int rank =
+        H5Sget_simple_extent_type(space) == H5S_NULL ? -1 : H5Sget_simple_extent_dims(space, extent, NULL);
     bool same = rank == entry->shape.rank;
     for (int i = 0; same && i < rank; i++) same = extent[i] == (hsize_t)entry->shape.shape[i];
-    if (!same) status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": the shape of its dataset is not the manifest's", path, entry->name);
+    if (!same)
+        status =
+            hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": the shape of its dataset is not the manifest's",
+                    path, entry->name);
 out:
     if (type >= 0) H5Tclose(type);
     if (space >= 0) H5Sclose(space);
@@ -170,34 +175,43 @@ out:
 }
 
 /* Where an open dataset keeps its bytes: contiguous, in this file, as many as its shape needs. */
-static hn_status check_storage(hid_t dataset, hnp_entry *entry, bool expect_offset, const char *path, hn_error *error)
+static hn_status check_storage(hid_t dataset, hnp_entry *entry, bool expect_offset, const char *path,
+                               hn_error *error)
 {
     hid_t options = H5Dget_create_plist(dataset);
     if (options < 0) return fail(error, path, entry->name, "cannot read its layout");
     size_t bytes = hn_tensor_bytes(&entry->shape);
     const char *wrong = NULL;
-    if (H5Pget_layout(options) != H5D_CONTIGUOUS) wrong = "is not contiguous";
-    else if (H5Pget_external_count(options) != 0) wrong = "stands in another file";
-    else if (H5Pget_nfilters(options) != 0) wrong = "is stored through a filter";
-    else if (bytes && H5Dget_storage_size(dataset) != bytes) wrong = "has another size than its shape needs";
+    if (H5Pget_layout(options) != H5D_CONTIGUOUS)
+        wrong = "is not contiguous";
+    else if (H5Pget_external_count(options) != 0)
+        wrong = "stands in another file";
+    else if (H5Pget_nfilters(options) != 0)
+        wrong = "is stored through a filter";
+    else if (bytes && H5Dget_storage_size(dataset) != bytes)
+        wrong = "has another size than its shape needs";
     H5Pclose(options);
-    if (wrong) return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its dataset %s", path, entry->name, wrong);
+    if (wrong)
+        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its dataset %s", path, entry->name, wrong);
     haddr_t offset = bytes ? H5Dget_offset(dataset) : 0;
     if (offset == HADDR_UNDEF) return fail(error, path, entry->name, "its dataset has no place in the file");
     if (expect_offset && offset != entry->offset)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": expected its bytes at %" PRIu64 ", they are at %" PRIuHADDR, path,
+        return hn_fail(error, HN_ERR_FORMAT,
+                       "%s: tensor \"%s\": expected its bytes at %" PRIu64 ", they are at %" PRIuHADDR, path,
                        entry->name, entry->offset, offset);
     entry->offset = offset;
     return HN_OK;
 }
 
-static hn_status check_dataset(hid_t file, hnp_entry *entry, bool expect_offset, const char *path, hn_error *error)
+static hn_status check_dataset(hid_t file, hnp_entry *entry, bool expect_offset, const char *path,
+                               hn_error *error)
 {
     H5L_info_t link;
     if (H5Lget_info(file, entry->name, &link, H5P_DEFAULT) < 0)
         return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its dataset is missing", path, entry->name);
     if (link.type != H5L_TYPE_HARD)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": expected a dataset, got a link to elsewhere", path, entry->name);
+        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": expected a dataset, got a link to elsewhere",
+                       path, entry->name);
     hid_t dataset = H5Dopen2(file, entry->name, H5P_DEFAULT);
     if (dataset < 0) return fail(error, path, entry->name, "cannot open its dataset");
     hn_status status = check_shape(dataset, entry, path, error);
@@ -206,7 +220,8 @@ static hn_status check_dataset(hid_t file, hnp_entry *entry, bool expect_offset,
     return status;
 }
 
-hn_status hnp_store_check(const char *path, hnp_entry *entries, size_t count, bool expect_offsets, hn_error *error)
+hn_status hnp_store_check(const char *path, hnp_entry *entries, size_t count, bool expect_offsets,
+                          hn_error *error)
 {
     hn_status status = HN_OK;
     H5G_info_t root;
@@ -222,7 +237,8 @@ hn_status hnp_store_check(const char *path, hnp_entry *entries, size_t count, bo
         goto out;
     }
     if (root.nlinks != count) {
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: expected %zu datasets, got %" PRIuHSIZE " links", path, count, root.nlinks);
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: expected %zu datasets, got %" PRIuHSIZE " links", path,
+                         count, root.nlinks);
         goto out;
     }
     for (size_t i = 0; i < count && status == HN_OK; i++)

@@ -16,6 +16,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "core/guard.h"
 #include "core/mem.h"
 
 static int rename_with(const char *from, const char *to, unsigned flags)
@@ -112,13 +113,23 @@ hn_status hn_mapping_open(hn_mapping *out, const char *path, hn_error *error)
             mapping.bytes = memory;
     }
     close(fd);
-    if (status == HN_OK) *out = mapping;
-    return status;
+    if (status != HN_OK) return status;
+    if (size) hnp_guard_add(mapping.bytes, size);
+    *out = mapping;
+    return HN_OK;
+}
+
+bool hn_mapping_intact(const hn_mapping *mapping)
+{
+    return !mapping->size || !hnp_guard_lost(mapping->bytes);
 }
 
 void hn_mapping_close(hn_mapping *mapping)
 {
-    if (mapping->size) munmap((void *)(uintptr_t)mapping->bytes, mapping->size);
+    if (mapping->size) {
+        hnp_guard_remove(mapping->bytes);
+        munmap((void *)(uintptr_t)mapping->bytes, mapping->size);
+    }
     *mapping = (hn_mapping){.bytes = (const unsigned char *)""};
 }
 

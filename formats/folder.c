@@ -2,13 +2,13 @@
  *
  *     config.json
  *     model.safetensors                        the weights in one file, or
- *     model.safetensors.index.json             {"weight_map": {"tensor": "model-00001-of-00002.safetensors", ...}}
+ *     model.safetensors.index.json             {"weight_map": {"tensor": "name of its shard", ...}}
  *     model-00001-of-00002.safetensors ...     in shards
  *
- * The folder is as untrusted as its files. A shard's name is a plain file name; what it leads to, links resolved, lies inside
- * the folder, so that no file outside of it is ever opened (the Hub's cache, where `snapshots/X/` holds links into `blobs/`,
- * counts as one folder). The index and the shards must say the same: every tensor of the map stands in the shard that the map
- * names, and no shard holds another. */
+ * The folder is as untrusted as its files. A shard's name is a plain file name; what it leads to, links
+ * resolved, lies inside the folder, so that no file outside of it is ever opened (the Hub's cache, where
+ * `snapshots/X/` holds links into `blobs/`, counts as one folder). The index and the shards must say the
+ * same: every tensor of the map stands in the shard that the map names, and no shard holds another. */
 #include "formats/folder.h"
 
 #include <inttypes.h>
@@ -66,10 +66,11 @@ static char *last_of(char *path)
 static hn_status find_root(hn_folder *self, hn_error *error)
 {
     char real[PATH_MAX + 2];
-    if (!realpath(self->path, real)) return hn_fail_errno(error, "%s: cannot open this model folder", self->path);
+    if (!realpath(self->path, real))
+        return hn_fail_errno(error, "%s: cannot open this model folder", self->path);
     if (!hn_path_is_folder(real))
-        return hn_fail(error, HN_ERR_IO, "%s: expected a model folder (config.json and %s), got a file", self->path,
-                       SINGLE_NAME);
+        return hn_fail(error, HN_ERR_IO, "%s: expected a model folder (config.json and %s), got a file",
+                       self->path, SINGLE_NAME);
     char parent[PATH_MAX + 2];
     strcpy(parent, real);
     char *last = last_of(parent);
@@ -86,7 +87,8 @@ static hn_status find_root(hn_folder *self, hn_error *error)
     return self->root ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
 }
 
-/* folder/name, links resolved, when that is a file inside the root. `said_by` is the file that names it, for the message. */
+/* folder/name, links resolved, when that is a file inside the root. `said_by` is the file that names it, for
+ * the message. */
 static hn_status resolve(char real[PATH_MAX], const hn_folder *self, const char *name, const char *said_by,
                          hn_error *error)
 {
@@ -94,16 +96,19 @@ static hn_status resolve(char real[PATH_MAX], const hn_folder *self, const char 
     hn_status status = HN_OK;
     if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
     if (!realpath(path, real)) {
-        status = hn_fail_errno(error, "%s: cannot open%s%s", path, said_by ? ", named by " : "", said_by ? said_by : "");
+        status = hn_fail_errno(error, "%s: cannot open%s%s", path, said_by ? ", named by " : "",
+                               said_by ? said_by : "");
     } else if (strncmp(real, self->root, strlen(self->root))) {
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: a link to %s, outside of the model's folder %s (copy the file here)",
-                         path, real, self->root);
+        status = hn_fail(error, HN_ERR_FORMAT,
+                         "%s: a link to %s, outside of the model's folder %s (copy the file here)", path,
+                         real, self->root);
     }
     hn_free(path);
     return status;
 }
 
-static hn_status load_json(json_t **out, const hn_folder *self, const char *name, hn_json_limits limits, hn_error *error)
+static hn_status load_json(json_t **out, const hn_folder *self, const char *name, hn_json_limits limits,
+                           hn_error *error)
 {
     char real[PATH_MAX];
     hn_status status = resolve(real, self, name, NULL, error);
@@ -121,16 +126,18 @@ static hn_status check_shard_name(const char *tensor, const json_t *value, const
     const char *name = json_string_value(value);
     hnp_printable shown = hnp_printable_make(tensor);
     if (!name)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map[\"%s\"]: expected the name of a file", file, shown.text);
+        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map[\"%s\"]: expected the name of a file", file,
+                       shown.text);
     size_t length = strlen(name);
     const size_t suffix = strlen(".safetensors");
     if (length == json_string_length(value) && length > suffix && length <= NAME_MAX && name[0] != '.' &&
         !strchr(name, '/') && !strcmp(name + length - suffix, ".safetensors"))
         return HN_OK;
     hnp_printable got = hnp_printable_make(name);
-    return hn_fail(error, HN_ERR_FORMAT,
-                   "%s: weight_map[\"%s\"]: expected the plain name of a .safetensors file in this folder, got \"%s\"",
-                   file, shown.text, got.text);
+    return hn_fail(
+        error, HN_ERR_FORMAT,
+        "%s: weight_map[\"%s\"]: expected the plain name of a .safetensors file in this folder, got \"%s\"",
+        file, shown.text, got.text);
 }
 
 /* The distinct shards of the index, in order of name. */
@@ -142,7 +149,8 @@ static hn_status list_shards(hn_folder *self, const json_t *map, const char *fil
     shard *all = hn_calloc(json_object_size(map) + 1, sizeof *all);
     if (!all) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", file);
     self->shards = all;
-    json_object_foreach((json_t *)map, tensor, value) {
+    json_object_foreach((json_t *)map, tensor, value)
+    {
         hn_status status = check_shard_name(tensor, value, file, error);
         if (status != HN_OK) return status;
         all[count++].name = json_string_value(value);
@@ -151,8 +159,8 @@ static hn_status list_shards(hn_folder *self, const json_t *map, const char *fil
     for (size_t i = 0; i < count; i++)
         if (!i || strcmp(all[i].name, all[i - 1].name)) all[self->shard_count++] = all[i];
     if (!count || self->shard_count > SHARDS_MAX)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map: expected 1 to %d different files, got %zu", file, SHARDS_MAX,
-                       self->shard_count);
+        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map: expected 1 to %d different files, got %zu",
+                       file, SHARDS_MAX, self->shard_count);
     return HN_OK;
 }
 
@@ -166,9 +174,10 @@ static hn_status check_shard(const shard *one, const json_t *map, const char *fi
         if (said && !strcmp(said, one->name)) continue;
         hnp_printable name = hnp_printable_make(tensors[i].name);
         if (!said)
-            return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map lacks tensor \"%s\", which stands in %s", file, name.text,
-                           one->name);
-        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map[\"%s\"]: says %s, but %s holds it (in two shards, or misplaced)", file,
+            return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map lacks tensor \"%s\", which stands in %s",
+                           file, name.text, one->name);
+        return hn_fail(error, HN_ERR_FORMAT,
+                       "%s: weight_map[\"%s\"]: says %s, but %s holds it (in two shards, or misplaced)", file,
                        name.text, said, one->name);
     }
     return HN_OK;
@@ -182,13 +191,14 @@ static hn_status check_index(const hn_folder *self, const json_t *map, const cha
         hn_status status = check_shard(&self->shards[i], map, file, error);
         if (status != HN_OK) return status;
     }
-    json_object_foreach((json_t *)map, tensor, value) {
+    json_object_foreach((json_t *)map, tensor, value)
+    {
         shard key = {.name = json_string_value(value)};
         const shard *one = bsearch(&key, self->shards, self->shard_count, sizeof key, by_shard_name);
         if (hn_safetensors_find(one->file, tensor)) continue;
         hnp_printable name = hnp_printable_make(tensor);
-        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map[\"%s\"]: %s does not hold this tensor", file, name.text,
-                       one->name);
+        return hn_fail(error, HN_ERR_FORMAT, "%s: weight_map[\"%s\"]: %s does not hold this tensor", file,
+                       name.text, one->name);
     }
     return HN_OK;
 }
@@ -212,7 +222,8 @@ static hn_status open_indexed(hn_folder *self, hn_error *error)
     char *file = hn_path_join(self->path, INDEX_NAME);
     if (!file) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
     if (!json_is_object(map))
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: weight_map: expected an object of tensor names to files", file);
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: weight_map: expected an object of tensor names to files",
+                         file);
     if (status == HN_OK) status = list_shards(self, map, file, error);
     if (status == HN_OK) status = open_shards(self, file, error);
     if (status == HN_OK) status = check_index(self, map, file, error);
@@ -233,7 +244,8 @@ static hn_status open_weights(hn_folder *self, hn_error *error)
     if (!holds(self, SINGLE_NAME) && holds(self, INDEX_NAME)) return open_indexed(self, error);
     if (!holds(self, SINGLE_NAME) && holds(self, "pytorch_model.bin"))
         return hn_fail(error, HN_ERR_UNSUPPORTED,
-                       "%s: holds pytorch_model.bin, a pickle, which can run code when it is read: expected %s (save the "
+                       "%s: holds pytorch_model.bin, a pickle, which can run code when it is read: expected "
+                       "%s (save the "
                        "model once with transformers: save_pretrained(..., safe_serialization=True))",
                        self->path, SINGLE_NAME);
     self->shards = hn_calloc(1, sizeof *self->shards);
@@ -251,7 +263,8 @@ static hn_status gather(hn_folder *self, hn_error *error)
         total += count;
     }
     self->tensors = hn_reallocarray(NULL, total, sizeof *self->tensors);
-    if (!self->tensors) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for %zu tensors", self->path, total);
+    if (!self->tensors)
+        return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for %zu tensors", self->path, total);
     for (size_t i = 0; i < self->shard_count; i++) {
         const hn_named_tensor *tensors = hn_safetensors_tensors(self->shards[i].file, &count);
         if (count) memcpy(self->tensors + self->count, tensors, count * sizeof *tensors);
@@ -272,8 +285,10 @@ hn_status hn_folder_open(hn_folder **out, const char *path, hn_error *error)
     if (status == HN_OK) status = load_json(&self->config, self, "config.json", HN_JSON_LIMITS_SMALL, error);
     if (status == HN_OK) status = open_weights(self, error);
     if (status == HN_OK) status = gather(self, error);
-    if (status == HN_OK) *out = self;
-    else hn_folder_free(self);
+    if (status == HN_OK)
+        *out = self;
+    else
+        hn_folder_free(self);
     return status;
 }
 
@@ -304,4 +319,12 @@ const hn_named_tensor *hn_folder_tensors(const hn_folder *folder, size_t *count)
 {
     *count = folder->count;
     return folder->tensors;
+}
+
+hn_status hn_folder_intact(const hn_folder *folder, hn_error *error)
+{
+    hn_status status = HN_OK;
+    for (size_t i = 0; i < folder->shard_count && status == HN_OK; i++)
+        status = hn_safetensors_intact(folder->shards[i].file, error);
+    return status;
 }

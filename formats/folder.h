@@ -1,4 +1,4 @@
-/* A Hugging Face folder: config.json, model.safetensors (or shards with an index), and the tokenizer's files. */
+/* A Hugging Face folder: config.json, model.safetensors (or shards with an index), the tokenizer's files. */
 #ifndef HONE_FORMATS_FOLDER_H
 #define HONE_FORMATS_FOLDER_H
 
@@ -15,16 +15,18 @@ void hn_folder_free(hn_folder *folder);
 const char *hn_folder_path(const hn_folder *folder);
 const json_t *hn_folder_config(const hn_folder *folder); /* borrowed */
 const hn_named_tensor *hn_folder_tensors(const hn_folder *folder, size_t *count);
+/* Ask after the tensors were read: an error when one of the files was cut short meanwhile. */
+hn_status hn_folder_intact(const hn_folder *folder, hn_error *error);
 
-/* Writes a folder that transformers loads into `path`, through `<parent>/.tmp-<name>` and a rename (exchange when it exists):
- * config.json from `config`, model.safetensors from `tensors`, and the tokenizer files copied from `tokenizer_from` (a
- * folder; those of tokenizer.json, tokenizer_config.json, special_tokens_map.json, vocab.txt, ... that exist), and
- * extra files {name, text}. */
+/* Writes a folder that transformers loads into `path`, through `<parent>/.tmp-<name>` and a rename (exchange
+ * when it exists): config.json from `config`, model.safetensors from `tensors`, and the tokenizer files
+ * copied from `tokenizer_from` (a folder; those of tokenizer.json, tokenizer_config.json,
+ * special_tokens_map.json, vocab.txt, ... that exist), and extra files {name, text}. */
 typedef struct hn_folder_file {
     const char *name, *text;
 } hn_folder_file;
 hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
-                         hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra, size_t extra_count,
-                         hn_error *error);
+                         hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra,
+                         size_t extra_count, hn_error *error);
 
 #endif

@@ -1,8 +1,9 @@
-/* Writing a Hugging Face folder. Everything goes into <parent>/.tmp-<name>, file by file through the commit protocol, and
- * takes its name in one step at the end: whoever reads `path` sees the old folder or the new one.
+/* Writing a Hugging Face folder. Everything goes into <parent>/.tmp-<name>, file by file through the commit
+ * protocol, and takes its name in one step at the end: whoever reads `path` sees the old folder or the new
+ * one.
  *
- * The exchange removes what stood at `path`. So that a wrong path cannot cost anybody their files, an existing folder is
- * replaced only when it holds nothing but what a save leaves behind. */
+ * The exchange removes what stood at `path`. So that a wrong path cannot cost anybody their files, an
+ * existing folder is replaced only when it holds nothing but what a save leaves behind. */
 #include "formats/folder.h"
 
 #include <dirent.h>
@@ -19,16 +20,25 @@
 
 /* What transformers' tokenizers are made of. */
 static const char *const tokenizer_files[] = {
-    "tokenizer.json", "tokenizer_config.json",   "special_tokens_map.json", "added_tokens.json",  "vocab.txt",
-    "vocab.json",     "merges.txt",              "sentencepiece.bpe.model", "tokenizer.model",    "spiece.model",
-    "chat_template.jinja", "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.jinja",
+    "generation_config.json",
 };
 enum { TOKENIZER_FILES = sizeof tokenizer_files / sizeof *tokenizer_files };
 
 static bool is_ours(const char *name, const hn_folder_file *extra, size_t extra_count)
 {
-    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "config.json") || !fnmatch("*.safetensors", name, 0) ||
-        !strcmp(name, "model.safetensors.index.json"))
+    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "config.json") ||
+        !fnmatch("*.safetensors", name, 0) || !strcmp(name, "model.safetensors.index.json"))
         return true;
     for (size_t i = 0; i < TOKENIZER_FILES; i++)
         if (!strcmp(name, tokenizer_files[i])) return true;
@@ -38,7 +48,8 @@ static bool is_ours(const char *name, const hn_folder_file *extra, size_t extra_
 }
 
 /* An existing `path` is a folder that may be replaced, or an error. */
-static hn_status check_replaceable(const char *path, const hn_folder_file *extra, size_t extra_count, hn_error *error)
+static hn_status check_replaceable(const char *path, const hn_folder_file *extra, size_t extra_count,
+                                   hn_error *error)
 {
     hn_status status = HN_OK;
     struct dirent *entry;
@@ -48,7 +59,8 @@ static hn_status check_replaceable(const char *path, const hn_folder_file *extra
     while (status == HN_OK && (entry = readdir(list)))
         if (!is_ours(entry->d_name, extra, extra_count))
             status = hn_fail(error, HN_ERR_IO,
-                             "%s: holds \"%s\", which is not part of a model: a save would remove it (give another folder)",
+                             "%s: holds \"%s\", which is not part of a model: a save would remove it (give "
+                             "another folder)",
                              path, entry->d_name);
     closedir(list);
     return status;
@@ -69,7 +81,8 @@ static char *temporary_of(const char *path)
     return hn_strbuf_take(&out);
 }
 
-static hn_status write_text(const char *folder, const char *name, const char *text, size_t size, hn_error *error)
+static hn_status write_text(const char *folder, const char *name, const char *text, size_t size,
+                            hn_error *error)
 {
     char *path = hn_path_join(folder, name);
     hn_status status = path ? hn_file_commit(path, text, size, error)
@@ -107,8 +120,8 @@ static hn_status copy_tokenizer(const char *folder, const char *from, hn_error *
     return status;
 }
 
-static hn_status write_weights(const char *folder, const hn_named_tensor *tensors, size_t count, hn_dtype dtype,
-                               hn_error *error)
+static hn_status write_weights(const char *folder, const hn_named_tensor *tensors, size_t count,
+                               hn_dtype dtype, hn_error *error)
 {
     char *path = hn_path_join(folder, "model.safetensors");
     hn_status status = path ? hn_safetensors_save(path, tensors, count, dtype, error)
@@ -118,8 +131,8 @@ static hn_status write_weights(const char *folder, const hn_named_tensor *tensor
 }
 
 hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
-                         hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra, size_t extra_count,
-                         hn_error *error)
+                         hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra,
+                         size_t extra_count, hn_error *error)
 {
     hn_status status = check_replaceable(path, extra, extra_count, error);
     if (status != HN_OK) return status;
@@ -132,8 +145,10 @@ hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_
     if (status == HN_OK && tokenizer_from) status = copy_tokenizer(temporary, tokenizer_from, error);
     for (size_t i = 0; i < extra_count && status == HN_OK; i++)
         status = write_text(temporary, extra[i].name, extra[i].text, strlen(extra[i].text), error);
-    if (status == HN_OK) status = hn_folder_commit(temporary, path, true, error); /* failed: may have swapped already */
-    else hn_folder_remove(temporary, NULL);
+    if (status == HN_OK)
+        status = hn_folder_commit(temporary, path, true, error); /* failed: may have swapped already */
+    else
+        hn_folder_remove(temporary, NULL);
     hn_free(temporary);
     return status;
 }

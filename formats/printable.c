@@ -1,5 +1,5 @@
-/* See printable.h. A 10 MB tensor name must not push the useful half out of an error message, and an escape sequence in one
- * must not reach a terminal. */
+/* See printable.h. A 10 MB tensor name must not push the useful half out of an error message, and an escape
+ * sequence in one must not reach a terminal. */
 #include "formats/printable.h"
 
 #include <string.h>

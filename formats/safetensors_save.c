@@ -1,8 +1,10 @@
-/* Writing safetensors. The bytes are those that the Python package writes for the same tensors: the widest types first, names
- * in order within a type, no blanks in the JSON, and blanks behind it so that the data begin on a multiple of 8. So wide
- * types are always aligned, and two saves of the same tensors are the same file.
+/* Writing safetensors. The bytes are those that the Python package writes for the same tensors: the widest
+ * types first, names in order within a type, no blanks in the JSON, and blanks behind it so that the data
+ * begin on a multiple of 8. So wide types are always aligned, and two saves of the same tensors are the same
+ * file.
  *
- * Data go out through one block of fixed size, converted as they pass: saving needs no second copy of a model. */
+ * Data go out through one block of fixed size, converted as they pass: saving needs no second copy of a
+ * model. */
 #include "formats/safetensors.h"
 
 #include <inttypes.h>
@@ -37,8 +39,9 @@ typedef struct item {
 /* The Python package's order: by alignment, then type, as its enum counts them, downwards; then by name. */
 static int rank_of(hn_dtype dtype)
 {
-    static const int ranks[HN_DTYPES] = {[HN_BOOL] = 0, [HN_U8] = 1,  [HN_I8] = 2,  [HN_I16] = 3, [HN_F16] = 4,
-                                         [HN_BF16] = 5, [HN_I32] = 6, [HN_F32] = 7, [HN_F64] = 8, [HN_I64] = 9};
+    static const int ranks[HN_DTYPES] = {
+        [HN_BOOL] = 0, [HN_U8] = 1,  [HN_I8] = 2,  [HN_I16] = 3, [HN_F16] = 4,
+        [HN_BF16] = 5, [HN_I32] = 6, [HN_F32] = 7, [HN_F64] = 8, [HN_I64] = 9};
     return ranks[dtype];
 }
 
@@ -59,7 +62,8 @@ static void write_header(hn_strbuf *out, const item *items, size_t count)
         hn_strbuf_putc(out, ',');
         hn_json_quote(out, items[i].name, strlen(items[i].name));
         hn_strbuf_printf(out, ":{\"dtype\":\"%s\",\"shape\":[", hnp_dtype_name(items[i].dtype));
-        for (int d = 0; d < tensor->rank; d++) hn_strbuf_printf(out, "%s%" PRId64, d ? "," : "", tensor->shape[d]);
+        for (int d = 0; d < tensor->rank; d++)
+            hn_strbuf_printf(out, "%s%" PRId64, d ? "," : "", tensor->shape[d]);
         hn_strbuf_printf(out, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", offset, end);
         offset = end;
     }
@@ -70,14 +74,10 @@ static void write_header(hn_strbuf *out, const item *items, size_t count)
 static float load(const hn_tensor *tensor, int64_t i)
 {
     switch (tensor->dtype) {
-    case HN_BF16:
-        return hn_bf16_to_float(((const uint16_t *)tensor->data)[i]);
-    case HN_F16:
-        return hn_f16_to_float(((const uint16_t *)tensor->data)[i]);
-    case HN_F64:
-        return (float)((const double *)tensor->data)[i];
-    default:
-        return ((const float *)tensor->data)[i];
+    case HN_BF16: return hn_bf16_to_float(((const uint16_t *)tensor->data)[i]);
+    case HN_F16: return hn_f16_to_float(((const uint16_t *)tensor->data)[i]);
+    case HN_F64: return (float)((const double *)tensor->data)[i];
+    default: return ((const float *)tensor->data)[i];
     }
 }
 
@@ -86,15 +86,18 @@ static void convert(void *block, const hn_tensor *tensor, hn_dtype dtype, int64_
 {
     for (int64_t i = 0; i < n; i++) {
         float value = load(tensor, first + i);
-        if (dtype == HN_F32) ((float *)block)[i] = value;
-        else ((uint16_t *)block)[i] = dtype == HN_BF16 ? hn_bf16_from_float(value) : hn_f16_from_float(value);
+        if (dtype == HN_F32)
+            ((float *)block)[i] = value;
+        else
+            ((uint16_t *)block)[i] = dtype == HN_BF16 ? hn_bf16_from_float(value) : hn_f16_from_float(value);
     }
 }
 
 static hn_status write_data(hn_writer *writer, const item *of, void *block, hn_error *error)
 {
     int64_t count = hn_tensor_count(of->tensor);
-    if (of->dtype == of->tensor->dtype) return hn_writer_add(writer, of->tensor->data, hn_tensor_bytes(of->tensor), error);
+    if (of->dtype == of->tensor->dtype)
+        return hn_writer_add(writer, of->tensor->data, hn_tensor_bytes(of->tensor), error);
     for (int64_t first = 0; first < count; first += BLOCK) {
         int64_t n = count - first < BLOCK ? count - first : BLOCK;
         convert(block, of->tensor, of->dtype, first, n);
@@ -104,14 +107,15 @@ static hn_status write_data(hn_writer *writer, const item *of, void *block, hn_e
     return HN_OK;
 }
 
-static hn_status write_file(hn_writer *writer, const hn_strbuf *header, const item *items, size_t count, void *block,
-                            hn_error *error)
+static hn_status write_file(hn_writer *writer, const hn_strbuf *header, const item *items, size_t count,
+                            void *block, hn_error *error)
 {
     unsigned char length[8];
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header->length >> (8 * i));
     hn_status status = hn_writer_add(writer, length, sizeof length, error);
     if (status == HN_OK) status = hn_writer_add(writer, header->text, header->length, error);
-    for (size_t i = 0; i < count && status == HN_OK; i++) status = write_data(writer, &items[i], block, error);
+    for (size_t i = 0; i < count && status == HN_OK; i++)
+        status = write_data(writer, &items[i], block, error);
     return status == HN_OK ? hn_writer_commit(writer, error) : status;
 }
 

@@ -13,8 +13,9 @@
 
 enum { TENSORS = 7 };
 
-static char base[] = "/dev/shm/hone-checkpoint-XXXXXX"; /* hundreds of saves: in memory where that is possible */
-static char folder[64]; /* the run's checkpoints; does not exist at the start of a test */
+static char base[] =
+    "/dev/shm/hone-checkpoint-XXXXXX"; /* hundreds of saves: in memory where that is possible */
+static char folder[64];                /* the run's checkpoints; does not exist at the start of a test */
 
 typedef struct run {
     float weights[6], moments[6], scalar;
@@ -28,7 +29,8 @@ typedef struct run {
 static inline void run_fill(run *self, int seed)
 {
     memset(self, 0, sizeof *self);
-    for (int i = 0; i < 6; i++) self->weights[i] = (float)(seed * 10 + i), self->moments[i] = (float)(seed * 100 - i);
+    for (int i = 0; i < 6; i++)
+        self->weights[i] = (float)(seed * 10 + i), self->moments[i] = (float)(seed * 100 - i);
     for (int i = 0; i < 3; i++) self->half[i] = hn_bf16_from_float((float)(seed + i));
     for (int i = 0; i < 5; i++) self->flags[i] = (uint8_t)(seed + i);
     self->counts[0] = seed, self->counts[1] = -seed;
@@ -46,17 +48,20 @@ static inline void run_fill(run *self, int seed)
 
 static inline bool run_equal(const run *a, const run *b)
 {
-    return !memcmp(a->weights, b->weights, sizeof a->weights) && !memcmp(a->moments, b->moments, sizeof a->moments) &&
-           a->scalar == b->scalar && !memcmp(a->half, b->half, sizeof a->half) &&
-           !memcmp(a->counts, b->counts, sizeof a->counts) && !memcmp(a->flags, b->flags, sizeof a->flags);
+    return !memcmp(a->weights, b->weights, sizeof a->weights) &&
+           !memcmp(a->moments, b->moments, sizeof a->moments) && a->scalar == b->scalar &&
+           !memcmp(a->half, b->half, sizeof a->half) && !memcmp(a->counts, b->counts, sizeof a->counts) &&
+           !memcmp(a->flags, b->flags, sizeof a->flags);
 }
 
 static inline hn_status save_step(int step, hn_error *error)
 {
     run self;
     run_fill(&self, step);
-    json_t *state = json_pack("{s:i, s:f, s:{s:s}}", "cursor", step * 7, "best", 0.1 * step, "config", "name", "na\xc3\xafve\n");
-    hn_status status = state ? hn_checkpoint_save(folder, step, self.tensors, TENSORS, state, error) : HN_ERR_MEMORY;
+    json_t *state = json_pack("{s:i, s:f, s:{s:s}}", "cursor", step * 7, "best", 0.1 * step, "config", "name",
+                              "na\xc3\xafve\n");
+    hn_status status =
+        state ? hn_checkpoint_save(folder, step, self.tensors, TENSORS, state, error) : HN_ERR_MEMORY;
     json_decref(state);
     return status;
 }
@@ -68,11 +73,13 @@ static inline hn_status load_step(int step, hn_error *error)
     run_fill(&expected, step);
     run_fill(&self, -1000);
     hn_status status = hn_checkpoint_load(folder, step, self.tensors, TENSORS, error);
-    if (status == HN_OK && !run_equal(&self, &expected)) status = hn_fail(error, HN_ERR_NUMERIC, "other values were loaded");
+    if (status == HN_OK && !run_equal(&self, &expected))
+        status = hn_fail(error, HN_ERR_NUMERIC, "other values were loaded");
     return status;
 }
 
-/* The newest step that the loader takes (loaded and compared), -1: none, -2: a failure. What it says goes to `said`. */
+/* The newest step that the loader takes (loaded and compared), -1: none, -2: a failure. What it says goes to
+ * `said`. */
 static inline int newest(char said[2048])
 {
     hn_error error = {0};

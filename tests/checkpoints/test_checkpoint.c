@@ -1,5 +1,5 @@
-/* Checkpoints: what is saved is loaded, damage is found byte by byte, the loader falls back and says so, retention keeps what
- * it must. Faults of the system while saving are in test_faults.c. */
+/* Checkpoints: what is saved is loaded, damage is found byte by byte, the loader falls back and says so,
+ * retention keeps what it must. Faults of the system while saving are in test_faults.c. */
 #include "tests/checkpoints/common.h"
 
 static char said[2048], path[128];
@@ -29,7 +29,8 @@ TEST(lists_in_order)
     CHECK_INT(count, 0);
     static const int order[] = {90, 1000, 3};
     for (int i = 0; i < 3; i++) CHECK_OK(save_step(order[i], &error));
-    static const char *const strangers[] = {"step-", "step-07", "step--1", "step-9x", "step-99999999999999999999", "best"};
+    static const char *const strangers[] = {
+        "step-", "step-07", "step--1", "step-9x", "step-99999999999999999999", "best"};
     for (int i = 0; i < 6; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, strangers[i]);
         CHECK_OK(hn_folder_make(path, &error));
@@ -147,7 +148,8 @@ TEST(truncation_is_found)
         for (size_t cut = 0; cut < size; cut += cut + 40 < size ? 13 : 1) {
             hn_error_reset(&error);
             CHECK_INT(truncate(path, (off_t)cut), 0);
-            if (load_step(3, &error) == HN_OK) TEST_FAIL("%s: cut at %zu of %zu: not found", names[i], cut, size);
+            if (load_step(3, &error) == HN_OK)
+                TEST_FAIL("%s: cut at %zu of %zu: not found", names[i], cut, size);
             hn_error_reset(&error);
             CHECK_OK(hn_file_commit(path, bytes, size, &error));
         }
@@ -227,7 +229,8 @@ TEST(refuses_names_that_are_paths)
     hn_error error = {0};
     self.tensors[0].name = self.tensors[1].name;
     CHECK_INT(hn_checkpoint_save(folder, 1, self.tensors, TENSORS, state, &error), HN_ERR_IO);
-    CHECK_CONTAINS(error.message, "tensor \"layer.0.weight:m\": cannot create its dataset: HDF5 says: name already exists");
+    CHECK_CONTAINS(error.message,
+                   "tensor \"layer.0.weight:m\": cannot create its dataset: HDF5 says: name already exists");
     CHECK_INT(newest(said), -1);
     json_decref(state);
 }
@@ -261,7 +264,8 @@ TEST(retention)
 TEST(retention_sweeps)
 {
     hn_error error = {0};
-    static const char *const left[] = {".tmp-step-7", "step-6"}, *const kept[] = {".tmp-other", "step-6x", "best"};
+    static const char *const left[] = {".tmp-step-7", "step-6"}, *const kept[] = {".tmp-other", "step-6x",
+                                                                                  "best"};
     fresh();
     CHECK_OK(save_step(5, &error));
     for (int i = 0; i < 5; i++) {
@@ -341,7 +345,8 @@ TEST(out_of_memory)
         hn_mem_fail_at(nth);
         status = save_step(2, &failure);
         hn_mem_fail_at(0);
-        if (status != HN_OK && status != HN_ERR_MEMORY) TEST_FAIL("saving, allocation %zu: %s", nth, failure.message);
+        if (status != HN_OK && status != HN_ERR_MEMORY)
+            TEST_FAIL("saving, allocation %zu: %s", nth, failure.message);
         CHECK_INT(newest(said), status == HN_OK ? 2 : 1);
         CHECK_OK(load_step(1, &error));
     }
@@ -362,7 +367,8 @@ TEST(out_of_memory)
         hn_mem_fail_at(0);
         hn_strbuf_close(&passed);
         json_decref(state);
-        if (status != HN_OK && status != HN_ERR_MEMORY) TEST_FAIL("loading, allocation %zu: %s", nth, failure.message);
+        if (status != HN_OK && status != HN_ERR_MEMORY)
+            TEST_FAIL("loading, allocation %zu: %s", nth, failure.message);
         CHECK(step == 2 || step == -2); /* never an older one for want of memory */
     }
     CHECK_INT(newest(said), 2);
@@ -372,5 +378,5 @@ CHECKPOINT_MAIN(RUN(saves_and_loads); RUN(lists_in_order); RUN(the_same_run_give
                 RUN(a_step_saved_again_is_replaced);
           RUN(some_tensors_alone_can_be_read); RUN(every_flipped_byte_is_found);
                 RUN(truncation_is_found); RUN(falls_back_and_says_so); RUN(refuses_other_tensors);
-                RUN(refuses_names_that_are_paths); RUN(retention); RUN(retention_sweeps); RUN(verifies_and_reports);
-                RUN(out_of_memory_while_searching); RUN(out_of_memory))
+                RUN(refuses_names_that_are_paths); RUN(retention); RUN(retention_sweeps);
+                RUN(verifies_and_reports); RUN(out_of_memory_while_searching); RUN(out_of_memory))

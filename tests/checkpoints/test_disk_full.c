@@ -1,5 +1,6 @@
-/* A disk that is full, of bytes or of names: small tmpfs mounts of every size around a checkpoint's. Either the save says so
- * and the old checkpoint stands, or the new one is whole. Needs the right to mount; skipped where that is missing. */
+/* A disk that is full, of bytes or of names: small tmpfs mounts of every size around a checkpoint's. Either
+ * the save says so and the old checkpoint stands, or the new one is whole. Needs the right to mount; skipped
+ * where that is missing. */
 #include "tests/checkpoints/common.h"
 
 #include <sys/mount.h>
@@ -50,12 +51,15 @@ static int fill_disk(const char *options)
         status = save_big(saved + 1, &error);
         saved += status == HN_OK;
         int found = newest_big();
-        if (found == (saved ? saved : -1) && !*said && (status == HN_OK || strstr(error.message, folder))) continue;
+        if (found == (saved ? saved : -1) && !*said && (status == HN_OK || strstr(error.message, folder)))
+            continue;
         fprintf(stderr, "%s: saved %d, found %d: %s / %s\n", options, saved, found, error.message, said);
         return -1;
     }
     /* After room was made the next save works. */
-    if (saved > 1 && (hn_checkpoint_retain(folder, 1, -1, NULL) != HN_OK || save_big(saved + 1, &error) != HN_OK)) return -1;
+    if (saved > 1 &&
+        (hn_checkpoint_retain(folder, 1, -1, NULL) != HN_OK || save_big(saved + 1, &error) != HN_OK))
+        return -1;
     return saved;
 }
 

@@ -1,6 +1,6 @@
-/* Saves that go wrong: every call that changes the disk fails, tears or is the last one before SIGKILL, HDF5's own writes
- * hit a limit, and a process that only saves is killed at random. Afterwards the loader finds the old checkpoint or the new
- * one, whole, and the next save works. */
+/* Saves that go wrong: every call that changes the disk fails, tears or is the last one before SIGKILL,
+ * HDF5's own writes hit a limit, and a process that only saves is killed at random. Afterwards the loader
+ * finds the old checkpoint or the new one, whole, and the next save works. */
 #include "tests/checkpoints/common.h"
 
 #include <fcntl.h>
@@ -79,7 +79,8 @@ static void set_fault(int at, fault_kind kind)
     fault.real = real;
     fault.at = at;
     fault.kind = kind;
-    hn_file_calls = (hn_file_hooks){faulty_write, faulty_fsync, faulty_rename, faulty_close, faulty_unlink, faulty_mkdir};
+    hn_file_calls =
+        (hn_file_hooks){faulty_write, faulty_fsync, faulty_rename, faulty_close, faulty_unlink, faulty_mkdir};
 }
 
 static void end_fault(void)
@@ -136,10 +137,11 @@ TEST(every_call_fails)
 
 TEST(a_failed_save_is_said_and_leaves_nothing)
 {
-    static const char *const failures[] = {"rank-0.h5: cannot write: Input/output error",
-                                           "rank-0.h5: cannot sync to the disk: Input/output error",
-                                           "step-2/.tmp-manifest.json: cannot write: Input/output error",
-                                           "step-2/.tmp-manifest.json: cannot sync to the disk: Input/output error"};
+    static const char *const failures[] = {
+        "rank-0.h5: cannot write: Input/output error",
+        "rank-0.h5: cannot sync to the disk: Input/output error",
+        "step-2/.tmp-manifest.json: cannot write: Input/output error",
+        "step-2/.tmp-manifest.json: cannot sync to the disk: Input/output error"};
     for (int i = 0; i < 4; i++) {
         hn_error error = {0};
         for (int at = 1; at < 100 && !strstr(error.message, failures[i]); at++) { /* until it strikes there */
@@ -240,11 +242,12 @@ TEST(killed_at_random)
         CHECK(WIFSIGNALED(status));
         int found = newest(said);
         if (found < promised || found == -2) /* 0 of 0 promised is -1 */
-            if (promised || found == -2) TEST_FAIL("round %d: step %d was promised, found %d (%s)", round, promised, found, said);
+            if (promised || found == -2)
+                TEST_FAIL("round %d: step %d was promised, found %d (%s)", round, promised, found, said);
     }
     printf("%d saves promised in %d rounds\n", promised, rounds);
     CHECK(promised > rounds / 4);
 }
 
-CHECKPOINT_MAIN(RUN(every_call_fails); RUN(a_failed_save_is_said_and_leaves_nothing); RUN(killed_at_every_call);
-                RUN(hdf5_cannot_write); RUN(killed_at_random))
+CHECKPOINT_MAIN(RUN(every_call_fails); RUN(a_failed_save_is_said_and_leaves_nothing);
+                RUN(killed_at_every_call); RUN(hdf5_cannot_write); RUN(killed_at_random))

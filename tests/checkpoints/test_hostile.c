@@ -1,5 +1,5 @@
-/* Checkpoints that somebody made: every digest in them is right, and what they hold is not what hone writes. Each is refused
- * with a message that names the file and what is wrong in it. */
+/* Checkpoints that somebody made: every digest in them is right, and what they hold is not what hone writes.
+ * Each is refused with a message that names the file and what is wrong in it. */
 #include "tests/checkpoints/common.h"
 
 #include <hdf5.h>
@@ -12,7 +12,8 @@
 static char h5[128], manifest_path[128];
 static const float values[6] = {1, 2, 3, 4, 5, 6};
 
-/* A manifest over the file as it is: one entry a name, all f32 [2, 3] at `offset` with the digest of what stands there. */
+/* A manifest over the file as it is: one entry a name, all f32 [2, 3] at `offset` with the digest of what
+ * stands there. */
 static void write_manifest(const char *const *names, size_t count, uint64_t offset)
 {
     hnp_entry entries[4];
@@ -24,7 +25,8 @@ static void write_manifest(const char *const *names, size_t count, uint64_t offs
     manifest.file_bytes = reader.size;
     if (hnp_reader_digest(&manifest.file_digest, NULL, &reader, 0, reader.size, NULL) != HN_OK) abort();
     for (size_t i = 0; i < count; i++) {
-        entries[i] = (hnp_entry){.name = names[i], .shape = hn_tensor_2d(NULL, HN_F32, 2, 3), .offset = offset};
+        entries[i] =
+            (hnp_entry){.name = names[i], .shape = hn_tensor_2d(NULL, HN_F32, 2, 3), .offset = offset};
         if (hnp_reader_digest(&entries[i].digest, NULL, &reader, offset, 24, NULL) != HN_OK) abort();
     }
     hnp_reader_close(&reader);
@@ -45,22 +47,36 @@ static void begin_case(void)
 }
 
 /* The dataset "x" with these options, type and shape. */
-static void put_dataset(hid_t file, const char *name, hid_t type, int rank, const hsize_t *extent, hid_t options)
+static void put_dataset(hid_t file, const char *name, hid_t type, int rank, const hsize_t *extent,
+                        hid_t options)
 {
     hid_t space = rank < 0 ? H5Screate(H5S_NULL) : H5Screate_simple(rank, extent, NULL);
     hid_t dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, options, H5P_DEFAULT);
     if (dataset < 0) abort();
-    if (rank > 0 && H5Tget_class(type) != H5T_STRING) H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
+    if (rank > 0 && H5Tget_class(type) != H5T_STRING)
+        H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
     H5Dclose(dataset);
     H5Sclose(space);
 }
 
 static const hsize_t two_three[] = {2, 3}, three_two[] = {3, 2}, six[] = {6};
 
-static void external_link(hid_t file) { H5Lcreate_external("/etc/hostname", "/x", file, "x", H5P_DEFAULT, H5P_DEFAULT); }
-static void soft_loop(hid_t file) { H5Lcreate_soft("/x", file, "x", H5P_DEFAULT, H5P_DEFAULT); }
-static void a_group(hid_t file) { H5Gclose(H5Gcreate2(file, "x", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)); }
-static void root_again(hid_t file) { H5Lcreate_hard(file, "/", file, "x", H5P_DEFAULT, H5P_DEFAULT); }
+static void external_link(hid_t file)
+{
+    H5Lcreate_external("/etc/hostname", "/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+}
+static void soft_loop(hid_t file)
+{
+    H5Lcreate_soft("/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+}
+static void a_group(hid_t file)
+{
+    H5Gclose(H5Gcreate2(file, "x", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+}
+static void root_again(hid_t file)
+{
+    H5Lcreate_hard(file, "/", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+}
 static void strings(hid_t file)
 {
     hid_t type = H5Tcopy(H5T_C_S1);
@@ -68,18 +84,36 @@ static void strings(hid_t file)
     put_dataset(file, "x", type, 2, two_three, H5P_DEFAULT);
     H5Tclose(type);
 }
-static void big_endian(hid_t file) { put_dataset(file, "x", H5T_IEEE_F32BE, 2, two_three, H5P_DEFAULT); }
-static void doubles(hid_t file) { put_dataset(file, "x", H5T_IEEE_F64LE, 2, two_three, H5P_DEFAULT); }
-static void other_shape(hid_t file) { put_dataset(file, "x", H5T_IEEE_F32LE, 2, three_two, H5P_DEFAULT); }
-static void other_rank(hid_t file) { put_dataset(file, "x", H5T_IEEE_F32LE, 1, six, H5P_DEFAULT); }
-static void no_space(hid_t file) { put_dataset(file, "x", H5T_IEEE_F32LE, -1, NULL, H5P_DEFAULT); }
+static void big_endian(hid_t file)
+{
+    put_dataset(file, "x", H5T_IEEE_F32BE, 2, two_three, H5P_DEFAULT);
+}
+static void doubles(hid_t file)
+{
+    put_dataset(file, "x", H5T_IEEE_F64LE, 2, two_three, H5P_DEFAULT);
+}
+static void other_shape(hid_t file)
+{
+    put_dataset(file, "x", H5T_IEEE_F32LE, 2, three_two, H5P_DEFAULT);
+}
+static void other_rank(hid_t file)
+{
+    put_dataset(file, "x", H5T_IEEE_F32LE, 1, six, H5P_DEFAULT);
+}
+static void no_space(hid_t file)
+{
+    put_dataset(file, "x", H5T_IEEE_F32LE, -1, NULL, H5P_DEFAULT);
+}
 static void unwritten(hid_t file)
 {
     hid_t space = H5Screate_simple(2, two_three, NULL);
     H5Dclose(H5Dcreate2(file, "x", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
     H5Sclose(space);
 }
-static void another_name(hid_t file) { put_dataset(file, "y", H5T_IEEE_F32LE, 2, two_three, H5P_DEFAULT); }
+static void another_name(hid_t file)
+{
+    put_dataset(file, "y", H5T_IEEE_F32LE, 2, two_three, H5P_DEFAULT);
+}
 static void one_too_many(hid_t file)
 {
     put_dataset(file, "x", H5T_IEEE_F32LE, 2, two_three, H5P_DEFAULT);
@@ -88,13 +122,21 @@ static void one_too_many(hid_t file)
 static void with_layout(hid_t file, H5D_layout_t layout)
 {
     hid_t options = H5Pcreate(H5P_DATASET_CREATE);
-    if (layout == H5D_CHUNKED) H5Pset_chunk(options, 2, two_three);
-    else H5Pset_layout(options, layout);
+    if (layout == H5D_CHUNKED)
+        H5Pset_chunk(options, 2, two_three);
+    else
+        H5Pset_layout(options, layout);
     put_dataset(file, "x", H5T_IEEE_F32LE, 2, two_three, options);
     H5Pclose(options);
 }
-static void chunked(hid_t file) { with_layout(file, H5D_CHUNKED); }
-static void compact(hid_t file) { with_layout(file, H5D_COMPACT); }
+static void chunked(hid_t file)
+{
+    with_layout(file, H5D_CHUNKED);
+}
+static void compact(hid_t file)
+{
+    with_layout(file, H5D_COMPACT);
+}
 static void virtual_layout(hid_t file)
 {
     hid_t options = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(2, two_three, NULL);
@@ -113,7 +155,8 @@ static void external_storage(hid_t file)
 }
 
 /* A filter that this process does not have when it reads. */
-static size_t no_filter(unsigned flags, size_t n, const unsigned values_[], size_t size, size_t *capacity, void **bytes)
+static size_t no_filter(unsigned flags, size_t n, const unsigned values_[], size_t size, size_t *capacity,
+                        void **bytes)
 {
     (void)flags, (void)n, (void)values_, (void)capacity, (void)bytes;
     return size;
@@ -175,7 +218,8 @@ TEST(refuses_files_that_hone_does_not_write)
     }
 }
 
-/* Two datasets whose places the manifest has swapped: each digest is right for the place, not for the name. */
+/* Two datasets whose places the manifest has swapped: each digest is right for the place, not for the name.
+ */
 TEST(refuses_swapped_places)
 {
     hn_error error = {0};
@@ -200,11 +244,13 @@ TEST(refuses_what_is_no_hdf5_file)
 {
     char folder_path[128], other[128];
     for (int i = 0; i < 3; i++) {
-        static const char *const says[] = {"cannot open: HDF5 says: ", "rank-0.h5: cannot open: Too many levels of symbolic links",
-                                           "rank-0.h5: expected a file"};
+        static const char *const says[] = {
+            "cannot open: HDF5 says: ", "rank-0.h5: cannot open: Too many levels of symbolic links",
+            "rank-0.h5: expected a file"};
         hn_error error = {0};
         begin_case();
-        if (hn_file_commit(h5, "This is only text, and long enough to be called a file.", 55, NULL) != HN_OK) abort();
+        if (hn_file_commit(h5, "This is only text, and long enough to be called a file.", 55, NULL) != HN_OK)
+            abort();
         write_manifest((const char *const[]){"x"}, 1, 0);
         if (i == 1) CHECK_INT(rename(h5, file_of(other, 1, "elsewhere.h5")) | symlink("elsewhere.h5", h5), 0);
         if (i == 2) CHECK_INT(unlink(h5) | mkfifo(h5, 0600), 0);
@@ -239,7 +285,8 @@ TEST(refuses_manifests)
         const char *from, *to, *says;
         hn_status status;
     } cases[] = {
-        {"\"format\": 1", "\"format\": 2", "\"format\": expected 1, got 2 (written by a later hone)", HN_ERR_UNSUPPORTED},
+        {"\"format\": 1", "\"format\": 2", "\"format\": expected 1, got 2 (written by a later hone)",
+         HN_ERR_UNSUPPORTED},
         {"\"format\": 1,", "", "\"format\" is missing", HN_ERR_FORMAT},
         {"\"format\": 1", "\"format\": \"1\"", "\"format\": expected an integer", HN_ERR_FORMAT},
         {"\"world_size\": 1", "\"world_size\": 8", "\"world_size\": expected 1, got 8", HN_ERR_UNSUPPORTED},
@@ -255,8 +302,10 @@ TEST(refuses_manifests)
         {"\"name\": \"half\", ", "", "\"name\": expected text", HN_ERR_FORMAT},
         {"\"bf16\"", "\"fp4\"", "tensor \"half\": \"dtype\": unknown type \"fp4\"", HN_ERR_UNSUPPORTED},
         {"\"bf16\"", "\"f32\"", "tensor \"half\": type and shape need 12 bytes, it says 6 at", HN_ERR_FORMAT},
-        {"\"bf16\"", "\"f16\"", NULL, HN_OK}, /* the bytes do not tell; the run that loads it asks for its type */
-        {"\"shape\": [2, 3]", "\"shape\": [3, 2]", "tensor \"layer.0.weight\": the shape of its dataset is not", HN_ERR_FORMAT},
+        {"\"bf16\"", "\"f16\"", NULL,
+         HN_OK}, /* the bytes do not tell; the run that loads it asks for its type */
+        {"\"shape\": [2, 3]", "\"shape\": [3, 2]",
+         "tensor \"layer.0.weight\": the shape of its dataset is not", HN_ERR_FORMAT},
         {"\"shape\": [2, 3]", "\"shape\": [4294967296, 4294967296]", "a product below 2^63", HN_ERR_FORMAT},
         {"\"shape\": [2, 3]", "\"shape\": [2, -3]", "expected integers of at least 0", HN_ERR_FORMAT},
         {"\"shape\": [2, 3]", "\"shape\": [1, 1, 1, 1, 6]", "an array of at most 4", HN_ERR_FORMAT},
@@ -275,7 +324,8 @@ TEST(refuses_manifests)
         file_of(manifest_path, 9, "manifest.json");
         edit_manifest(cases[i].from, cases[i].to);
         hn_status status = hn_checkpoint_verify(file_of(folder_path, 9, ""), NULL, &error);
-        if (status != cases[i].status) TEST_FAIL("case %zu (%s): %d, %s", i, cases[i].to, (int)status, error.message);
+        if (status != cases[i].status)
+            TEST_FAIL("case %zu (%s): %d, %s", i, cases[i].to, (int)status, error.message);
         if (cases[i].says) CHECK_CONTAINS(error.message, cases[i].says);
         if (status != HN_OK) CHECK_CONTAINS(error.message, folder);
     }
@@ -323,5 +373,6 @@ TEST(another_models_manifest)
     CHECK_CONTAINS(said, "rank-0.h5: tensor \"counts\": damaged");
 }
 
-CHECKPOINT_MAIN(RUN(refuses_files_that_hone_does_not_write); RUN(refuses_swapped_places); RUN(refuses_what_is_no_hdf5_file);
-                RUN(refuses_manifests); RUN(a_later_hone); RUN(another_models_manifest))
+CHECKPOINT_MAIN(RUN(refuses_files_that_hone_does_not_write); RUN(refuses_swapped_places);
+                RUN(refuses_what_is_no_hdf5_file); RUN(refuses_manifests); RUN(a_later_hone);
+                RUN(another_models_manifest))

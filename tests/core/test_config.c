@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include "core/config_internal.h"
 #include "core/json.h"
 #include "core/mem.h"
 #include "tests/test.h"
@@ -11,7 +12,7 @@
 typedef struct optim_config {
     double lr, clip;
     int schedule;
-    int64_t steps;
+    int64_t steps, seed;
     bool fused;
 } optim_config;
 
@@ -34,6 +35,7 @@ static const hn_key optim_keys[] = {
      .offset = offsetof(optim_config, schedule), .help = "Shape a|b of the learning rate"},
     {"optim", "steps", HN_KEY_INT, .unit = "steps", .min = 1, .max = 100, .fallback = "7",
      .offset = offsetof(optim_config, steps)},
+    {"optim", "seed", HN_KEY_INT, .fallback = "-3", .offset = offsetof(optim_config, seed)},
     {"optim", "fused", HN_KEY_BOOL, .fallback = "true", .offset = offsetof(optim_config, fused)},
 };
 static const hn_key data_keys[] = {
@@ -162,6 +164,7 @@ static const struct {
     {"{\"optim\": {\"steps\": 8.0}}",
      "c.json: optim.steps: expected an integer from 1 to 100 steps, got 8.0"},
     {"{\"optim\": {\"steps\": 0}}", "c.json: optim.steps: expected an integer from 1 to 100 steps, got 0"},
+    {"{\"optim\": {\"seed\": 8.0}}", "c.json: optim.seed: expected an integer, got 8.0"},
     {"{\"optim\": {\"fused\": 1}}", "c.json: optim.fused: expected true or false, got 1"},
     {"{\"optim\": {\"schedule\": \"linar\"}}", "c.json: optim.schedule: expected one of linear, cosine, "
                                                "constant, got the string \"linar\"; the nearest is linear"},
@@ -328,7 +331,7 @@ TEST(resolved_is_complete_and_reads_back)
     hn_json_write(&first, resolved, 0);
     json_decref(resolved);
     CHECK_TEXT(first.text, "{\"optim\": {\"lr\": 5e-05, \"clip\": 1.0, \"schedule\": \"linear\", \"steps\": "
-                           "7, \"fused\": true}, "
+                           "7, \"seed\": -3, \"fused\": true}, "
                            "\"data\": {\"train\": [\"a.jsonl\"], \"dev\": null, \"fields\": {\"text\": "
                            "\"text\", \"pair\": null}, "
                            "\"names\": {\"n\": \"3\"}, \"every\": \"0.5 epoch\"}}");
@@ -385,13 +388,34 @@ TEST(reference)
     CHECK_CONTAINS(out.text, "\n\n## data\n\n");
     CHECK_CONTAINS(out.text, "| `data.train` | a list of strings | required | no | Training files |\n");
     hn_strbuf_reset(&out);
-    hn_config_reference(&out, tables, 2, false, "TRAIN");
+    hn_config_reference(&out, tables, 2, false, "Data.Train");
     CHECK_TEXT(out.text, "data.train: a list of strings; required\n    Training files\n");
     hn_strbuf_reset(&out);
     hn_config_reference(&out, tables, 2, false, "learning");
     CHECK_CONTAINS(out.text,
                    "optim.schedule: one of linear, cosine, constant; default \"linear\"\n    Shape");
     hn_strbuf_close(&out);
+}
+
+TEST(long_names_are_cut)
+{
+    char json[700];
+    snprintf(json, sizeof json, "{\"data.train\": \"a\", \"%0500d\": 1}", 0);
+    CHECK_INT(load(json), HN_ERR_USAGE);
+    CHECK_CONTAINS(error.message, "000...: unknown key, got 1");
+    CHECK(strlen(error.message) < 200);
+}
+
+TEST(edit_distance)
+{
+    static const struct {
+        const char *a, *b;
+        size_t distance;
+    } cases[] = {{"", "", 0},       {"", "abc", 3},           {"abc", "", 3},         {"abc", "abc", 0},
+                 {"abc", "abd", 1}, {"abc", "ac", 1},         {"abc", "abxc", 1},     {"chioce", "choice", 1},
+                 {"ab", "ba", 1},   {"kitten", "sitting", 3}, {"abcdef", "badcfe", 3}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        CHECK_INT(hnp_edit_distance(cases[i].a, cases[i].b), cases[i].distance);
 }
 
 TEST(interval_steps)
@@ -449,4 +473,4 @@ TEST_MAIN(setup(); RUN(defaults); RUN(every_type_from_a_file); RUN(overrides_win
           RUN(each_error_on_the_command_line); RUN(all_errors_at_once); RUN(more_errors_than_fit);
           RUN(files_that_are_no_config); RUN(required_keys_can_be_waived); RUN(failure_writes_nothing);
           RUN(resolved_is_complete_and_reads_back); RUN(differences); RUN(reference); RUN(interval_steps);
-          RUN(memory_runs_out); teardown())
+          RUN(long_names_are_cut); RUN(edit_distance); RUN(memory_runs_out); teardown())

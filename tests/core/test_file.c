@@ -2,7 +2,9 @@
 #include "core/file.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/mem.h"
@@ -36,12 +38,14 @@ static const char *get(const char *where)
 /* What fails: the `fail_at`-th call of the table, counted over all its functions; a write may tear first. */
 static struct {
     int calls, fail_at, torn, code;
+    bool die; /* the process, instead of failing */
     hn_file_hooks real;
 } fault;
 
 static bool fails(void)
 {
     if (++fault.calls != fault.fail_at) return false;
+    if (fault.die) raise(SIGKILL);
     errno = fault.code;
     return true;
 }
@@ -138,6 +142,33 @@ TEST(maps_files)
     CHECK_INT(hn_mapping_open(&mapping, folder, &error), HN_ERR_IO);
 }
 
+/* Several mappings, one of them cut under the reader: zeros instead of SIGBUS, and only that one says so. */
+TEST(a_mapping_that_is_cut_short)
+{
+    enum { PAGES = 3, PAGE = 4096 };
+    hn_mapping whole, cut;
+    unsigned sum = 0;
+    hn_error_reset(&error);
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(in(i ? other : path, i ? "cut" : "whole"), "wb");
+        for (int byte = 0; byte < PAGES * PAGE; byte++) putc(1, file);
+        fclose(file);
+    }
+    CHECK_OK(hn_mapping_open(&whole, path, &error));
+    CHECK_OK(hn_mapping_open(&cut, other, &error));
+    CHECK_INT(truncate(other, PAGE), 0);
+    CHECK(hn_mapping_intact(&cut)); /* nothing was read yet */
+    for (int byte = 0; byte < PAGES * PAGE; byte++) sum += cut.bytes[byte] + 2u * whole.bytes[byte];
+    CHECK_INT(sum, PAGE + 2 * PAGES * PAGE);
+    CHECK(!hn_mapping_intact(&cut));
+    CHECK(hn_mapping_intact(&whole));
+    hn_mapping_close(&cut);
+    hn_mapping_close(&whole);
+    CHECK_OK(hn_mapping_open(&cut, path, &error)); /* the place in the table is clean again */
+    CHECK(hn_mapping_intact(&cut));
+    hn_mapping_close(&cut);
+}
+
 TEST(joins_paths)
 {
     static const char *cases[][3] = {{"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"/", "b", "/b"}, {"", "b", "b"}};
@@ -166,6 +197,24 @@ TEST(makes_and_removes_folders)
     CHECK(!hn_path_exists(other));
     CHECK_TEXT(get(in(path, "kept")), "kept"); /* links were not followed */
     CHECK_OK(hn_folder_remove(other, &error)); /* missing is fine */
+}
+
+/* Every new folder's name is on the disk before the call returns: mkdir, then fsync and close of its parent.
+ */
+TEST(a_failed_make_says_so)
+{
+    int n = 1;
+    for (;; n++) {
+        hn_error_reset(&error);
+        CHECK_OK(hn_folder_remove(in(path, "fresh"), &error));
+        fault_set(n, 0, EIO);
+        hn_status status = hn_folder_make(in(path, "fresh/a"), &error);
+        if (!fault_end()) break;
+        CHECK_INT(status, n <= 2 ? HN_OK : HN_ERR_IO); /* the first two folders were there */
+        if (n > 2) CHECK_CONTAINS(error.message, strerror(EIO));
+    }
+    CHECK(hn_path_is_folder(path));
+    CHECK_INT(n, 2 + 2 * 3 + 1);
 }
 
 TEST(a_failed_remove_says_so)
@@ -210,6 +259,51 @@ static void commit_with(int torn, int code)
         CHECK(!hn_path_exists(in(other, ".tmp-commit")));
     }
     CHECK_INT(n, 7); /* and fsync and close of the folder */
+}
+
+static ssize_t one_byte(int fd, const void *bytes, size_t size)
+{
+    static int calls;
+    if (++calls % 3 == 0) {
+        errno = EINTR;
+        return -1;
+    }
+    return write(fd, bytes, size > 1 ? 1 : size);
+}
+
+TEST(short_and_interrupted_writes_go_on)
+{
+    hn_file_hooks real = hn_file_calls;
+    hn_error_reset(&error);
+    hn_file_calls.write = one_byte;
+    hn_status status = hn_file_commit(in(path, "commit"), "every byte", 10, &error);
+    hn_file_calls = real;
+    CHECK_OK(status);
+    CHECK_TEXT(get(path), "every byte");
+}
+
+TEST(killed_at_every_call)
+{
+    int n = 1;
+    for (;; n++) {
+        int status = 0;
+        put(in(path, "commit"), "old content");
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (!child) {
+            fault_set(n, 0, EIO);
+            fault.die = true;
+            _exit(hn_file_commit(path, "the new content", 15, NULL) != HN_OK);
+        }
+        CHECK(waitpid(child, &status, 0) == child);
+        const char *now = get(path);
+        CHECK_TEXT(now, n <= 4 ? "old content" : "the new content");
+        if (WIFEXITED(status) && !WEXITSTATUS(status)) break;
+        hn_error_reset(&error);
+        CHECK_OK(hn_file_commit(path, "after", 5, &error)); /* what was left over is no obstacle */
+        CHECK_TEXT(get(path), "after");
+    }
+    CHECK_INT(n, 7);
 }
 
 TEST(commit_fails_at_every_call)
@@ -360,8 +454,9 @@ static void setup(void)
     if (!mkdtemp(folder)) abort();
 }
 
-TEST_MAIN(setup(); RUN(reads_whole_files); RUN(maps_files); RUN(joins_paths); RUN(makes_and_removes_folders);
-          RUN(a_failed_remove_says_so); RUN(commit_fails_at_every_call); RUN(commit_torn_at_every_call);
+TEST_MAIN(setup(); RUN(reads_whole_files); RUN(maps_files); RUN(a_mapping_that_is_cut_short); RUN(joins_paths); RUN(makes_and_removes_folders);
+          RUN(a_failed_make_says_so); RUN(a_failed_remove_says_so); RUN(short_and_interrupted_writes_go_on);
+          RUN(killed_at_every_call); RUN(commit_fails_at_every_call); RUN(commit_torn_at_every_call);
           RUN(commit_without_memory); RUN(commit_beside_nothing); RUN(writer_gives_up_what_is_not_committed);
           RUN(folder_commit); RUN(folder_commit_keeps_what_it_may_not_replace);
           RUN(folder_commit_without_exchange); RUN(space); hn_folder_remove(folder, NULL))

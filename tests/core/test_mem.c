@@ -60,6 +60,12 @@ TEST(grows_by_doubling)
     CHECK_INT(items[999], 999);
     CHECK(!hn_grow((void **)&items, &capacity, SIZE_MAX, sizeof *items));
     hn_free(items);
+    items = NULL;
+    capacity = 0;
+    bool exact =
+        hn_grow((void **)&items, &capacity, 32, sizeof *items) && capacity == 32; /* no more than needed */
+    hn_free(items);
+    CHECK(exact);
 }
 
 TEST(the_nth_allocation_fails)

@@ -1,5 +1,5 @@
-/* Hugging Face folders: what opens, every way in which config, index and shards are refused, and saves that leave the old
- * folder or the new one. Each case builds its folder anew. */
+/* Hugging Face folders: what opens, every way in which config, index and shards are refused, and saves that
+ * leave the old folder or the new one. Each case builds its folder anew. */
 #include "formats/folder.h"
 
 #include <errno.h>
@@ -37,7 +37,8 @@ static void put(const char *name, const char *text)
 static void put_tensors(const char *name, const char *const *names, size_t count)
 {
     hn_named_tensor tensors[4];
-    for (size_t i = 0; i < count; i++) tensors[i] = (hn_named_tensor){names[i], hn_tensor_1d(values, HN_F32, 2)};
+    for (size_t i = 0; i < count; i++)
+        tensors[i] = (hn_named_tensor){names[i], hn_tensor_1d(values, HN_F32, 2)};
     if (hn_safetensors_save(in(name), tensors, count, HN_F32, NULL) != HN_OK) abort();
 }
 
@@ -53,8 +54,8 @@ static void fresh_sharded(void)
     fresh();
     put_tensors(SHARD_A, (const char *const[]){"b", "d"}, 2);
     put_tensors(SHARD_B, (const char *const[]){"a", "c"}, 2);
-    put(INDEX, "{\"metadata\": {\"total_size\": 32}, \"weight_map\": {\"a\": \"" SHARD_B "\", \"b\": \"" SHARD_A
-               "\", \"c\": \"" SHARD_B "\", \"d\": \"" SHARD_A "\"}}");
+    put(INDEX, "{\"metadata\": {\"total_size\": 32}, \"weight_map\": {\"a\": \"" SHARD_B
+               "\", \"b\": \"" SHARD_A "\", \"c\": \"" SHARD_B "\", \"d\": \"" SHARD_A "\"}}");
 }
 
 static hn_status open_model(hn_error *error)
@@ -149,10 +150,11 @@ TEST(refuses_indexes)
         {"{\"weight_map\": {\"a\": \"gone.safetensors\"}}", "gone.safetensors: cannot open, named by "},
         {"{\"weight_map\": {\"a\": \"" SHARD_B "\", \"b\": \"" SHARD_A "\", \"c\": \"" SHARD_B "\"}}",
          "weight_map lacks tensor \"d\", which stands in " SHARD_A},
-        {"{\"weight_map\": {\"a\": \"" SHARD_B "\", \"b\": \"" SHARD_A "\", \"c\": \"" SHARD_B "\", \"d\": \"" SHARD_A
-         "\", \"e\": \"" SHARD_A "\"}}",
+        {"{\"weight_map\": {\"a\": \"" SHARD_B "\", \"b\": \"" SHARD_A "\", \"c\": \"" SHARD_B
+         "\", \"d\": \"" SHARD_A "\", \"e\": \"" SHARD_A "\"}}",
          "weight_map[\"e\"]: " SHARD_A " does not hold this tensor"},
-        {"{\"weight_map\": {\"a\": \"" SHARD_B "\", \"b\": \"" SHARD_B "\", \"c\": \"" SHARD_B "\", \"d\": \"" SHARD_A "\"}}",
+        {"{\"weight_map\": {\"a\": \"" SHARD_B "\", \"b\": \"" SHARD_B "\", \"c\": \"" SHARD_B
+         "\", \"d\": \"" SHARD_A "\"}}",
          "weight_map[\"b\"]: says " SHARD_B ", but " SHARD_A " holds it"},
         {"{\"weight_map\": {\"a\": \"" SHARD_B "\", \"a\": \"" SHARD_A "\"}}", "same key twice"},
     };
@@ -286,7 +288,8 @@ static hn_status save_one(const char *tensor, hn_error *error)
     hn_named_tensor one = {tensor, hn_tensor_1d(values, HN_F32, 4)};
     hn_folder_file extra = {"README.md", "Hello.\n"};
     json_t *config = json_pack("{s:s, s:f}", "model_type", "bert", "layer_norm_eps", 1e-12);
-    hn_status status = config ? hn_folder_save(saved, config, &one, 1, HN_BF16, model, &extra, 1, error) : HN_ERR_MEMORY;
+    hn_status status =
+        config ? hn_folder_save(saved, config, &one, 1, HN_BF16, model, &extra, 1, error) : HN_ERR_MEMORY;
     json_decref(config);
     return status;
 }
@@ -300,7 +303,8 @@ static const char *what_is_saved(void)
     size_t count = 0;
     hn_error error = {0};
     strcpy(name, "");
-    if (hn_folder_open(&folder, saved, &error) != HN_OK) return error.message[0] ? strncpy(name, "broken", sizeof name) : name;
+    if (hn_folder_open(&folder, saved, &error) != HN_OK)
+        return error.message[0] ? strncpy(name, "broken", sizeof name) : name;
     const hn_named_tensor *tensors = hn_folder_tensors(folder, &count);
     if (count == 1) snprintf(name, sizeof name, "%s", tensors[0].name);
     hn_folder_free(folder);
@@ -440,6 +444,6 @@ static void begin(void)
 
 TEST_MAIN(begin(); RUN(opens_one_file); RUN(opens_shards); RUN(refuses_configs); RUN(refuses_indexes);
           RUN(refuses_a_tensor_in_two_shards); RUN(refuses_too_many_shards); RUN(opens_nothing_outside);
-          RUN(opens_the_hub_cache); RUN(says_what_is_missing); RUN(out_of_memory_while_opening); RUN(saves_and_replaces);
-          RUN(replaces_nothing_but_models); RUN(a_failed_save_leaves_old_or_new); RUN(out_of_memory_while_saving);
-          hn_folder_remove(base, NULL))
+          RUN(opens_the_hub_cache); RUN(says_what_is_missing); RUN(out_of_memory_while_opening);
+          RUN(saves_and_replaces); RUN(replaces_nothing_but_models); RUN(a_failed_save_leaves_old_or_new);
+          RUN(out_of_memory_while_saving); hn_folder_remove(base, NULL))

@@ -1,5 +1,6 @@
-/* Writing safetensors: the bytes are the Python package's (tests/formats/expected.safetensors was written by safetensors
- * 0.8.0 from the same tensors; the script stands beside it), conversions, and a save that fails leaves the old file. */
+/* Writing safetensors: the bytes are the Python package's (tests/formats/expected.safetensors was written by
+ * safetensors 0.8.0 from the same tensors; the script stands beside it), conversions, and a save that fails
+ * leaves the old file. */
 #include "formats/safetensors.h"
 
 #include <errno.h>
@@ -45,7 +46,8 @@ TEST(writes_the_bytes_of_the_python_package)
     hn_named_tensor tensors[6];
     size_t got_size = 0, expected_size = 0, count = some_tensors(tensors);
     CHECK_OK(hn_safetensors_save(path, tensors, count, HN_F32, &error));
-    char *got = slurp(path, &got_size), *expected = slurp("tests/formats/expected.safetensors", &expected_size);
+    char *got = slurp(path, &got_size),
+         *expected = slurp("tests/formats/expected.safetensors", &expected_size);
     bool same = got && expected && got_size == expected_size && !memcmp(got, expected, got_size);
     hn_free(got);
     hn_free(expected);
@@ -75,8 +77,10 @@ TEST(converts)
 {
     static const hn_dtype types[] = {HN_F32, HN_BF16, HN_F16};
     uint16_t half[] = {0x3c00, 0xc100}, brain[] = {0x3f80, 0xc020}; /* 1, -2.5 both */
-    hn_named_tensor tensors[] = {{"b", hn_tensor_1d(brain, HN_BF16, 2)}, {"d", hn_tensor_1d(f64, HN_F64, 2)},
-                                 {"h", hn_tensor_1d(half, HN_F16, 2)},   {"f", hn_tensor_1d(f32, HN_F32, 6)}};
+    hn_named_tensor tensors[] = {{"b", hn_tensor_1d(brain, HN_BF16, 2)},
+                                 {"d", hn_tensor_1d(f64, HN_F64, 2)},
+                                 {"h", hn_tensor_1d(half, HN_F16, 2)},
+                                 {"f", hn_tensor_1d(f32, HN_F32, 6)}};
     for (int i = 0; i < 3; i++) {
         hn_error error = {0};
         hn_safetensors *file = NULL;

@@ -136,19 +136,23 @@ TEST(a_full_disk_leaves_whole_lines)
         hn_error_reset(&error);
         CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, &error));
         CHECK_OK(emit(sink, 1));
+        sink->close(sink);
+        CHECK_OK(hn_sink_jsonl_open(&sink, path, 1, &error));
+        CHECK_OK(emit(sink, 2));
         write_calls = 0;
         write_fails_at = 1;
         torn = tear;
         hn_file_calls.write = failing_write;
-        hn_status status = emit(sink, 2);
+        hn_status status = emit(sink, 3);
         hn_file_calls = real;
         CHECK_INT(status, HN_ERR_IO);
         CHECK_CONTAINS(error.message, "cannot write: No space left");
         hn_error_reset(&error);
-        CHECK_OK(emit(sink, 3));
+        CHECK_OK(emit(sink, 4));
         sink->close(sink);
-        CHECK_TEXT(get(), "{\"event\": \"step\", \"step\": 1, \"loss\": 0.5}\n{\"event\": \"step\", "
-                          "\"step\": 3, \"loss\": 0.5}\n");
+        CHECK_TEXT(get(), "{\"event\": \"step\", \"step\": 1, \"loss\": 0.5}\n"
+                          "{\"event\": \"step\", \"step\": 2, \"loss\": 0.5}\n"
+                          "{\"event\": \"step\", \"step\": 4, \"loss\": 0.5}\n");
     }
 }
 
