@@ -1,25 +1,27 @@
-# The front door: `make demo`, `make test`, `make bench-mnli`. CMake does the work.
-.PHONY: all release debug fuzz packages demo test bench-mnli format clean
-JOBS ?= $(shell nproc)
+# The front door: `make`, `make demo`, `make test`, `make bench-mnli`. CMake does the work.
+.PHONY: all packages demo test bench-mnli keys format clean
 
-all: release
+all: packages
+	@tools/build.sh release hone
 
 packages:
 	@tools/install-packages.sh
 
-release debug fuzz: packages
-	@cmake --preset $@ >build-$@.log.tmp 2>&1 || { cat build-$@.log.tmp; rm -f build-$@.log.tmp; exit 1; }
-	@rm -f build-$@.log.tmp
-	@cmake --build build/$@ -j $(JOBS)
-
-demo: release
+demo: all
 	@tools/demo.sh
 
-test: release debug fuzz
+test: packages
+	@tools/build.sh release
+	@tools/build.sh debug
+	@tools/build.sh fuzz
 	@tools/test.sh
 
-bench-mnli: release
+bench-mnli: packages
+	@tools/build.sh release
 	@bench/mnli.sh $(ARGS)
+
+keys: all # the generated reference
+	@build/release/hone keys --markdown >configs/KEYS.md
 
 format:
 	clang-format-14 -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
