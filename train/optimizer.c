@@ -1,5 +1,8 @@
 /* See optimizer.h. The skip of a bad step is decided here on the host, once loss and norm are known: AdamW is then not called
- * at all, so no bit of weights, moments or step counts moves. */
+ * at all, so no bit of weights, moments or step counts moves.
+ *
+ * Zeroing and the norm take the arena of gradients as one array: what lies between two parameters, and the place of a group
+ * that does not train yet, is zero. */
 #include "train/optimizer.h"
 
 #include <math.h>
@@ -7,12 +10,12 @@
 #include "core/mem.h"
 
 hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *config, const hn_freeze_plan *plan,
-                            hn_model *model, const hn_ops *ops, hn_error *error)
+                            hn_model *model, const hn_ops *ops, const hn_arena *gradients, hn_error *error)
 {
     int params;
     hn_model_params(model, &params);
     size_t count = (size_t)params, groups = (size_t)plan->groups;
-    *optimizer = (hn_optimizer){.config = config, .plan = plan, .model = model, .ops = ops};
+    *optimizer = (hn_optimizer){.config = config, .plan = plan, .model = model, .ops = ops, .gradients = gradients};
     optimizer->segments = hn_calloc(count, sizeof *optimizer->segments);
     optimizer->m = hn_calloc(count, sizeof *optimizer->m);
     optimizer->v = hn_calloc(count, sizeof *optimizer->v);
@@ -77,9 +80,7 @@ void hn_optimizer_select(hn_optimizer *optimizer, int64_t step)
 
 void hn_optimizer_zero_gradients(hn_optimizer *optimizer, hn_ops_context *ctx)
 {
-    const hn_ops *ops = optimizer->ops;
-    for (int64_t i = 0; i < optimizer->segment_count; i++)
-        ops->zero(ctx, optimizer->segments[i].gradient, (size_t)optimizer->segments[i].count * sizeof(float));
+    optimizer->ops->zero(ctx, optimizer->gradients->base, optimizer->gradients->used);
 }
 
 /* *norm = global norm of all gradients, on the host. */
@@ -89,8 +90,8 @@ static hn_status gradient_norm(hn_optimizer *optimizer, hn_ops_context *ctx, dou
     hn_backend *backend = ctx->backend;
     double squared = 0;
     ops->zero(ctx, optimizer->norm_squared, sizeof squared);
-    for (int64_t i = 0; i < optimizer->segment_count; i++)
-        ops->sum_squares(ctx, optimizer->norm_squared, optimizer->segments[i].gradient, optimizer->segments[i].count);
+    ops->sum_squares(ctx, optimizer->norm_squared, (const float *)optimizer->gradients->base,
+                     (int64_t)(optimizer->gradients->used / sizeof(float)));
     backend->copy_out(backend, &squared, optimizer->norm_squared, sizeof squared);
     hn_status status = backend->synchronize(backend, error);
     *norm = sqrt(squared);

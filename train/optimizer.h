@@ -16,6 +16,7 @@ typedef struct hn_optimizer {
     const hn_freeze_plan *plan;
     hn_model *model;
     const hn_ops *ops;
+    const hn_arena *gradients;
     hn_adamw_segment *segments; /* of the groups that train now */
     int64_t segment_count;
     float **m, **v;             /* [parameters] NULL where a group never trains */
@@ -28,7 +29,7 @@ typedef struct hn_optimizer {
 } hn_optimizer;
 
 hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *config, const hn_freeze_plan *plan,
-                            hn_model *model, const hn_ops *ops, hn_error *error);
+                            hn_model *model, const hn_ops *ops, const hn_arena *gradients, hn_error *error);
 void hn_optimizer_close(hn_optimizer *optimizer);
 /* Moments and step values; run on a counting arena, then on the real one. */
 void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena);

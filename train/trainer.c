@@ -70,7 +70,7 @@ static hn_status open_cache(hn_trainer *trainer, hn_error *error)
     hn_status status = path && hasher ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the trunk cache");
     if (status == HN_OK) {
         const hn_digest parts[] = {trainer->job->weights, hn_dataset_digest(trainer->job->train)};
-        bool first_only = trainer->first == trainer->plan.groups - 1;
+        bool first_only = hn_model_trunk_pooled(trainer->runner.model, trainer->first);
         int64_t facts[] = {trainer->first, config->train.precision};
         hn_hasher_add(hasher, parts, sizeof parts);
         hn_hasher_add(hasher, facts, sizeof facts);

@@ -41,7 +41,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     if (status != HN_OK) return status;
     hn_runner_plan(&trainer->runner, lowest_ever(&trainer->plan));
     status = hn_optimizer_init(&trainer->optimizer, config, &trainer->plan, trainer->runner.model, trainer->runner.ops,
-                               error);
+                               &trainer->gradients, error);
     if (status != HN_OK) return status;
     hn_arena_init(&trainer->gradients, "gradients", &trainer->runner.backend);
     hn_arena_init(&trainer->moments, "optimizer", &trainer->runner.backend);
