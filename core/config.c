@@ -469,6 +469,7 @@ bool hn_config_difference(hn_strbuf *lines, const hn_key_table *tables, size_t t
             char name[HNP_NAME];
             const hn_key *key = &tables[t].keys[k];
             hnp_key_name(name, key);
+            if (!strcmp(name, "resume.force")) continue; /* it says how to go on, not what the run is */
             json_t *a = resolved_value(before, name, key), *b = resolved_value(after, name, key);
             if (!a || !b) {
                 lines->failed = true;
