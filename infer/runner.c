@@ -44,15 +44,16 @@ hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const
     hn_arena_init(&runner->activations, "activations", &runner->backend);
     hn_arena_init(&runner->workspace, "workspace", &runner->backend);
     place(runner);
-    hn_runner_plan(runner, 0);
+    hn_runner_plan(runner, 0, 0);
     return HN_OK;
 }
 
-void hn_runner_plan(hn_runner *runner, int first)
+void hn_runner_plan(hn_runner *runner, int lowest, int highest)
 {
-    size_t largest = 0;
-    for (int training = 0; training < 2; training++) {
-        hn_runner_use(runner, training, first);
+    hn_runner_use(runner, false, 0);
+    size_t largest = runner->activations.used;
+    for (int first = lowest; first <= highest; first++) {
+        hn_runner_use(runner, true, first);
         if (runner->activations.used > largest) largest = runner->activations.used;
     }
     runner->activations.used = largest;

@@ -45,8 +45,8 @@ typedef struct hn_runner {
 
 hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const hn_runner_options *options,
                          hn_error *error);
-/* Counts the activations anew for training from group `first` up. Before hn_runner_alloc. */
-void hn_runner_plan(hn_runner *runner, int first);
+/* Counts the activations anew for training from any of the groups `lowest` to `highest` up. Before hn_runner_alloc. */
+void hn_runner_plan(hn_runner *runner, int lowest, int highest);
 hn_status hn_runner_alloc(hn_runner *runner, hn_error *error);
 hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t seed, hn_strbuf *initialised,
                          hn_strbuf *ignored, hn_error *error);

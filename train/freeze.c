@@ -79,13 +79,13 @@ void hn_freeze_plan_close(hn_freeze_plan *plan)
 
 void hn_freeze_plan_at(const hn_freeze_plan *plan, int64_t step, bool *trainable)
 {
-    for (int g = 0; g < plan->groups; g++) trainable[g] = plan->thaw[g] <= step;
+    for (int g = 0; g < plan->groups; g++) trainable[g] = plan->ever[g] && plan->thaw[g] <= step;
 }
 
 int hn_freeze_plan_thaws(const hn_freeze_plan *plan, int64_t step)
 {
     for (int g = plan->groups - 1; g >= 0; g--)
-        if (step > 0 && plan->thaw[g] == step) return g;
+        if (step > 0 && plan->ever[g] && plan->thaw[g] == step) return g;
     return -1;
 }
 

@@ -28,7 +28,7 @@ hn_status hn_freeze_plan_init(hn_freeze_plan *plan, const hn_train_config *confi
                               int64_t steps_per_epoch, int64_t total_steps, hn_error *error);
 void hn_freeze_plan_close(hn_freeze_plan *plan);
 
-/* Sets trainable[g] for a step. */
+/* Sets trainable[g] for a step. Behind the last step nothing thaws any more. */
 void hn_freeze_plan_at(const hn_freeze_plan *plan, int64_t step, bool *trainable);
 /* The group that thaws just at this step, or -1. */
 int hn_freeze_plan_thaws(const hn_freeze_plan *plan, int64_t step);

@@ -15,12 +15,13 @@ static hn_runner_options runner_options(const hn_job *job)
     };
 }
 
-/* The lowest group that trains at some step of the plan: what the activations are planned for. */
-static int lowest_ever(const hn_freeze_plan *plan)
+/* The activations for every lowest group that the plan has: from the lowest of its end to the lowest of its start. */
+static void plan_activations(hn_runner *runner, const hn_freeze_plan *plan)
 {
-    for (int g = 0; g < plan->groups; g++)
-        if (plan->ever[g]) return g;
-    return plan->groups;
+    int lowest = 0, highest = 0;
+    while (!plan->ever[lowest]) lowest++;
+    while (plan->thaw[highest] > 0) highest++;
+    hn_runner_plan(runner, lowest, highest);
 }
 
 hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_options *options, hn_error *error)
@@ -39,7 +40,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     status = hn_freeze_plan_init(&trainer->plan, config, trainer->runner.model, job->epoch_batches[0], job->total_steps,
                                  error);
     if (status != HN_OK) return status;
-    hn_runner_plan(&trainer->runner, lowest_ever(&trainer->plan));
+    plan_activations(&trainer->runner, &trainer->plan);
     status = hn_optimizer_init(&trainer->optimizer, config, &trainer->plan, trainer->runner.model, trainer->runner.ops,
                                &trainer->gradients, error);
     if (status != HN_OK) return status;

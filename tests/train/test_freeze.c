@@ -66,6 +66,10 @@ TEST(thaws_from_the_top)
     CHECK_INT(plan.thaw[3], 50);
     CHECK_INT(plan.thaw[2], 100);
     CHECK_INT(plan.thaw[0], 200);
+    bool trainable[GROUPS];
+    hn_freeze_plan_at(&plan, 200, trainable);
+    CHECK(trainable[1] && !trainable[0]);
+    CHECK_INT(hn_freeze_plan_thaws(&plan, 200), -1);
     CHECK(plan.ever[1] && !plan.ever[0]); /* 150 comes, 200 does not */
     CHECK_INT(hn_freeze_plan_thaws(&plan, 50), 3);
     CHECK_INT(hn_freeze_plan_thaws(&plan, 51), -1);
