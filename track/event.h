@@ -52,9 +52,10 @@ hn_status hn_sinks_flush(hn_sinks *sinks, hn_error *error);
 void hn_sinks_close(hn_sinks *sinks);
 
 /* metrics.jsonl: one event a line, whole lines only: {"event": kind, "step": n, fields...}. Opening with cut_step >= 0 keeps
- * the whole lines of events up to that step and drops everything else (resume); with -1 it drops all. A line that could not
- * be written is taken back whole, and its error returned. */
-hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, hn_error *error);
+ * the whole lines of events up to that step, the first `lines` of them at most, and drops everything else (resume; what was
+ * logged at that step behind the checkpoint will be logged again); with -1 it drops all. A line that could not be written is
+ * taken back whole, and its error returned. */
+hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, int64_t lines, hn_error *error);
 /* The terminal: one live line when `live` (a terminal), plain lines otherwise; to stderr. Colours only when `colour`. A
  * terminal that went away is no error: training goes on. `fd` stays the caller's. */
 hn_status hn_sink_terminal_open(hn_sink **out, int fd, int live, int colour, hn_error *error);

@@ -42,30 +42,33 @@ static hn_status keeps(bool *keep, const char *line, size_t length, int64_t cut_
     return HN_OK;
 }
 
-/* Copies the lines to keep through `writer`. */
-static hn_status copy_kept(hn_writer *writer, const char *path, int64_t cut_step, hn_error *error)
+/* Copies the lines to keep through `writer`, at most `lines`. */
+static hn_status copy_kept(hn_writer *writer, const char *path, int64_t cut_step, int64_t lines,
+                           hn_error *error)
 {
     hn_mapping old;
     hn_status status = hn_mapping_open(&old, path, error);
     if (status != HN_OK) return status;
     const char *line = (const char *)old.bytes, *end = line + old.size, *newline;
-    while (status == HN_OK && line < end && (newline = memchr(line, '\n', (size_t)(end - line)))) {
+    while (status == HN_OK && lines > 0 && line < end && (newline = memchr(line, '\n', (size_t)(end - line)))) {
         bool keep;
         status = keeps(&keep, line, (size_t)(newline - line), cut_step, error);
-        if (status == HN_OK && keep)
+        if (status == HN_OK && keep) {
             status = hn_writer_add(writer, line, (size_t)(newline + 1 - line), error);
+            lines--;
+        }
         line = newline + 1;
     }
     hn_mapping_close(&old);
     return status;
 }
 
-static hn_status cut(const char *path, int64_t cut_step, hn_error *error)
+static hn_status cut(const char *path, int64_t cut_step, int64_t lines, hn_error *error)
 {
     hn_writer writer;
     hn_status status = hn_writer_open(&writer, path, error);
     if (status != HN_OK) return status;
-    if (cut_step >= 0 && hn_path_exists(path)) status = copy_kept(&writer, path, cut_step, error);
+    if (cut_step >= 0 && hn_path_exists(path)) status = copy_kept(&writer, path, cut_step, lines, error);
     if (status == HN_OK) status = hn_writer_commit(&writer, error);
     hn_writer_close(&writer);
     return status;
@@ -142,7 +145,7 @@ static void jsonl_close(hn_sink *sink)
     hn_free(sink);
 }
 
-hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, hn_error *error)
+hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, int64_t lines, hn_error *error)
 {
     struct stat info;
     hn_status status = HN_OK;
@@ -157,7 +160,7 @@ hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, 
     hn_strbuf_init(&log->line);
     *sink = (hn_sink){.state = log, .emit = jsonl_emit, .flush = jsonl_flush, .close = jsonl_close};
     status =
-        log->path ? cut(path, cut_step, error) : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
+        log->path ? cut(path, cut_step, lines, error) : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
     if (status != HN_OK) goto out;
     log->fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (log->fd < 0 || fstat(log->fd, &info)) {

@@ -19,7 +19,7 @@ static hn_status load_weights(hn_model *model, const char *folder, int64_t *step
     json_decref(state);
     if (status == HN_OK && *step < 0)
         status = hn_fail(error, HN_ERR_FORMAT, "%s: no checkpoint that verifies", folder);
-    if (status == HN_OK) status = hnp_list_tensors(model, NULL, &tensors, &count, error);
+    if (status == HN_OK) status = hnp_list_tensors(model, NULL, false, &tensors, &count, error);
     if (status == HN_OK) status = hn_checkpoint_load_some(folder, *step, tensors, count, error);
     hn_free(tensors);
     return status;

@@ -22,6 +22,7 @@ typedef struct hn_progress {
      * twice. */
     int64_t logged, thawed, evaluated;
     int64_t bad_in_a_row, skipped;
+    int64_t events;    /* in the log: what it is cut back to */
     double elapsed; /* seconds of training before this process */
     /* Since the last line of metrics: */
     double window_loss, window_norm;
@@ -74,9 +75,9 @@ hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_
                            hn_error *error);
 
 /* state.c: checkpoints. */
-/* Weights of every parameter, and with an optimizer the moments of those that ever train. Names and list are one allocation
- * (hn_free). */
-hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, hn_named_tensor **out, size_t *count,
+/* Weights of every parameter, and with an optimizer the moments of those that ever train; `applied`: of those that were stepped
+ * already. Names and list are one allocation (hn_free). */
+hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, bool applied, hn_named_tensor **out, size_t *count,
                            hn_error *error);
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error);
 /* Finds and loads the newest good checkpoint; progress.step stays 0 when there is none. */

@@ -17,7 +17,9 @@ double hnp_trainer_elapsed(const hn_trainer *trainer)
 static hn_status emit(hn_trainer *trainer, const char *kind, const hn_field *fields, size_t count, hn_error *error)
 {
     hn_event event = {.kind = kind, .step = trainer->progress.step, .fields = fields, .count = count};
-    return hn_sinks_emit(&trainer->sinks, &event, error);
+    hn_status status = hn_sinks_emit(&trainer->sinks, &event, error);
+    if (status == HN_OK) trainer->progress.events++;
+    return status;
 }
 
 /* Epochs done, as a fraction. */

@@ -1,5 +1,6 @@
 /* A run's state in its checkpoints: weights, both moments and everything of hn_progress. Numbers that later arithmetic uses are
- * saved as hexadecimal text, so that the resumed run goes on with the same bits. */
+ * saved as hexadecimal text, so that the resumed run goes on with the same bits. Moments are read for the groups that were
+ * stepped; those of the others are zero, and whether they have a place depends on train.epochs, which may change. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 
 #define STATE "checkpoint state"
 
-hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, hn_named_tensor **out, size_t *count,
+hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, bool applied, hn_named_tensor **out, size_t *count,
                            hn_error *error)
 {
     enum { NAME = 160 };
@@ -23,12 +24,13 @@ hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer,
     char *name = (char *)(list + 3 * (size_t)params);
     *count = 0;
     for (int p = 0; p < params; p++) {
+        bool moments = optimizer && (!applied || optimizer->applied[param[p].group] > 0);
         const struct {
             const char *kind;
             float *data;
         } parts[] = {{"weight", master + param[p].offset},
-                     {"m", optimizer ? optimizer->m[p] : NULL},
-                     {"v", optimizer ? optimizer->v[p] : NULL}};
+                     {"m", moments ? optimizer->m[p] : NULL},
+                     {"v", moments ? optimizer->v[p] : NULL}};
         for (int k = 0; k < 3; k++) {
             if (!parts[k].data) continue;
             snprintf(name, NAME, "%s.%s", parts[k].kind, param[p].name);
@@ -77,11 +79,12 @@ static json_t *pack_state(const hn_trainer *trainer)
 {
     const hn_progress *p = &trainer->progress;
     const hn_job *job = trainer->job;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:s?, s:o, s:o, s:o, s:o, s:o, "
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:s?, s:o, s:o, s:o, s:o, s:o, "
                      "s:s, s:O}",
                      "step", (json_int_t)p->step, "epoch", (json_int_t)p->epoch, "batch", (json_int_t)p->batch, "logged",
                      (json_int_t)p->logged, "thawed", (json_int_t)p->thawed, "evaluated", (json_int_t)p->evaluated,
-                     "bad_in_a_row", (json_int_t)p->bad_in_a_row, "skipped", (json_int_t)p->skipped, "seed",
+                     "bad_in_a_row", (json_int_t)p->bad_in_a_row, "skipped", (json_int_t)p->skipped, "events",
+                     (json_int_t)p->events, "seed",
                      (json_int_t)trainer->config->train.seed, "elapsed", hnp_trainer_elapsed(trainer), "window_loss",
                      hexadecimal(p->window_loss), "window_norm", hexadecimal(p->window_norm), "window_count",
                      (json_int_t)p->window_count, "window_steps", (json_int_t)p->window_steps, "finished", p->finished[0] ? p->finished : NULL,
@@ -97,7 +100,7 @@ hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
     hn_named_tensor *tensors = NULL;
     size_t count;
     json_t *state = pack_state(trainer);
-    hn_status status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, &tensors, &count, error)
+    hn_status status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, false, &tensors, &count, error)
                              : hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
     if (status == HN_OK) status = hn_sinks_flush(&trainer->sinks, error);
     if (status == HN_OK)
@@ -168,6 +171,7 @@ static hn_status unpack_progress(hn_progress *p, const json_t *state, hn_error *
                     {"batch", &p->batch},       {"logged", &p->logged},
                     {"thawed", &p->thawed},     {"evaluated", &p->evaluated},
                     {"skipped", &p->skipped},   {"bad_in_a_row", &p->bad_in_a_row},
+                    {"events", &p->events},
                     {"window_count", &p->window_count}, {"window_steps", &p->window_steps}};
     hn_status status = HN_OK;
     for (size_t i = 0; status == HN_OK && i < sizeof integers / sizeof *integers; i++)
@@ -179,6 +183,21 @@ static hn_status unpack_progress(hn_progress *p, const json_t *state, hn_error *
     if (status == HN_OK) status = hn_json_get_string(&finished, state, "finished", STATE, error);
     snprintf(p->finished, sizeof p->finished, "%s", finished ? finished : "");
     return status;
+}
+
+/* Epoch and batch must be those that the order of the data puts `step` at. */
+static hn_status check_cursor(const hn_trainer *trainer, hn_error *error)
+{
+    const hn_progress *p = &trainer->progress;
+    const hn_job *job = trainer->job;
+    int64_t before = 0;
+    for (int64_t e = 0; e < p->epoch && e < job->epoch_count; e++) before += job->epoch_batches[e];
+    bool known = p->epoch < job->epoch_count; /* not so when train.epochs was lowered */
+    if (p->step >= 0 && p->epoch >= 0 && p->batch >= 0 &&
+        (known ? before + p->batch == p->step && p->batch <= job->epoch_batches[p->epoch] : p->step >= job->total_steps))
+        return HN_OK;
+    return hn_fail(error, HN_ERR_FORMAT, STATE ": expected step %lld to be batch %lld of epoch %lld, got batch %lld",
+                   (long long)p->step, (long long)(p->step - before), (long long)p->epoch, (long long)p->batch);
 }
 
 static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error *error)
@@ -193,6 +212,7 @@ static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error
     if (status == HN_OK)
         status = hn_early_stopping_load(&trainer->stopping, json_object_get(state, "early_stopping"), error);
     if (status == HN_OK) status = unpack_progress(&trainer->progress, state, error);
+    if (status == HN_OK) status = check_cursor(trainer, error);
     return status;
 }
 
@@ -208,8 +228,9 @@ hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error)
     if (passed_over.length) trainer->options->notice(passed_over.text);
     if (status != HN_OK || step < 0) goto out;
     status = unpack_state(trainer, state, error);
-    if (status == HN_OK) status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, &tensors, &count, error);
-    if (status == HN_OK) status = hn_checkpoint_load(trainer->checkpoints, step, tensors, count, error);
+    if (status == HN_OK)
+        status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, true, &tensors, &count, error);
+    if (status == HN_OK) status = hn_checkpoint_load_some(trainer->checkpoints, step, tensors, count, error);
     if (status != HN_OK) goto out;
     hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
     trainer->resumed = true;

@@ -129,7 +129,7 @@ static hn_status turn(hn_trainer *trainer, hn_error *error)
 static hn_status open_order(hn_trainer *trainer, hn_error *error)
 {
     hn_progress *p = &trainer->progress;
-    if (trainer->order && p->batch >= hn_order_batches(trainer->order)) {
+    if (p->batch >= trainer->job->epoch_batches[p->epoch]) {
         p->epoch++;
         p->batch = 0;
     }
@@ -259,7 +259,8 @@ static hn_status open_run(hn_trainer *trainer, hn_error *error)
                          : hn_file_commit(config, text.text, text.length, error);
     if (status == HN_OK) status = hnp_trainer_resume(trainer, error);
     if (status != HN_OK) goto out;
-    status = hn_sink_jsonl_open(&trainer->sinks.items[trainer->sinks.count], metrics, trainer->resumed ? trainer->progress.step : -1, error);
+    status = hn_sink_jsonl_open(&trainer->sinks.items[trainer->sinks.count], metrics,
+                                trainer->resumed ? trainer->progress.step : -1, trainer->progress.events, error);
     if (status != HN_OK) goto out;
     trainer->sinks.count++;
     status = hn_sink_terminal_open(&trainer->sinks.items[trainer->sinks.count], 2, trainer->options->live,
@@ -312,6 +313,7 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     result->was_finished = trainer->progress.finished[0] && is_last(trainer);
     result->was_finished |= !strcmp(trainer->progress.finished, "early stopping");
     if (result->was_finished) goto out;
+    trainer->progress.finished[0] = 0; /* finished once, and now it has more steps */
     hnp_trainer_select(trainer);
     status = open_cache(trainer, error);
     if (status != HN_OK) goto out;

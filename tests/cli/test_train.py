@@ -116,6 +116,41 @@ def another_config_is_refused(folder):
     assert metrics(run)[-1]["step"] == 20, metrics(run)[-1]
 
 
+def a_finished_run_goes_on_with_more_epochs(folder):
+    """From the very end of an epoch, and to groups that the shorter run would never have thawed."""
+    freeze = {"unfreeze": "40 steps", "unfreeze_warmup": 3}
+    config, run = setup(folder, data={"dev": []}, freeze=freeze, checkpoint={"every": "1 epoch"})
+    hone("train", config)
+    steps = metrics(run)[-1]["step"]
+    hone("train", config, "train.epochs=2", "resume.force=true")
+    assert metrics(run)[-1]["step"] == 2 * steps, metrics(run)[-1]
+    again = hone("train", config, "train.epochs=2")
+    assert "nothing to do" in again.stderr, again.stderr
+
+
+def a_kill_behind_a_resume_repeats_no_event(folder):
+    """Stopped by a signal at a step whose line and evaluation are still to come; then killed right after them."""
+    config, run = setup(folder, train={"log_every": 1, "max_steps": 20}, eval={"every": "5 steps"}, checkpoint={"every": "off"})
+    process = subprocess.Popen([HONE, "train", config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "step 5 of" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.stderr.read()
+    assert process.wait() == 75
+    process = subprocess.Popen([HONE, "train", config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    seen = 0
+    for line in process.stderr:
+        seen += "step" in line and "of" in line
+        if seen > 3:
+            break
+    process.kill()
+    process.wait()
+    hone("train", config)
+    keys = [(e["event"], e["step"]) for e in metrics(run)]
+    assert len(keys) == len(set(keys)), keys
+
+
 def gradual_unfreezing_survives_kills(folder):
     freeze = {"unfreeze": "8 steps", "lr_decay": 0.8, "unfreeze_warmup": 3}
     config, run = setup(folder, freeze=freeze)
@@ -157,4 +192,5 @@ def the_trunk_cache_changes_no_bit(folder):
 
 main(a_run_leaves_what_it_promises, killed_runs_end_with_the_same_bytes, a_signal_saves_and_the_run_goes_on,
      nothing_but_training_changes_the_weights, slices_are_the_big_batch, another_config_is_refused,
+     a_finished_run_goes_on_with_more_epochs, a_kill_behind_a_resume_repeats_no_event,
      gradual_unfreezing_survives_kills, the_trunk_cache_changes_no_bit)

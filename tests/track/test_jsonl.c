@@ -38,7 +38,7 @@ TEST(lines)
     hn_sink *sink = NULL;
     hn_error_reset(&error);
     put("old\n", 4);
-    CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, &error));
+    CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, INT64_MAX, &error));
     const hn_field fields[] = {
         {.name = "steps", .kind = HN_FIELD_INT, .integer = -1234567890123},
         {.name = "lr", .kind = HN_FIELD_FLOAT, .number = 5e-5},
@@ -80,14 +80,14 @@ TEST(cuts_to_a_step)
     hn_sink *sink = NULL;
     hn_error_reset(&error);
     put(before, sizeof before - 1);
-    CHECK_OK(hn_sink_jsonl_open(&sink, path, 2, &error));
+    CHECK_OK(hn_sink_jsonl_open(&sink, path, 2, INT64_MAX, &error));
     CHECK_OK(emit(sink, 3));
     sink->close(sink);
     CHECK_TEXT(get(), "{\"event\": \"step\", \"step\": 1}\n{\"event\": \"step\", \"step\": 2}\n{\"event\": "
                       "\"eval\", \"step\": 2}\n"
                       "{\"event\": \"step\", \"step\": 3, \"loss\": 0.5}\n");
     unlink(path);
-    CHECK_OK(hn_sink_jsonl_open(&sink, path, 5, &error)); /* nothing to cut */
+    CHECK_OK(hn_sink_jsonl_open(&sink, path, 5, INT64_MAX, &error)); /* nothing to cut */
     sink->close(sink);
     CHECK_TEXT(get(), "");
 }
@@ -99,7 +99,7 @@ TEST(any_torn_end_is_mended)
     char whole[1024];
     hn_sink *sink = NULL;
     hn_error_reset(&error);
-    CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, &error));
+    CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, INT64_MAX, &error));
     for (int64_t step = 1; step <= 4; step++) CHECK_OK(emit(sink, step));
     sink->close(sink);
     strcpy(whole, get());
@@ -107,7 +107,7 @@ TEST(any_torn_end_is_mended)
         put(whole, n);
         int64_t done = 0;
         for (size_t i = 0; i < n; i++) done += whole[i] == '\n';
-        CHECK_OK(hn_sink_jsonl_open(&sink, path, done, &error));
+        CHECK_OK(hn_sink_jsonl_open(&sink, path, done, INT64_MAX, &error));
         for (int64_t step = done + 1; step <= 4; step++) CHECK_OK(emit(sink, step));
         sink->close(sink);
         CHECK_TEXT(get(), whole);
@@ -134,10 +134,10 @@ TEST(a_full_disk_leaves_whole_lines)
         hn_sink *sink = NULL;
         hn_file_hooks real = hn_file_calls;
         hn_error_reset(&error);
-        CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, &error));
+        CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, INT64_MAX, &error));
         CHECK_OK(emit(sink, 1));
         sink->close(sink);
-        CHECK_OK(hn_sink_jsonl_open(&sink, path, 1, &error));
+        CHECK_OK(hn_sink_jsonl_open(&sink, path, 1, INT64_MAX, &error));
         CHECK_OK(emit(sink, 2));
         write_calls = 0;
         write_fails_at = 1;
@@ -178,15 +178,15 @@ TEST(a_failed_cut_keeps_the_old_log)
             hn_file_calls.write = failing_write;
         else
             hn_file_calls.fsync = failing_fsync;
-        hn_status status = hn_sink_jsonl_open(&sink, path, 1, &error);
+        hn_status status = hn_sink_jsonl_open(&sink, path, 1, INT64_MAX, &error);
         hn_file_calls = real;
         CHECK_INT(status, HN_ERR_IO);
         CHECK_TEXT(get(), before);
     }
     hn_error_reset(&error);
-    hn_status status = hn_sink_jsonl_open(&sink, "/tmp/no/such/folder/x", 1, &error);
+    hn_status status = hn_sink_jsonl_open(&sink, "/tmp/no/such/folder/x", 1, INT64_MAX, &error);
     CHECK_INT(status, HN_ERR_IO);
-    CHECK_OK((hn_error_reset(&error), hn_sink_jsonl_open(&sink, path, 1, &error)));
+    CHECK_OK((hn_error_reset(&error), hn_sink_jsonl_open(&sink, path, 1, INT64_MAX, &error)));
     hn_file_calls.fsync = failing_fsync;
     status = sink->flush(sink, &error);
     hn_file_calls = real;
@@ -204,7 +204,7 @@ TEST(memory_runs_out)
         put(before, sizeof before - 1);
         hn_error_reset(&error);
         hn_mem_fail_at(n);
-        hn_status status = hn_sink_jsonl_open(&sink, path, 1, &error);
+        hn_status status = hn_sink_jsonl_open(&sink, path, 1, INT64_MAX, &error);
         if (status == HN_OK) status = emit(sink, 2);
         hn_mem_fail_at(0);
         if (sink) sink->close(sink);
