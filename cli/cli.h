@@ -61,7 +61,8 @@ hn_status hn_cli_model_config(hn_cli_config *out, const char *model, const char 
                               hn_error *error);
 void hn_cli_config_close(hn_cli_config *config);
 
-/* Set by SIGINT, SIGTERM and SIGUSR1 once hn_cli_signals was called; a second SIGINT ends the process at once. */
+/* Set by SIGINT, SIGTERM and SIGUSR1 once hn_cli_signals was called; a second SIGINT ends the process at once. SIGPIPE is
+ * ignored from then on. */
 extern volatile int hn_cli_stop;
 void hn_cli_signals(void);
 bool hn_cli_colour(int fd);

@@ -24,6 +24,7 @@ void hn_cli_signals(void)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader of the progress that went away does not end the training */
 }
 
 bool hn_cli_colour(int fd)

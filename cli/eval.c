@@ -1,4 +1,5 @@
 /* hone eval */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -6,14 +7,15 @@
 #include "core/json.h"
 #include "eval/evaluator.h"
 
-static void print_table(const char *set, const hn_metrics *metrics, const hn_labels *labels)
+static hn_status print_table(const char *set, const hn_metrics *metrics, const hn_labels *labels, hn_error *error)
 {
+    (void)error;
     printf("%s: %lld examples, loss %.4f", set, (long long)metrics->count, hn_metrics_loss(metrics));
     for (int m = HN_METRIC_ACCURACY; m <= HN_METRIC_SPEARMAN; m++)
         if (hn_metric_fits((hn_metric)m, metrics->labels))
             printf(", %s %.4f", hn_metric_name((hn_metric)m), hn_metrics_value(metrics, (hn_metric)m));
     printf("\n");
-    if (metrics->labels == 1) return;
+    if (metrics->labels == 1) return HN_OK;
     printf("\n%-20s %9s %9s %9s %9s   predicted as\n", "label", "precision", "recall", "f1", "examples");
     for (int k = 0; k < metrics->labels; k++) {
         hn_class_metrics one = hn_metrics_class(metrics, k);
@@ -22,18 +24,28 @@ static void print_table(const char *set, const hn_metrics *metrics, const hn_lab
         for (int j = 0; j < metrics->labels; j++) printf(" %7lld", (long long)metrics->confusion[(int64_t)k * metrics->labels + j]);
         printf("\n");
     }
+    return HN_OK;
 }
 
-static void print_json(const char *set, const hn_metrics *metrics, const hn_labels *labels)
+/* A NaN (a rank correlation that was not kept, weights that are broken) is null in JSON. */
+static void put_number(hn_strbuf *out, const char *name, double value)
+{
+    if (isfinite(value)) hn_strbuf_printf(out, ", \"%s\": %.9g", name, value);
+    else hn_strbuf_printf(out, ", \"%s\": null", name);
+}
+
+static hn_status print_json(const char *set, const hn_metrics *metrics, const hn_labels *labels, hn_error *error)
 {
     hn_strbuf out;
+    hn_status status = HN_OK;
     hn_strbuf_init(&out);
     hn_strbuf_puts(&out, "{\"set\": ");
     hn_json_quote(&out, set, strlen(set));
-    hn_strbuf_printf(&out, ", \"examples\": %lld, \"loss\": %.9g", (long long)metrics->count, hn_metrics_loss(metrics));
+    hn_strbuf_printf(&out, ", \"examples\": %lld", (long long)metrics->count);
+    put_number(&out, "loss", hn_metrics_loss(metrics));
     for (int m = HN_METRIC_ACCURACY; m <= HN_METRIC_SPEARMAN; m++)
         if (hn_metric_fits((hn_metric)m, metrics->labels))
-            hn_strbuf_printf(&out, ", \"%s\": %.9g", hn_metric_name((hn_metric)m), hn_metrics_value(metrics, (hn_metric)m));
+            put_number(&out, hn_metric_name((hn_metric)m), hn_metrics_value(metrics, (hn_metric)m));
     if (metrics->labels > 1) {
         hn_strbuf_puts(&out, ", \"classes\": ");
         hn_metrics_describe_classes(metrics, labels, &out);
@@ -41,8 +53,10 @@ static void print_json(const char *set, const hn_metrics *metrics, const hn_labe
         hn_metrics_describe_confusion(metrics, &out);
     }
     hn_strbuf_puts(&out, "}\n");
-    fputs(out.text, stdout);
+    if (out.failed) status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the metrics of %s", set);
+    else fputs(out.text, stdout);
     hn_strbuf_close(&out);
+    return status;
 }
 
 /* Every named dev set in turn; the model is started for the longest of them. */
@@ -62,7 +76,7 @@ static hn_status evaluate(const char *path, const hn_cli_config *config, bool js
             status = hn_metrics_init(&metrics, model.source->label_count, hn_dataset_count(dataset), error);
         if (status == HN_OK)
             status = hn_evaluate(&model.runner, &model.buffer, dataset, &metrics, NULL, NULL, &hn_cli_stop, error);
-        if (status == HN_OK) (json ? print_json : print_table)(sets.items[i].name, &metrics, model.labels);
+        if (status == HN_OK) status = (json ? print_json : print_table)(sets.items[i].name, &metrics, model.labels, error);
         hn_metrics_close(&metrics);
         hn_dataset_free(dataset);
         hn_cli_model_stop(&model);

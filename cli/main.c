@@ -54,6 +54,16 @@ static int run_verb(const hn_verb *verb, int argc, char **argv)
     return verb->run(argc, argv);
 }
 
+/* The exit code of a verb, unless its output did not get out (a full disk, a closed pipe). */
+static int flush_output(int code)
+{
+    bool lost = ferror(stdout);
+    lost |= fflush(stdout) != 0;
+    if (code != HN_EXIT_DONE || !lost) return code;
+    fprintf(stderr, "hone: standard output: cannot write all of the results\n");
+    return HN_EXIT_FAILED;
+}
+
 int main(int argc, char **argv)
 {
     hn_json_init();
@@ -70,7 +80,7 @@ int main(int argc, char **argv)
         return HN_EXIT_DONE;
     }
     for (int i = 0; i < hn_verb_count; i++)
-        if (!strcmp(argv[1], hn_verbs[i].name)) return run_verb(&hn_verbs[i], argc - 2, argv + 2);
+        if (!strcmp(argv[1], hn_verbs[i].name)) return flush_output(run_verb(&hn_verbs[i], argc - 2, argv + 2));
     fprintf(stderr, "hone: there is no command \"%s\"; hone --help lists them\n", argv[1]);
     return HN_EXIT_USAGE;
 }

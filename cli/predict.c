@@ -43,11 +43,23 @@ static void print_classes(printer *out, const float *logits, int labels)
     hn_strbuf_puts(&out->line, "}}\n");
 }
 
+/* The outputs of an example are numbers: NaN and Inf have no probabilities, and no place in JSON. */
+static hn_status check_row(const float *logits, int labels, uint32_t example, hn_error *error)
+{
+    for (int k = 0; k < labels; k++)
+        if (!isfinite(logits[k]))
+            return hn_fail(error, HN_ERR_NUMERIC, "data.predict: example %u: expected finite outputs of the model, got %g: its "
+                           "weights are broken or overflow in train.precision", example, (double)logits[k]);
+    return HN_OK;
+}
+
 static hn_status print_batch(void *context, const float *logits, int labels, const hn_batch *batch, hn_error *error)
 {
     printer *out = context;
     hn_strbuf_reset(&out->line);
     for (int32_t i = 0; i < batch->n; i++) {
+        hn_status status = check_row(logits + (int64_t)i * labels, labels, batch->example[i], error);
+        if (status != HN_OK) return status;
         if (labels == 1) hn_strbuf_printf(&out->line, "{\"value\": %.6g}\n", (double)logits[i]);
         else print_classes(out, logits + (int64_t)i * labels, labels);
     }

@@ -127,11 +127,34 @@ def wrong_configs_never_start(folder):
              (["model.path=/nowhere"], 1, "/nowhere"), (["data.fields.text=text"], 1, "premise"),
              (["freeze.groups=embeddings,layer.0,layer.1,layer.2,head"], 2, "every group"),
              (["train.batch_tokens=10"], 2, "train.batch_tokens"),
-             (["freeze.cache=true", "freeze.unfreeze=1 epoch"], 2, "freeze.cache")]
+             (["freeze.cache=true", "freeze.unfreeze=1 epoch"], 2, "freeze.cache"),
+             (["freeze.cache=true"], 2, "freeze.cache"), ([f"output.dir={model}"], 2, "output.dir")]
     for overrides, code, part in cases:
         done = hone("train", config, *overrides, check=None)
         assert done.returncode in (1, 2), (overrides, done.returncode, done.stderr)
         assert part in done.stderr, (overrides, done.stderr)
+    assert not os.path.exists(os.path.join(model, "checkpoints")) and not os.path.exists(os.path.join(model, "cache"))
+
+
+def lost_output_is_a_failure(folder):
+    config, model, run = trained(folder)
+    for words in (["eval", run, "--json"], ["predict", run, f"data.predict={DEV}"], ["keys"], ["plan", config]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([HONE, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 1 and "standard output" in done.stderr, (words, done.returncode, done.stderr)
+
+
+def broken_weights_give_no_broken_json(folder):
+    config, model, run = trained(folder)
+    path = os.path.join(run, "final/model.safetensors")
+    shutil.rmtree(os.path.join(run, "best"))
+    with open(path, "r+b") as f:
+        size, = struct.unpack("<Q", f.read(8))
+        begin, end = json.loads(f.read(size))["bert.embeddings.LayerNorm.weight"]["data_offsets"]
+        f.seek(8 + size + begin)
+        f.write(struct.pack("<f", 3e38) * ((end - begin) // 4))
+    assert json.loads(hone("eval", run, "--json").stdout)["loss"] is None
+    assert "finite" in hone("predict", run, f"data.predict={DEV}", check=1).stderr
 
 
 def regression_trains_and_predicts_numbers(folder):
@@ -154,4 +177,4 @@ def regression_trains_and_predicts_numbers(folder):
 
 main(help_everywhere, evaluation_and_prediction_agree, prediction_reads_standard_input, tokenize_there_and_back,
      plan_is_what_train_allocates, data_shows_what_the_model_will_see, export_and_verify, keys_are_documented,
-     wrong_configs_never_start, regression_trains_and_predicts_numbers)
+     wrong_configs_never_start, lost_output_is_a_failure, broken_weights_give_no_broken_json, regression_trains_and_predicts_numbers)
