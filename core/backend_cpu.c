@@ -3,6 +3,7 @@
 #include "core/backend.h"
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -48,11 +49,17 @@ static hn_status cpu_synchronize(hn_backend *backend, hn_error *error)
     return HN_OK;
 }
 
+/* What the kernel would give without swapping: free memory and the files it may forget. */
 static size_t cpu_memory_available(hn_backend *backend)
 {
     (void)backend;
-    long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? (size_t)pages * (size_t)size : 0;
+    char line[128];
+    size_t kib = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    if (!file) return 0;
+    while (!kib && fgets(line, sizeof line, file)) (void)sscanf(line, "MemAvailable: %zu kB", &kib);
+    fclose(file);
+    return kib * 1024;
 }
 
 static void cpu_close(hn_backend *backend)

@@ -60,6 +60,10 @@ typedef struct hn_trainer {
 hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_options *options, hn_error *error);
 /* Counts (before allocation) or places gradients, moments and the trunk's output. */
 void hnp_trainer_place(hn_trainer *trainer);
+/* The arenas in the order in which `hone plan` shows them. */
+enum { HNP_ARENAS = 6 };
+void hnp_trainer_arenas(const hn_trainer *trainer, const hn_arena *arenas[HNP_ARENAS]);
+/* Allocates them; HN_ERR_MEMORY, with the keys to turn, when the machine has less than they take. */
 hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error);
 /* The layout for the groups that train at the current step. */
 void hnp_trainer_select(hn_trainer *trainer);

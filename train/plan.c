@@ -19,8 +19,8 @@ hn_status hn_plan_make(hn_plan *plan, hn_job *job, hn_error *error)
     const hn_train_options options = {0};
     hn_status status = hnp_trainer_init(&trainer, job, &options, error);
     if (status == HN_OK) {
-        const hn_arena *arenas[HN_PLAN_ARENAS] = {&trainer.runner.parameters,  &trainer.gradients,      &trainer.moments,
-                                                  &trainer.runner.activations, &trainer.runner.batches, &trainer.runner.workspace};
+        const hn_arena *arenas[HN_PLAN_ARENAS];
+        hnp_trainer_arenas(&trainer, arenas);
         *plan = (hn_plan){.available = trainer.runner.backend.memory_available(&trainer.runner.backend),
                           .parameters = count_parameters(trainer.runner.model, NULL),
                           .trained = count_parameters(trainer.runner.model, trainer.plan.ever),

@@ -9,7 +9,7 @@
 #include "core/strbuf.h"
 #include "train/job.h"
 
-#define HN_PLAN_ARENAS 6
+#define HN_PLAN_ARENAS 6 /* hnp_trainer_arenas */
 
 typedef struct hn_plan {
     struct {

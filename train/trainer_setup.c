@@ -1,5 +1,5 @@
 /* Brings a trainer up: counts its memory, allocates, loads weights, and lays things out for the groups that train. */
-#include <stdio.h>
+#include <string.h>
 
 #include "core/file.h"
 #include "core/mem.h"
@@ -59,9 +59,33 @@ void hnp_trainer_place(hn_trainer *trainer)
                                          trainer->runner.options.training.tokens, trainer->job->model.hidden);
 }
 
+void hnp_trainer_arenas(const hn_trainer *trainer, const hn_arena *arenas[HNP_ARENAS])
+{
+    const hn_runner *runner = &trainer->runner;
+    const hn_arena *all[HNP_ARENAS] = {&runner->parameters,  &trainer->gradients, &trainer->moments,
+                                       &runner->activations, &runner->batches,    &runner->workspace};
+    memcpy(arenas, all, sizeof all);
+}
+
+/* A run that does not fit is refused before it takes memory, not killed for it in the middle. */
+static hn_status check_memory(hn_trainer *trainer, hn_error *error)
+{
+    hn_backend *backend = &trainer->runner.backend;
+    const hn_arena *arenas[HNP_ARENAS];
+    double total = 0, available = (double)backend->memory_available(backend), mib = 1048576.0;
+    hnp_trainer_arenas(trainer, arenas);
+    for (int i = 0; i < HNP_ARENAS; i++) total += (double)arenas[i]->used;
+    if (available <= 0 || total <= available) return HN_OK;
+    return hn_fail(error, HN_ERR_MEMORY,
+                   "this run takes %.0f MiB and %.0f MiB are free: lower train.slice_tokens, train.batch_tokens, "
+                   "train.batch_examples or data.max_tokens, or freeze layers (`hone plan` shows what takes how much)",
+                   total / mib, available / mib);
+}
+
 hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)
 {
-    hn_status status = hn_runner_alloc(&trainer->runner, error);
+    hn_status status = check_memory(trainer, error);
+    if (status == HN_OK) status = hn_runner_alloc(&trainer->runner, error);
     if (status == HN_OK) status = hn_arena_alloc(&trainer->gradients, error);
     if (status == HN_OK) status = hn_arena_alloc(&trainer->moments, error);
     if (status != HN_OK) return status;
