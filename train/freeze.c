@@ -59,6 +59,10 @@ hn_status hn_freeze_plan_init(hn_freeze_plan *plan, const hn_train_config *confi
     if (!any)
         status = hn_fail(error, HN_ERR_USAGE,
                          "freeze: every group is frozen, so nothing would train; expected at least the head to be free");
+    else if (config->freeze.cache && plan->thaw[0] == 0)
+        status = hn_fail(error, HN_ERR_USAGE,
+                         "freeze.cache: the embeddings train, so there is no frozen trunk whose output could be kept; expected "
+                         "them to be frozen by freeze.below or freeze.groups, or freeze.cache=false");
     else if (config->freeze.cache && unfreeze.unit != HN_INTERVAL_OFF && every < 2 * steps_per_epoch)
         status = hn_fail(error, HN_ERR_USAGE,
                          "freeze.cache: the trunk changes every %lld steps by freeze.unfreeze, and an epoch has %lld; "

@@ -26,7 +26,6 @@ struct hn_trunk_cache {
     bool first_only, broken;
     uint64_t output_offset, digest_offset;
     unsigned char *scratch; /* one example's rows */
-    int64_t read, computed;
 };
 
 /* Whether `path` is a cache of this key and these sizes; then its offsets. */
@@ -123,6 +122,8 @@ hn_status hn_trunk_cache_open(hn_trunk_cache **out, const char *path, hn_digest 
         goto out;
     }
     hn_digest_format(text, key);
+    if (!cache->examples) goto out; /* the budget holds none: everything is computed each time */
+    H5dont_atexit();                /* its clean-up at exit can crash after a disk was full */
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     if (!hn_path_exists(path) || !offsets_of(cache, path, text)) {
         if (!make_file(cache, path, text) || !offsets_of(cache, path, text)) {
@@ -189,7 +190,6 @@ bool hn_trunk_cache_get(hn_trunk_cache *cache, const hn_tensor *rows, const uint
         backend->copy_in(backend, at, cache->scratch, size);
         at += size;
     }
-    cache->read += count;
     return true;
 }
 
@@ -210,11 +210,4 @@ void hn_trunk_cache_put(hn_trunk_cache *cache, const hn_tensor *rows, const uint
                         !transfer(cache->file, &digest, sizeof digest, cache->digest_offset + e * sizeof digest, true);
         at += size;
     }
-    cache->computed += count;
-}
-
-void hn_trunk_cache_counts(const hn_trunk_cache *cache, int64_t *read, int64_t *computed)
-{
-    *read = cache->read;
-    *computed = cache->computed;
 }

@@ -22,7 +22,7 @@
 typedef struct hn_trunk_cache hn_trunk_cache;
 
 /* Opens or makes `path`. `first_only`: one row an example. Examples from the first one that does not fit `budget` bytes on
- * are never kept. */
+ * are never kept; when that is the first one, no file is made. */
 hn_status hn_trunk_cache_open(hn_trunk_cache **out, const char *path, hn_digest key, const hn_dataset *dataset,
                               int64_t width, hn_dtype dtype, bool first_only, uint64_t budget, hn_error *error);
 void hn_trunk_cache_free(hn_trunk_cache *cache);
@@ -35,7 +35,4 @@ bool hn_trunk_cache_get(hn_trunk_cache *cache, const hn_tensor *rows, const uint
 /* Keeps it. A failure to write (a full disk) ends keeping, and is no error of the run. */
 void hn_trunk_cache_put(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count,
                         hn_backend *backend);
-/* For the log: how many examples were read and computed. */
-void hn_trunk_cache_counts(const hn_trunk_cache *cache, int64_t *read, int64_t *computed);
-
 #endif

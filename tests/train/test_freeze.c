@@ -90,6 +90,9 @@ TEST(what_cannot_be_is_refused)
     CHECK_INT(make_plan(&plan, &config, 100), HN_ERR_USAGE);
     CHECK_CONTAINS(error.message, "layer.7");
     CHECK_CONTAINS(error.message, "layer.2");
+    config = (hn_train_config){.freeze = {.cache = true, .lr_decay = 1}};
+    CHECK_INT(make_plan(&plan, &config, 1000), HN_ERR_USAGE);
+    CHECK_CONTAINS(error.message, "the embeddings train");
     config = (hn_train_config){.freeze = {.unfreeze = {.value = 1, .unit = HN_INTERVAL_EPOCHS}, .cache = true, .lr_decay = 1}};
     CHECK_INT(make_plan(&plan, &config, 1000), HN_ERR_USAGE);
     CHECK_CONTAINS(error.message, "freeze.cache");
