@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "core/mem.h"
 #include "eval/metrics.h"
 
@@ -77,22 +78,23 @@ hn_order_options hn_job_order(const hn_job *job, int64_t epoch)
                               .shuffle = job->data->shuffle};
 }
 
-/* Packs every epoch once, so that the number of steps is known before the first. */
+/* Packs every epoch up to the last step once, so that the number of steps is known before the first. Epochs behind
+ * train.max_steps are left out. */
 static hn_status count_steps(hn_job *job, hn_error *error)
 {
     double epochs = job->config->train.epochs;
     int64_t max_steps = job->config->train.max_steps;
-    job->epoch_count = (int64_t)ceil(epochs);
-    job->epoch_batches = hn_calloc((size_t)job->epoch_count, sizeof *job->epoch_batches);
-    if (!job->epoch_batches) return hn_fail(error, HN_ERR_MEMORY, "out of memory for %lld epochs", (long long)job->epoch_count);
-    for (int64_t e = 0; e < job->epoch_count; e++) {
+    int64_t count = (int64_t)ceil(epochs);
+    job->epoch_batches = hn_calloc((size_t)count, sizeof *job->epoch_batches);
+    if (!job->epoch_batches) return hn_fail(error, HN_ERR_MEMORY, "out of memory for %lld epochs", (long long)count);
+    for (int64_t e = 0; e < count && (!max_steps || job->total_steps < max_steps); e++) {
         hn_order *order = NULL;
         hn_order_options options = hn_job_order(job, e);
         hn_status status = hn_order_open(&order, job->train, &options, error);
         if (status != HN_OK) return status;
         int64_t batches = hn_order_batches(order);
         double share = fmin(1, epochs - (double)e);
-        job->epoch_batches[e] = batches;
+        job->epoch_batches[job->epoch_count++] = batches;
         job->total_steps += (int64_t)ceil(share * (double)batches - 1e-9);
         hn_order_free(order);
     }
@@ -119,10 +121,27 @@ static hn_status digest_weights(hn_job *job, hn_error *error)
     return HN_OK;
 }
 
+/* A run folder inside a model's folder would hide the model: whoever opens it finds a run. */
+static hn_status check_output(const char *dir, hn_error *error)
+{
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
+    hn_status status = HN_OK;
+    for (int i = 0; i < 2 && status == HN_OK; i++) {
+        char *path = hn_path_join(dir, names[i]);
+        if (!path) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", dir);
+        if (hn_path_exists(path))
+            status = hn_fail(error, HN_ERR_USAGE, "output.dir: %s is a model's folder (it holds %s); expected a folder of its own "
+                             "for the run", dir, names[i]);
+        hn_free(path);
+    }
+    return status;
+}
+
 static hn_status open_data(hn_job *job, hn_error *error)
 {
     char *cache = NULL;
-    hn_status status = hn_data_cache_folder(&cache, job->data, job->config->output.dir, error);
+    hn_status status = check_output(job->config->output.dir, error);
+    if (status == HN_OK) status = hn_data_cache_folder(&cache, job->data, job->config->output.dir, error);
     if (status == HN_OK)
         status = hn_dataset_open(&job->train, job->data, &job->data->train, job->source->tokenizer, job->labels, cache, error);
     if (status == HN_OK) status = check_lengths(job, job->train, "data.train", error);

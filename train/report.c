@@ -39,9 +39,9 @@ hn_status hnp_trainer_log_step(hn_trainer *trainer, hn_error *error)
     const hn_field fields[] = {
         FLOAT("epoch", epochs_done(trainer)),
         INT("steps", trainer->job->total_steps),
-        FLOAT("loss", p->window_loss / (double)(p->window_count ? p->window_count : 1)),
+        FLOAT("loss", p->window_loss / (double)p->window_count), /* NaN when every step was skipped */
         FLOAT("lr", hn_schedule_rate(&trainer->schedule, p->step > 0 ? p->step - 1 : 0)),
-        FLOAT("grad_norm", p->window_norm / (double)(p->window_steps ? p->window_steps : 1)),
+        FLOAT("grad_norm", p->window_norm / (double)p->window_steps),
         FLOAT("pairs_per_second", (double)trainer->window_examples / seconds),
         FLOAT("tokens_per_second", (double)trainer->window_tokens / seconds),
         FLOAT("time_left", rate > 0 ? (double)left / rate : 0),

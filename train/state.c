@@ -192,10 +192,9 @@ static hn_status check_cursor(const hn_trainer *trainer, hn_error *error)
     const hn_job *job = trainer->job;
     int64_t before = 0;
     for (int64_t e = 0; e < p->epoch && e < job->epoch_count; e++) before += job->epoch_batches[e];
-    bool known = p->epoch < job->epoch_count; /* not so when train.epochs was lowered */
-    if (p->step >= 0 && p->epoch >= 0 && p->batch >= 0 &&
-        (known ? before + p->batch == p->step && p->batch <= job->epoch_batches[p->epoch] : p->step >= job->total_steps))
-        return HN_OK;
+    bool fits = p->epoch < job->epoch_count && before + p->batch == p->step && p->batch <= job->epoch_batches[p->epoch];
+    bool over = p->step >= job->total_steps; /* the end was moved to before it */
+    if (p->step >= 0 && p->epoch >= 0 && p->batch >= 0 && (fits || over)) return HN_OK;
     return hn_fail(error, HN_ERR_FORMAT, STATE ": expected step %lld to be batch %lld of epoch %lld, got batch %lld",
                    (long long)p->step, (long long)(p->step - before), (long long)p->epoch, (long long)p->batch);
 }

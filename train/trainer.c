@@ -95,6 +95,19 @@ static hn_status thaw(hn_trainer *trainer, int group, hn_error *error)
     return hnp_trainer_log_text(trainer, "unfreeze", "group", hn_model_group_name(trainer->runner.model, group), error);
 }
 
+/* A save between steps. One that the disk refused costs no training: the checkpoint before it stands, and the next one or the
+ * last may succeed. */
+static hn_status save_and_go_on(hn_trainer *trainer, hn_error *error)
+{
+    double before = hn_clock();
+    hn_status status = hnp_trainer_save(trainer, error);
+    trainer->window_started += hn_clock() - before;
+    if (status != HN_ERR_IO) return status;
+    hn_error failure = *error;
+    hn_error_reset(error);
+    return hnp_trainer_log_text(trainer, "warning", "message", failure.message, error);
+}
+
 /* What is due after the current step. */
 static hn_status turn(hn_trainer *trainer, hn_error *error)
 {
@@ -117,11 +130,7 @@ static hn_status turn(hn_trainer *trainer, hn_error *error)
         if (status != HN_OK) return status;
         p->evaluated = p->step;
     }
-    if (is_due(trainer, trainer->config->checkpoint.every) && !is_last(trainer)) {
-        double before = hn_clock();
-        status = hnp_trainer_save(trainer, error);
-        trainer->window_started += hn_clock() - before;
-    }
+    if (is_due(trainer, trainer->config->checkpoint.every) && !is_last(trainer)) status = save_and_go_on(trainer, error);
     return status;
 }
 

@@ -151,6 +151,103 @@ def a_kill_behind_a_resume_repeats_no_event(folder):
     assert len(keys) == len(set(keys)), keys
 
 
+def set_tensor(model, name, value):
+    """Overwrites one tensor of a model folder with a constant."""
+    path = os.path.join(model, "model.safetensors")
+    with open(path, "r+b") as f:
+        size, = struct.unpack("<Q", f.read(8))
+        begin, end = json.loads(f.read(size))[name]["data_offsets"]
+        f.seek(8 + size + begin)
+        f.write(struct.pack("<f", value) * ((end - begin) // 4))
+
+
+def a_nan_never_reaches_the_weights(folder):
+    """The word "bicycle" embeds as numbers whose sum overflows: steps that meet it are skipped and counted, the others train, and nothing spreads."""
+    model = make_model(os.path.join(folder, "model"))
+    words = open(os.path.join(model, "vocab.txt"), encoding="utf8").read().split("\n")
+    path = os.path.join(model, "model.safetensors")
+    with open(path, "r+b") as f:
+        size, = struct.unpack("<Q", f.read(8))
+        begin, _ = json.loads(f.read(size))["embeddings.word_embeddings.weight"]["data_offsets"]
+        f.seek(8 + size + begin + words.index("bicycle") * HIDDEN * 4)
+        f.write(struct.pack("<f", 3e38) * HIDDEN)
+    config, run = setup(folder, train={"max_steps": 40, "max_bad_steps": 30}, data={"dev": []})
+    hone("train", config)
+    events = metrics(run)
+    bad = [e for e in events if e["event"] == "bad_step"]
+    assert 0 < len(bad) < 40 and all("skipped" in e["reason"] for e in bad), bad
+    with open(os.path.join(run, "final/model.safetensors"), "rb") as f:
+        size, = struct.unpack("<Q", f.read(8))
+        header, data = json.loads(f.read(size)), f.read()
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        values = struct.unpack(f"<{(entry['data_offsets'][1] - entry['data_offsets'][0]) // 4}f",
+                               data[slice(*entry["data_offsets"])])
+        wrong = sum(not abs(v) < 1e30 for v in values)
+        assert wrong == (HIDDEN if "word_embeddings" in name else 0), (name, wrong)
+
+
+def a_run_of_nan_stops_and_says_why(folder):
+    config, run = setup(folder, train={"max_bad_steps": 4}, data={"dev": []})
+    set_tensor(os.path.join(folder, "model"), "embeddings.LayerNorm.weight", 3e38)
+    done = hone("train", config, check=1)
+    for part in ("4 steps in a row", "optim.lr", "0.001"):
+        assert part in done.stderr, done.stderr
+    assert [e["step"] for e in metrics(run) if e["event"] == "bad_step"] == [1, 2, 3, 4], metrics(run)
+
+
+def early_stopping_ends_the_run(folder):
+    """With a rate of 0 nothing improves: the first evaluation is the best, and patience runs out at the fourth."""
+    config, run = setup(folder, optim={"lr": 0}, eval={"every": "4 steps", "metric": "loss", "patience": 3})
+    done = hone("train", config)
+    assert "early stopping" in done.stderr, done.stderr
+    events = metrics(run)
+    assert [e["step"] for e in events if e["event"] == "eval"] == [4, 8, 12, 16], events
+    assert [e["best"] for e in events if e["event"] == "eval"] == [1, 0, 0, 0], events
+    assert events[-1]["event"] == "stop" and events[-1]["step"] == 16, events[-1]
+    assert "nothing to do" in hone("train", config).stderr
+    config, run = setup(folder, run="max", eval={"every": "4 steps", "metric": "loss", "direction": "max"}, train={"max_steps": 20})
+    hone("train", config)
+    evals = [e for e in metrics(run) if e["event"] == "eval"]
+    assert [e["best"] for e in evals] == [int(all(e["loss"] > b["loss"] for b in evals[:i])) for i, e in enumerate(evals)], evals
+
+
+def keys_have_their_effect(folder):
+    """What is cheap to see in the first steps' log: rates, losses, groups."""
+    base = dict(train={"max_steps": 8, "log_every": 1}, data={"dev": []})
+    config, run = setup(folder, **base)
+    def steps(name, *overrides):
+        hone("train", config, f"output.dir={os.path.join(folder, name)}", *overrides)
+        return [e for e in metrics(os.path.join(folder, name)) if e["event"] == "step"]
+    plain = steps("plain", "optim.warmup=0", "optim.schedule=constant")
+    rates = lambda name, *o: [round(e["lr"] / 1e-3, 4) for e in steps(name, "optim.warmup=0", *o)]
+    assert rates("linear", "optim.final=0.5") == [round(1 - 0.5 * i / 8, 4) for i in range(8)]
+    assert rates("cosine", "optim.schedule=cosine", "optim.final=0.2")[4] == 0.6
+    assert rates("wsd", "optim.schedule=wsd", "optim.decay=0.25") == [1] * 7 + [0.5]
+    for name, override in (("smooth", "train.label_smoothing=0.3"), ("clip", "optim.clip=0.01"), ("seed", "train.seed=4"),
+                           ("decay", "optim.weight_decay=5"), ("beta", "optim.beta1=0.5"), ("groups", "freeze.groups=layer.1"),
+                           ("below", "freeze.below=head"), ("rates", "freeze.lr_decay=0.1"), ("bf16", "train.precision=bf16")):
+        other = steps(name, "optim.warmup=0", "optim.schedule=constant", override)
+        assert [e["loss"] for e in other] != [e["loss"] for e in plain], f"{override} changed nothing"
+
+
+def a_checkpoint_that_cannot_be_written_costs_no_training(folder):
+    """Files may not grow beyond what best/ needs: the weights with moments do not fit."""
+    import resource
+    config, run = setup(folder, train={"max_steps": 25}, data={"dev": [], "cache": "off"})
+    limit = os.path.getsize(os.path.join(folder, "model/model.safetensors")) * 3 // 2
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    done = hone("train", config, check=1, preexec_fn=limited)
+    events = metrics(run)
+    assert [e["step"] for e in events if e["event"] == "warning"] == [10, 20], events
+    assert [e["step"] for e in events if e["event"] == "step"][-1] == 25, events
+    assert "step-25" in done.stderr, done.stderr
+    hone("train", config)
+
+
 def gradual_unfreezing_survives_kills(folder):
     freeze = {"unfreeze": "8 steps", "lr_decay": 0.8, "unfreeze_warmup": 3}
     config, run = setup(folder, freeze=freeze)
@@ -188,9 +285,13 @@ def the_trunk_cache_changes_no_bit(folder):
             f.write(data)
         hone("train", config)
         assert digests(other) == digests(run), f"freeze.below={below}: a damaged cache changed the weights"
+        hone("train", config, "freeze.cache_budget=0", "output.dir=" + other + "-none")
+        assert digests(other + "-none") == digests(run), f"freeze.below={below}: no budget changed the weights"
 
 
 main(a_run_leaves_what_it_promises, killed_runs_end_with_the_same_bytes, a_signal_saves_and_the_run_goes_on,
      nothing_but_training_changes_the_weights, slices_are_the_big_batch, another_config_is_refused,
      a_finished_run_goes_on_with_more_epochs, a_kill_behind_a_resume_repeats_no_event,
+     a_nan_never_reaches_the_weights, a_run_of_nan_stops_and_says_why, early_stopping_ends_the_run, keys_have_their_effect,
+     a_checkpoint_that_cannot_be_written_costs_no_training,
      gradual_unfreezing_survives_kills, the_trunk_cache_changes_no_bit)
