@@ -1,14 +1,29 @@
 /* See model.h. */
 #include "cli/model.h"
 
+#include <string.h>
+
+/* A softmax over classes, or one number: what eval and predict know to read off a head. */
+static hn_status check_head(const hn_source *source, hn_error *error)
+{
+    const char *problem = json_string_value(json_object_get(hn_folder_config(source->folder), "problem_type"));
+    bool regression = source->config.head == HN_HEAD_REGRESS;
+    if (!source->label_count)
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: this checkpoint has no classification head (no classifier.weight): fine-tune "
+                       "it first", source->path);
+    if ((problem && !strcmp(problem, "multi_label_classification")) || regression != (source->label_count == 1))
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "%s/config.json: problem_type: \"%s\" with %d outputs; expected "
+                       "single_label_classification with two or more, or regression with one", source->path,
+                       problem ? problem : "", source->label_count);
+    return HN_OK;
+}
+
 hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_config *config, hn_error *error)
 {
     *out = (hn_cli_model){0};
     hn_status status = hn_source_open(&out->source, path, error);
+    if (status == HN_OK) status = check_head(out->source, error);
     if (status != HN_OK) return status;
-    if (!out->source->label_count)
-        return hn_fail(error, HN_ERR_MISMATCH, "%s: this checkpoint has no classification head (no classifier.weight): fine-tune "
-                       "it first", out->source->path);
     hn_labels_options options = {
         .names = config->train.task.labels.items,
         .count = (int32_t)config->train.task.labels.count,

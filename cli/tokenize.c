@@ -36,7 +36,10 @@ static hn_status encode_line(tokenizing *t, const char *text, size_t length, hn_
     size_t pair_length = 0;
     if (t->pair) {
         const char *tab = memchr(text, '\t', length);
-        if (!tab) return hn_fail(error, HN_ERR_FORMAT, "standard input:%ld: expected two texts with a tab between, got one", t->line_number);
+        if (!tab)
+            return hn_fail(error, HN_ERR_FORMAT,
+                           "standard input:%ld: expected two texts with a tab between, got one",
+                           t->line_number);
         pair = tab + 1;
         pair_length = length - (size_t)(pair - text);
         length = (size_t)(tab - text);

@@ -105,6 +105,17 @@ def export_and_verify(folder):
     assert "rank-0.h5" in hone("verify", newest(run), check=1).stderr
 
 
+def a_head_that_is_no_softmax_is_refused(folder):
+    config, model, run = trained(folder)
+    path = os.path.join(run, "best/config.json")
+    root = json.load(open(path))
+    for problem in ("multi_label_classification", "regression"):
+        json.dump(dict(root, problem_type=problem), open(path, "w"))
+        for words in (["eval", run], ["predict", run, f"data.predict={DEV}"]):
+            done = hone(*words, check=1)
+            assert "problem_type" in done.stderr and problem in done.stderr, done.stderr
+
+
 def keys_are_documented(folder):
     text = hone("keys").stdout
     for key in ("train.batch_tokens", "optim.lr", "data.fields.text", "freeze.cache", "eval.patience"):
@@ -176,5 +187,6 @@ def regression_trains_and_predicts_numbers(folder):
 
 
 main(help_everywhere, evaluation_and_prediction_agree, prediction_reads_standard_input, tokenize_there_and_back,
-     plan_is_what_train_allocates, data_shows_what_the_model_will_see, export_and_verify, keys_are_documented,
+     plan_is_what_train_allocates, data_shows_what_the_model_will_see, export_and_verify, a_head_that_is_no_softmax_is_refused,
+     keys_are_documented,
      wrong_configs_never_start, lost_output_is_a_failure, broken_weights_give_no_broken_json, regression_trains_and_predicts_numbers)
