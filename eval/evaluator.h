@@ -1,6 +1,6 @@
-/* Runs a model over a data set in file order and sums its metrics. Memory does not depend on the size of the set: the runner's
- * activations serve, laid out for evaluation here: a trainer calls hn_runner_use again afterwards. Nothing of a training run is changed: no random number is drawn, and order is the
- * file's. */
+/* Runs a model over a data set in file order and sums its metrics. Memory does not depend on the size of the set: the
+ * runner's activations serve, laid out for evaluation here (a trainer calls hn_runner_use again afterwards). Nothing of a
+ * training run is changed: no random number is drawn, and the order is the file's. */
 #ifndef HONE_EVAL_EVALUATOR_H
 #define HONE_EVAL_EVALUATOR_H
 

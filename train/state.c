@@ -58,6 +58,17 @@ static json_t *digest_text(hn_digest digest)
     return json_string(text);
 }
 
+/* Of all dev sets together: early stopping and the best compare evaluations of the same rows. */
+static hn_digest dev_digest(const hn_job *job)
+{
+    hn_digest both[2] = {{0}};
+    for (size_t d = 0; d < job->dev_count; d++) {
+        both[1] = hn_dataset_digest(job->dev[d].dataset);
+        both[0] = hn_digest_bytes(both, sizeof both);
+    }
+    return both[0];
+}
+
 static json_t *pack_groups(const hn_trainer *trainer)
 {
     json_t *groups = json_array();
@@ -79,20 +90,22 @@ static json_t *pack_state(const hn_trainer *trainer)
 {
     const hn_progress *p = &trainer->progress;
     const hn_job *job = trainer->job;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:s?, s:o, s:o, s:o, s:o, s:o, "
-                     "s:s, s:O}",
-                     "step", (json_int_t)p->step, "epoch", (json_int_t)p->epoch, "batch", (json_int_t)p->batch, "logged",
-                     (json_int_t)p->logged, "thawed", (json_int_t)p->thawed, "evaluated", (json_int_t)p->evaluated,
-                     "bad_in_a_row", (json_int_t)p->bad_in_a_row, "skipped", (json_int_t)p->skipped, "events",
-                     (json_int_t)p->events, "seed",
-                     (json_int_t)trainer->config->train.seed, "elapsed", hnp_trainer_elapsed(trainer), "window_loss",
-                     hexadecimal(p->window_loss), "window_norm", hexadecimal(p->window_norm), "window_count",
-                     (json_int_t)p->window_count, "window_steps", (json_int_t)p->window_steps, "finished", p->finished[0] ? p->finished : NULL,
-                     "groups", pack_groups(trainer), "early_stopping", hn_early_stopping_save(&trainer->stopping),
-                     "weights_digest", digest_text(job->weights), "data_digest",
-                     digest_text(hn_dataset_digest(job->train)), "tokenizer_digest",
-                     digest_text(hn_tokenizer_digest(job->source->tokenizer)), "products", hn_ops_cpu_isa(), "config",
-                     (json_t *)(size_t)trainer->options->resolved);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:s?, s:o, "
+                     "s:o, s:o, s:o, s:o, "
+                     "s:o, s:s, s:O}",
+                     "step", (json_int_t)p->step, "epoch", (json_int_t)p->epoch, "batch",
+                     (json_int_t)p->batch, "logged", (json_int_t)p->logged, "thawed", (json_int_t)p->thawed,
+                     "evaluated", (json_int_t)p->evaluated, "bad_in_a_row", (json_int_t)p->bad_in_a_row,
+                     "skipped", (json_int_t)p->skipped, "events", (json_int_t)p->events, "seed",
+                     (json_int_t)trainer->config->train.seed, "elapsed", hnp_trainer_elapsed(trainer),
+                     "window_loss", hexadecimal(p->window_loss), "window_norm", hexadecimal(p->window_norm),
+                     "window_count", (json_int_t)p->window_count, "window_steps", (json_int_t)p->window_steps,
+                     "finished", p->finished[0] ? p->finished : NULL, "groups", pack_groups(trainer),
+                     "early_stopping", hn_early_stopping_save(&trainer->stopping), "weights_digest",
+                     digest_text(job->weights), "data_digest", digest_text(hn_dataset_digest(job->train)),
+                     "dev_digest", digest_text(dev_digest(job)), "tokenizer_digest",
+                     digest_text(hn_tokenizer_digest(job->source->tokenizer)), "products", hn_ops_cpu_isa(),
+                     "config", (json_t *)(size_t)trainer->options->resolved);
 }
 
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
@@ -205,6 +218,7 @@ static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error
     hn_status status = same_digest(state, "weights_digest", job->weights, "weights in model.path", error);
     if (status == HN_OK)
         status = same_digest(state, "data_digest", hn_dataset_digest(job->train), "training data", error);
+    if (status == HN_OK) status = same_digest(state, "dev_digest", dev_digest(job), "dev data", error);
     if (status == HN_OK)
         status = same_digest(state, "tokenizer_digest", hn_tokenizer_digest(job->source->tokenizer), "tokenizer", error);
     if (status == HN_OK) status = unpack_groups(trainer, json_object_get(state, "groups"), error);

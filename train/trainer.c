@@ -157,7 +157,8 @@ static hn_status count_bad_step(hn_trainer *trainer, const hn_step_result *resul
     char reason[128];
     p->skipped++;
     p->bad_in_a_row++;
-    snprintf(reason, sizeof reason, "%s is %s; the step was skipped", isfinite(result->loss_sum) ? "the gradient's norm" : "the loss",
+    snprintf(reason, sizeof reason, "%s is %s; the step was skipped",
+             isfinite(result->loss_sum) ? "the gradient's norm" : "the loss",
              isnan(isfinite(result->loss_sum) ? result->norm : result->loss_sum) ? "NaN" : "infinite");
     hn_status status = hnp_trainer_log_text(trainer, "bad_step", "reason", reason, error);
     if (status == HN_OK && p->bad_in_a_row >= trainer->config->train.max_bad_steps)
@@ -203,7 +204,8 @@ static hn_status run_steps(hn_trainer *trainer, hn_error *error)
             hn_error_reset(error);
             status = hnp_trainer_save(trainer, error);
             if (status != HN_OK) return status;
-            return hn_fail(error, HN_ERR_INTERRUPTED, "stopped after step %lld of %lld and saved; run the same command again to go on",
+            return hn_fail(error, HN_ERR_INTERRUPTED,
+                           "stopped after step %lld of %lld and saved; run the same command again to go on",
                            (long long)trainer->progress.step, (long long)trainer->job->total_steps);
         }
         if (status != HN_OK) return status;
@@ -243,8 +245,10 @@ static hn_status check_config(hn_trainer *trainer, const char *path, hn_error *e
     if (status == HN_OK) {
         bool safe = hn_config_difference(&lines, options->tables, options->table_count, before, options->resolved);
         if (lines.length && !(safe && trainer->config->resume.force))
-            status = hn_fail(error, HN_ERR_MISMATCH, "%s: this run was started with another config:\n%s%s", path, lines.text,
-                             safe ? "resume.force=true goes on with the new values" : "choose another output.dir, or restore the values");
+            status = hn_fail(error, HN_ERR_MISMATCH, "%s: this run was started with another config:\n%s%s",
+                             path, lines.text,
+                             safe ? "resume.force=true goes on with the new values"
+                                  : "choose another output.dir, or restore the values");
     }
     hn_strbuf_close(&lines);
     json_decref(before);

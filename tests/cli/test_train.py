@@ -105,6 +105,16 @@ def slices_are_the_big_batch(folder):
     assert 0 < worst < 1e-4, worst
 
 
+def other_dev_data_is_refused(folder):
+    dev = os.path.join(folder, "dev.jsonl")
+    shutil.copy(DEV, dev)
+    config, run = setup(folder, train={"max_steps": 5}, data={"dev": [dev]})
+    hone("train", config)
+    with open(dev, "a", encoding="utf8") as f:
+        f.write(open(DEV, encoding="utf8").readline())
+    assert "dev data" in hone("train", config, check=1).stderr
+
+
 def another_config_is_refused(folder):
     config, run = setup(folder, train={"max_steps": 12})
     hone("train", config)
@@ -290,7 +300,7 @@ def the_trunk_cache_changes_no_bit(folder):
 
 
 main(a_run_leaves_what_it_promises, killed_runs_end_with_the_same_bytes, a_signal_saves_and_the_run_goes_on,
-     nothing_but_training_changes_the_weights, slices_are_the_big_batch, another_config_is_refused,
+     nothing_but_training_changes_the_weights, slices_are_the_big_batch, another_config_is_refused, other_dev_data_is_refused,
      a_finished_run_goes_on_with_more_epochs, a_kill_behind_a_resume_repeats_no_event,
      a_nan_never_reaches_the_weights, a_run_of_nan_stops_and_says_why, early_stopping_ends_the_run, keys_have_their_effect,
      a_checkpoint_that_cannot_be_written_costs_no_training,
