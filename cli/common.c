@@ -47,7 +47,8 @@ void hn_cli_notice(const char *text)
 {
     fprintf(stderr, "hone: ");
     for (; *text; text++) {
-        fputc(*text, stderr);
+        bool control = ((unsigned char)*text < 0x20 && *text != '\n') || *text == 0x7f; /* names come from files */
+        fputc(control ? '?' : *text, stderr);
         if (*text == '\n' && text[1]) fprintf(stderr, "hone: ");
     }
     if (text[-1] != '\n') fputc('\n', stderr);

@@ -87,23 +87,24 @@ size_t hnp_edit_distance(const char *a, const char *b)
     return rows[n % 3][m];
 }
 
+static bool plain_string(const json_t *value)
+{
+    return json_is_string(value) && strlen(json_string_value(value)) == json_string_length(value);
+}
+
 /* "expected ..., got ..." and HN_ERR_USAGE. */
 static hn_status wrong(hn_strbuf *why, const hn_key *key, const json_t *given)
 {
     hn_strbuf_puts(why, "expected ");
     hnp_key_expected(why, key);
-    hn_strbuf_printf(why, ", got %s", hn_json_show(given).text);
+    hn_strbuf_printf(why, ", got %s%s", hn_json_show(given).text,
+                     json_is_string(given) && !plain_string(given) ? " and a NUL character behind it" : "");
     return HN_ERR_USAGE;
 }
 
 static bool in_bounds(const hn_key *key, double number)
 {
     return !bounded(key) || (number >= key->min && number <= key->max);
-}
-
-static bool plain_string(const json_t *value)
-{
-    return json_is_string(value) && strlen(json_string_value(value)) == json_string_length(value);
 }
 
 static hn_status wrong_choice(hn_strbuf *why, const hn_key *key, const json_t *given)

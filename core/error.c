@@ -7,6 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Names and values in a message are often a stranger's: what could drive a terminal is masked (C0 but for the
+ * newline, DEL, and C1 as UTF-8). */
+static void mask(char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text, next = (unsigned char)text[1];
+        if ((c < 0x20 && c != '\n') || c == 0x7f) *text = '?';
+        if (c == 0xc2 && next >= 0x80 && next < 0xa0) text[0] = text[1] = '?';
+    }
+}
+
 hn_status hn_fail(hn_error *error, hn_status status, const char *format, ...)
 {
     HN_ASSERT(status != HN_OK);
@@ -16,6 +27,7 @@ hn_status hn_fail(hn_error *error, hn_status status, const char *format, ...)
         error->status = status;
         vsnprintf(error->message, sizeof error->message, format, args);
         va_end(args);
+        mask(error->message);
     }
     return status;
 }
@@ -29,6 +41,7 @@ hn_status hn_fail_errno(hn_error *error, const char *format, ...)
         error->status = saved == ENOMEM ? HN_ERR_MEMORY : HN_ERR_IO;
         vsnprintf(error->message, sizeof error->message, format, args);
         va_end(args);
+        mask(error->message);
         size_t used = strlen(error->message);
         snprintf(error->message + used, sizeof error->message - used, ": %s", strerror(saved));
     }

@@ -25,7 +25,8 @@ typedef struct hn_error {
 } hn_error;
 
 /* Records the failure unless one is recorded already, and returns `status`. `error` may be NULL. The message names what,
- * where, expected and got, in one line or several, without a newline at its end. */
+ * where, expected and got, in one line or several, without a newline at its end; bytes that could drive a
+ * terminal are masked, whoever they come from. */
 hn_status hn_fail(hn_error *error, hn_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* The same for a failed system call: appends ": " and the text of errno. */

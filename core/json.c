@@ -93,6 +93,7 @@ static void mask(char *text)
 static const char *explain(const json_error_t *problem)
 {
     switch (json_error_code(problem)) {
+    case json_error_invalid_utf8: return " (not UTF-8)";
     case json_error_duplicate_key: return " (the same key twice in one object)";
     case json_error_numeric_overflow:
         return " (a number must fit 64 bits: integers below 2^63, others below 1.8e308)";

@@ -43,6 +43,17 @@ TEST(long_messages_are_cut)
     CHECK_INT(strlen(error.message), sizeof error.message - 1);
 }
 
+TEST(no_message_drives_a_terminal)
+{
+    hn_error error = {0};
+    hn_fail(&error, HN_ERR_FORMAT, "%s", "a\x1b[2J\r\x7f\tb\nc \xc2\x9b" "1m \xc3\xa9 \xc2\xa9");
+    CHECK_TEXT(error.message, "a?[2J???b\nc ??1m \xc3\xa9 \xc2\xa9");
+    hn_error_reset(&error);
+    errno = ENOENT;
+    hn_fail_errno(&error, "%s", "\x1b[2J");
+    CHECK_TEXT(error.message, "?[2J: No such file or directory");
+}
+
 TEST(our_own_bugs_abort)
 {
     pid_t child = fork();
@@ -59,4 +70,4 @@ TEST(our_own_bugs_abort)
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
-TEST_MAIN(RUN(the_first_wins); RUN(names_errno); RUN(long_messages_are_cut); RUN(our_own_bugs_abort))
+TEST_MAIN(RUN(the_first_wins); RUN(names_errno); RUN(long_messages_are_cut); RUN(no_message_drives_a_terminal); RUN(our_own_bugs_abort))
