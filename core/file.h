@@ -32,6 +32,9 @@ bool hn_path_exists(const char *path);
 bool hn_path_is_folder(const char *path);
 /* folder + "/" + name (hn_free); NULL: out of memory. */
 char *hn_path_join(const char *folder, const char *name);
+/* The real path (hn_free) of folder/name, for a folder that a stranger made: a link out of it is an error. `named_by`: the
+ * file that names it, for the message, or NULL. */
+hn_status hn_path_inside(char **out, const char *folder, const char *name, const char *named_by, hn_error *error);
 hn_status hn_folder_make(const char *path, hn_error *error); /* with its parents, each synced; existing is fine */
 hn_status hn_folder_remove(const char *path, hn_error *error); /* with all that is in it; follows no link; missing is fine */
 hn_status hn_file_space(uint64_t *available, const char *path, hn_error *error); /* bytes free on the disk of `path` */

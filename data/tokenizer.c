@@ -187,15 +187,17 @@ hn_status hnp_tokenizer_finish(hn_tokenizer *tokenizer, hn_error *error)
 
 hn_status hn_tokenizer_open(hn_tokenizer **out, const char *folder, hn_error *error)
 {
-    char *bytes = NULL, *path = hn_path_join(folder, "tokenizer.json");
+    char *bytes = NULL, *real = NULL, *path = hn_path_join(folder, "tokenizer.json");
     size_t size;
     hn_status status;
     if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     if (!hn_path_exists(path))
         status = hnp_vocab_open(out, folder, error);
-    else if (!(status = hn_file_read(&bytes, &size, path, FILE_LIMIT, error)))
+    else if (!(status = hn_path_inside(&real, folder, "tokenizer.json", NULL, error)) &&
+             !(status = hn_file_read(&bytes, &size, real, FILE_LIMIT, error)))
         status = hn_tokenizer_open_json(out, bytes, size, path, error);
     hn_free(bytes);
+    hn_free(real);
     hn_free(path);
     return status;
 }

@@ -57,7 +57,11 @@ static hn_status read_config(vocab_config *config, hn_tokenizer *tokenizer, cons
     config->path = hn_path_join(folder, "tokenizer_config.json");
     if (!config->path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     if (!hn_path_exists(config->path)) return HN_OK;
-    if (hn_json_load(&config->root, config->path, HN_JSON_LIMITS_SMALL, error)) return error->status;
+    char *real = NULL;
+    hn_status status = hn_path_inside(&real, folder, "tokenizer_config.json", NULL, error);
+    if (!status) status = hn_json_load(&config->root, real, HN_JSON_LIMITS_SMALL, error);
+    hn_free(real);
+    if (status) return status;
     if (!json_is_object(config->root))
         return hn_fail(error, HN_ERR_FORMAT, "%s: an object expected", config->path);
     if (check_class(config, error) ||
@@ -105,19 +109,22 @@ static void drop_repeated(hn_tokenizer *tokenizer)
     }
 }
 
-static hn_status read_vocabulary(hn_tokenizer *tokenizer, const char *folder, hn_error *error)
+static hn_status read_vocabulary(hn_tokenizer *tokenizer, const char *folder, const char *unknown, hn_error *error)
 {
-    char *text = NULL, *path = hn_path_join(folder, "vocab.txt");
+    char *text = NULL, *real = NULL, *path = hn_path_join(folder, "vocab.txt");
     size_t size;
     hn_status status;
     if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     if (!hn_path_exists(path))
         status = hn_fail(error, HN_ERR_IO, "%s: neither tokenizer.json nor vocab.txt there", folder);
     else
-        status = hn_file_read(&text, &size, path, FILE_LIMIT, error);
+        status = hn_path_inside(&real, folder, "vocab.txt", NULL, error);
+    if (!status) status = hn_file_read(&text, &size, real, FILE_LIMIT, error);
     if (!status) status = read_lines(tokenizer, text, size, path, error);
     if (!status) drop_repeated(tokenizer);
+    if (!status) status = hnp_wordpiece_init(tokenizer, "##", unknown, 100, path, error);
     hn_free(text);
+    hn_free(real);
     hn_free(path);
     return status;
 }
@@ -202,8 +209,7 @@ hn_status hnp_vocab_open(hn_tokenizer **out, const char *folder, hn_error *error
     hn_status status = hnp_tokenizer_new(&tokenizer, error);
     if (!status) status = read_config(&config, tokenizer, folder, error);
     if (!status) status = check_old_list(&config, folder, error);
-    if (!status) status = read_vocabulary(tokenizer, folder, error);
-    if (!status) status = hnp_wordpiece_init(tokenizer, "##", config.unknown, 100, folder, error);
+    if (!status) status = read_vocabulary(tokenizer, folder, config.unknown, error);
     if (!status) status = read_added(&config, tokenizer, error);
     if (!status) status = add_special(&config, tokenizer, error);
     if (!status) status = hnp_wordpiece_decoder(tokenizer, "##", true, error);

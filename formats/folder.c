@@ -22,6 +22,7 @@
 #include "core/mem.h"
 #include "formats/printable.h"
 #include "formats/safetensors.h"
+#include "formats/tokenizer_files.h"
 
 #define SHARDS_MAX 1024
 #define SINGLE_NAME "model.safetensors"
@@ -37,7 +38,7 @@ typedef struct shard {
 
 struct hn_folder {
     char *path;
-    char *root; /* no file outside of it is opened; ends in '/' */
+    char *weights; /* SINGLE_NAME or INDEX_NAME, with the folder */
     json_t *config;
     json_t *index; /* NULL: one file; owns the shards' names */
     shard *shards;
@@ -56,68 +57,26 @@ static int by_shard_name(const void *a, const void *b)
     return strcmp(((const shard *)a)->name, ((const shard *)b)->name);
 }
 
-/* The last component of `path` starts here. */
-static char *last_of(char *path)
+static hn_status check_folder(const char *path, hn_error *error)
 {
-    char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-static hn_status find_root(hn_folder *self, hn_error *error)
-{
-    char real[PATH_MAX + 2];
-    if (!realpath(self->path, real))
-        return hn_fail_errno(error, "%s: cannot open this model folder", self->path);
-    if (!hn_path_is_folder(real))
-        return hn_fail(error, HN_ERR_IO, "%s: expected a model folder (config.json and %s), got a file",
-                       self->path, SINGLE_NAME);
-    char parent[PATH_MAX + 2];
-    strcpy(parent, real);
-    char *last = last_of(parent);
-    if (last > parent + 1) {
-        last[-1] = '\0';
-        last = last_of(parent);
-        if (!strcmp(last, "snapshots") && last > parent + 1) {
-            last[-1] = '\0';
-            strcpy(real, parent);
-        }
-    }
-    if (strcmp(real, "/")) strcat(real, "/");
-    self->root = hn_strdup(real);
-    return self->root ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
-}
-
-/* folder/name, links resolved, when that is a file inside the root. `said_by` is the file that names it, for
- * the message. */
-static hn_status resolve(char real[PATH_MAX], const hn_folder *self, const char *name, const char *said_by,
-                         hn_error *error)
-{
-    char *path = hn_path_join(self->path, name);
-    hn_status status = HN_OK;
-    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
-    if (!realpath(path, real)) {
-        status = hn_fail_errno(error, "%s: cannot open%s%s", path, said_by ? ", named by " : "",
-                               said_by ? said_by : "");
-    } else if (strncmp(real, self->root, strlen(self->root))) {
-        status = hn_fail(error, HN_ERR_FORMAT,
-                         "%s: a link to %s, outside of the model's folder %s (copy the file here)", path,
-                         real, self->root);
-    }
-    hn_free(path);
-    return status;
+    if (access(path, F_OK)) return hn_fail_errno(error, "%s: cannot open this model folder", path);
+    if (hn_path_is_folder(path)) return HN_OK;
+    return hn_fail(error, HN_ERR_IO, "%s: expected a model folder (config.json and %s), got a file", path,
+                   SINGLE_NAME);
 }
 
 static hn_status load_json(json_t **out, const hn_folder *self, const char *name, hn_json_limits limits,
                            hn_error *error)
 {
-    char real[PATH_MAX];
-    hn_status status = resolve(real, self, name, NULL, error);
+    char *real = NULL;
+    hn_status status = hn_path_inside(&real, self->path, name, NULL, error);
     if (status == HN_OK) status = hn_json_load(out, real, limits, error);
     if (status == HN_OK && !json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
         status = hn_fail(error, HN_ERR_FORMAT, "%s: expected a JSON object", real);
     }
+    hn_free(real);
     return status;
 }
 
@@ -206,9 +165,10 @@ static hn_status check_index(const hn_folder *self, const json_t *map, const cha
 static hn_status open_shards(hn_folder *self, const char *said_by, hn_error *error)
 {
     for (size_t i = 0; i < self->shard_count; i++) {
-        char real[PATH_MAX];
-        hn_status status = resolve(real, self, self->shards[i].name, said_by, error);
+        char *real = NULL;
+        hn_status status = hn_path_inside(&real, self->path, self->shards[i].name, said_by, error);
         if (status == HN_OK) status = hn_safetensors_open(&self->shards[i].file, real, error);
+        hn_free(real);
         if (status != HN_OK) return status;
     }
     return HN_OK;
@@ -219,15 +179,13 @@ static hn_status open_indexed(hn_folder *self, hn_error *error)
     hn_status status = load_json(&self->index, self, INDEX_NAME, index_limits, error);
     if (status != HN_OK) return status;
     const json_t *map = json_object_get(self->index, "weight_map");
-    char *file = hn_path_join(self->path, INDEX_NAME);
-    if (!file) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
+    const char *file = self->weights;
     if (!json_is_object(map))
         status = hn_fail(error, HN_ERR_FORMAT, "%s: weight_map: expected an object of tensor names to files",
                          file);
     if (status == HN_OK) status = list_shards(self, map, file, error);
     if (status == HN_OK) status = open_shards(self, file, error);
     if (status == HN_OK) status = check_index(self, map, file, error);
-    hn_free(file);
     return status;
 }
 
@@ -241,7 +199,10 @@ static bool holds(const hn_folder *self, const char *name)
 
 static hn_status open_weights(hn_folder *self, hn_error *error)
 {
-    if (!holds(self, SINGLE_NAME) && holds(self, INDEX_NAME)) return open_indexed(self, error);
+    bool indexed = !holds(self, SINGLE_NAME) && holds(self, INDEX_NAME);
+    self->weights = hn_path_join(self->path, indexed ? INDEX_NAME : SINGLE_NAME);
+    if (!self->weights) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
+    if (indexed) return open_indexed(self, error);
     if (!holds(self, SINGLE_NAME) && holds(self, "pytorch_model.bin"))
         return hn_fail(error, HN_ERR_UNSUPPORTED,
                        "%s: holds pytorch_model.bin, a pickle, which can run code when it is read: expected "
@@ -281,10 +242,11 @@ hn_status hn_folder_open(hn_folder **out, const char *path, hn_error *error)
         hn_free(self);
         return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
     }
-    hn_status status = find_root(self, error);
+    hn_status status = check_folder(path, error);
     if (status == HN_OK) status = load_json(&self->config, self, "config.json", HN_JSON_LIMITS_SMALL, error);
     if (status == HN_OK) status = open_weights(self, error);
     if (status == HN_OK) status = gather(self, error);
+    if (status == HN_OK) status = hnp_tokenizer_files_check(path, error);
     if (status == HN_OK)
         *out = self;
     else
@@ -300,7 +262,7 @@ void hn_folder_free(hn_folder *folder)
     hn_free(folder->tensors);
     json_decref(folder->config);
     json_decref(folder->index);
-    hn_free(folder->root);
+    hn_free(folder->weights);
     hn_free(folder->path);
     hn_free(folder);
 }
@@ -308,6 +270,11 @@ void hn_folder_free(hn_folder *folder)
 const char *hn_folder_path(const hn_folder *folder)
 {
     return folder->path;
+}
+
+const char *hn_folder_weights(const hn_folder *folder)
+{
+    return folder->weights;
 }
 
 const json_t *hn_folder_config(const hn_folder *folder)

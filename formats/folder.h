@@ -13,6 +13,8 @@ typedef struct hn_folder hn_folder;
 hn_status hn_folder_open(hn_folder **out, const char *path, hn_error *error);
 void hn_folder_free(hn_folder *folder);
 const char *hn_folder_path(const hn_folder *folder);
+/* model.safetensors, or the index of the shards, with the folder's path: for messages about tensors. */
+const char *hn_folder_weights(const hn_folder *folder);
 const json_t *hn_folder_config(const hn_folder *folder); /* borrowed */
 const hn_named_tensor *hn_folder_tensors(const hn_folder *folder, size_t *count);
 /* Ask after the tensors were read: an error when one of the files was cut short meanwhile. */

@@ -15,6 +15,7 @@
 #include "core/mem.h"
 #include "core/strbuf.h"
 #include "formats/safetensors.h"
+#include "formats/tokenizer_files.h"
 
 #define TOKENIZER_FILE_MAX ((size_t)256 << 20)
 
@@ -34,6 +35,28 @@ static const char *const tokenizer_files[] = {
     "generation_config.json",
 };
 enum { TOKENIZER_FILES = sizeof tokenizer_files / sizeof *tokenizer_files };
+
+/* The real path (hn_free) of one of them; NULL: the folder has none. */
+static hn_status find_tokenizer_file(char **real, const char *folder, const char *name, hn_error *error)
+{
+    char *path = hn_path_join(folder, name);
+    *real = NULL;
+    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    hn_status status = hn_path_exists(path) ? hn_path_inside(real, folder, name, NULL, error) : HN_OK;
+    hn_free(path);
+    return status;
+}
+
+hn_status hnp_tokenizer_files_check(const char *folder, hn_error *error)
+{
+    hn_status status = HN_OK;
+    for (size_t i = 0; i < TOKENIZER_FILES && status == HN_OK; i++) {
+        char *real;
+        status = find_tokenizer_file(&real, folder, tokenizer_files[i], error);
+        hn_free(real);
+    }
+    return status;
+}
 
 static bool is_ours(const char *name, const hn_folder_file *extra, size_t extra_count)
 {
@@ -107,15 +130,15 @@ static hn_status copy_tokenizer(const char *folder, const char *from, hn_error *
 {
     hn_status status = HN_OK;
     for (size_t i = 0; i < TOKENIZER_FILES && status == HN_OK; i++) {
-        char *text = NULL, *source = hn_path_join(from, tokenizer_files[i]);
+        char *text = NULL, *real;
         size_t size = 0;
-        if (!source) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
-        if (hn_path_exists(source)) {
-            status = hn_file_read(&text, &size, source, TOKENIZER_FILE_MAX, error);
+        status = find_tokenizer_file(&real, from, tokenizer_files[i], error);
+        if (status == HN_OK && real) {
+            status = hn_file_read(&text, &size, real, TOKENIZER_FILE_MAX, error);
             if (status == HN_OK) status = write_text(folder, tokenizer_files[i], text, size, error);
         }
         hn_free(text);
-        hn_free(source);
+        hn_free(real);
     }
     return status;
 }

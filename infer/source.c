@@ -2,13 +2,14 @@
  * plain encoders too. */
 #include "infer/source.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+
+#define LABELS_MAX 65536
 
 hn_status hn_source_resolve(char **out, const char *path, hn_error *error)
 {
@@ -35,16 +36,21 @@ hn_status hn_source_resolve(char **out, const char *path, hn_error *error)
 }
 
 /* Outputs of a sequence-classification head among the tensors, 0 when there is none. */
-static int head_outputs(const hn_folder *folder)
+static hn_status head_outputs(int *outputs, const hn_folder *folder, hn_error *error)
 {
     static const char *const names[] = {"classifier.weight", "classifier.out_proj.weight"};
     size_t count;
     const hn_named_tensor *tensors = hn_folder_tensors(folder, &count);
     for (size_t i = 0; i < count; i++)
         for (int n = 0; n < 2; n++)
-            if (!strcmp(tensors[i].name, names[n]) && tensors[i].tensor.rank == 2 && tensors[i].tensor.shape[0] <= INT_MAX)
-                return (int)tensors[i].tensor.shape[0];
-    return 0;
+            if (!strcmp(tensors[i].name, names[n]) && tensors[i].tensor.rank == 2) {
+                int64_t rows = tensors[i].tensor.shape[0];
+                if (rows < 1 || rows > LABELS_MAX)
+                    return hn_fail(error, HN_ERR_FORMAT, "%s: tensor %s: expected 1 to %d rows, one a label, got %lld",
+                                   hn_folder_weights(folder), names[n], LABELS_MAX, (long long)rows);
+                *outputs = (int)rows;
+            }
+    return HN_OK;
 }
 
 /* Fills labels from id2label when it names every output and not all names are the generic LABEL_k. */
@@ -89,9 +95,13 @@ static hn_status open_parts(hn_source *source, const char *path, hn_error *error
     const json_t *root = hn_folder_config(source->folder);
     status = hn_model_config_read(&source->config, root, where, error);
     if (status != HN_OK) return status;
-    source->label_count = head_outputs(source->folder);
+    status = head_outputs(&source->label_count, source->folder, error);
+    if (status != HN_OK) return status;
     const char *problem = json_string_value(json_object_get(root, "problem_type"));
     bool regression = problem ? !strcmp(problem, "regression") : source->label_count == 1;
+    if (regression && source->label_count > 1)
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: \"problem_type\": a regression has one output, the head of %s has %d rows",
+                       where, hn_folder_weights(source->folder), source->label_count);
     source->config.head = regression ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
     source->config.labels = source->label_count;
     status = read_labels(source, error);
@@ -99,8 +109,8 @@ static hn_status open_parts(hn_source *source, const char *path, hn_error *error
     status = hn_tokenizer_open(&source->tokenizer, source->path, error);
     if (status != HN_OK) return status;
     if (hn_tokenizer_vocabulary(source->tokenizer) > source->config.vocabulary)
-        return hn_fail(error, HN_ERR_MISMATCH, "%s: the tokenizer has ids up to %d, the model embeds %d (vocab_size)",
-                       source->path, hn_tokenizer_vocabulary(source->tokenizer) - 1, source->config.vocabulary);
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: \"vocab_size\": expected at least %d, as the tokenizer has tokens, got %d",
+                       where, hn_tokenizer_vocabulary(source->tokenizer), source->config.vocabulary);
     return HN_OK;
 }
 

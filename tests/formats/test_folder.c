@@ -221,6 +221,22 @@ TEST(opens_nothing_outside)
     CHECK_CONTAINS(error.message, "config.json: a link to /etc/passwd");
 }
 
+/* What is only copied into saved models leads nowhere else either. */
+TEST(copies_nothing_from_outside)
+{
+    static const char *const names[] = {"special_tokens_map.json", "chat_template.jinja", "vocab.txt"};
+    for (int i = 0; i < 3; i++) {
+        hn_error error = {0};
+        fresh();
+        put_tensors("model.safetensors", (const char *const[]){"x"}, 1);
+        CHECK_OK(open_model(&error));
+        CHECK_INT(symlink("/etc/passwd", in(names[i])), 0);
+        CHECK_INT(open_model(&error), HN_ERR_FORMAT);
+        CHECK_CONTAINS(error.message, names[i]);
+        CHECK_CONTAINS(error.message, "a link to /etc/passwd, outside of the model's folder");
+    }
+}
+
 /* The Hub's cache: snapshots/REVISION/NAME is a link to ../../blobs/DIGEST. */
 TEST(opens_the_hub_cache)
 {
@@ -444,6 +460,7 @@ static void begin(void)
 
 TEST_MAIN(begin(); RUN(opens_one_file); RUN(opens_shards); RUN(refuses_configs); RUN(refuses_indexes);
           RUN(refuses_a_tensor_in_two_shards); RUN(refuses_too_many_shards); RUN(opens_nothing_outside);
+          RUN(copies_nothing_from_outside);
           RUN(opens_the_hub_cache); RUN(says_what_is_missing); RUN(out_of_memory_while_opening);
           RUN(saves_and_replaces); RUN(replaces_nothing_but_models); RUN(a_failed_save_leaves_old_or_new);
           RUN(out_of_memory_while_saving); hn_folder_remove(base, NULL))
