@@ -66,6 +66,7 @@ hid_t hnp_cache_column_type(int column, bool wide)
 
 void hnp_quiet_begin(hnp_quiet *quiet)
 {
+    H5PLset_loading_state(0); /* no filter comes from a shared object */
     H5dont_atexit(); /* its clean-up at exit can crash after a disk was full */
     H5Eget_auto2(H5E_DEFAULT, &quiet->function, &quiet->data);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);

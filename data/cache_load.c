@@ -31,7 +31,9 @@ static const void *find_dataset(const hn_mapping *mapping, hid_t file, const cha
                                 hsize_t *count)
 {
     const void *found = NULL;
-    hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
+    H5L_info_t link; /* only what stands in this file: a link could lead to any other */
+    bool here = H5Lget_info(file, name, &link, H5P_DEFAULT) >= 0 && link.type == H5L_TYPE_HARD;
+    hid_t dataset = here ? H5Dopen2(file, name, H5P_DEFAULT) : -1;
     hid_t space = dataset < 0 ? -1 : H5Dget_space(dataset), stored = dataset < 0 ? -1 : H5Dget_type(dataset);
     size_t item = H5Tget_size(type);
     if (space >= 0 && stored >= 0 && H5Tequal(stored, type) > 0 && H5Sget_simple_extent_ndims(space) == 1 &&

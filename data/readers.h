@@ -3,6 +3,7 @@
 #define HONE_DATA_READERS_H
 
 #include <jansson.h>
+#include <string.h>
 
 #include "core/strbuf.h"
 #include "data/bytes.h"
@@ -36,7 +37,8 @@ struct hn_reader {
 
 static inline const char *hnp_reader_path(const hn_reader *reader)
 {
-    return reader->options.paths[reader->file - 1];
+    const char *path = reader->options.paths[reader->file - 1];
+    return strcmp(path, "-") ? path : "standard input";
 }
 
 /* One step of a format: HN_OK with *got = true and the row filled; with *got = false when this row was bad

@@ -11,6 +11,7 @@
 
 #include "core/json.h"
 #include "core/strbuf.h"
+#include "data/cache_format.h"
 #include "tests/data/toy_tokenizer.h"
 #include "tests/test.h"
 
@@ -243,6 +244,31 @@ TEST(damage_anywhere)
     hnp_sources_close(&sources);
 }
 
+/* A cache with the right digests whose column is a link: links lead to other files, so none is followed. */
+TEST(links_are_not_followed)
+{
+    hn_tokenizer tokenizer = {.vocabulary = 400, .digest = 1};
+    hn_data_config config = config_of();
+    hn_error error = {0};
+    char *bytes = NULL, note[512], header[HNP_CACHE_HEADER];
+    size_t size;
+    wipe_cache();
+    CHECK_INT(open_once(&config, &tokenizer, NULL, &error), 0);
+    const char *path = only_entry(), *name = hnp_cache_column_name(HNP_LINES);
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    CHECK(file >= 0);
+    CHECK(H5Lmove(file, name, file, "else", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    CHECK(H5Lcreate_soft("/else", file, name, H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    CHECK(H5Fclose(file) >= 0);
+    CHECK_OK(hn_file_read(&bytes, &size, path, 1 << 20, &error));
+    hnp_cache_header(header, (unsigned char *)bytes + HNP_CACHE_HEADER, size - HNP_CACHE_HEADER);
+    memcpy(bytes, header, sizeof header);
+    put(path, bytes, size);
+    CHECK_INT(open_once(&config, &tokenizer, note, &error), 0);
+    CHECK_CONTAINS(note, "the columns of the token cache do not fit each other; made anew");
+    hn_free(bytes);
+}
+
 /* A settled stamp that is the same is believed; one that is not settled is not. */
 TEST(stamps)
 {
@@ -421,6 +447,7 @@ int main(void)
     RUN(other_key_other_file);
     RUN(data_changed);
     RUN(damage_anywhere);
+    RUN(links_are_not_followed);
     RUN(stamps);
     RUN(disk_failures);
     RUN(processes);
