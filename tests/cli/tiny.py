@@ -1,8 +1,8 @@
 """A tiny BERT folder with random weights, and helpers to run hone on it. Standard library only."""
 import json, os, random, re, shutil, signal, struct, subprocess, sys, tempfile, time
 
-HONE = os.environ.get("HONE", "build/release/hone")
-SOURCE = os.environ.get("HONE_SOURCE", os.getcwd())
+HONE = os.path.abspath(os.environ.get("HONE", "build/release/hone"))
+SOURCE = os.path.abspath(os.environ.get("HONE_SOURCE", os.getcwd()))
 TRAIN = os.path.join(SOURCE, "data/samples/nli_train.jsonl")
 DEV = os.path.join(SOURCE, "data/samples/nli_dev.jsonl")
 LABELS = ["entailment", "neutral", "contradiction"]
