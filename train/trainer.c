@@ -286,6 +286,17 @@ out:
     return status;
 }
 
+/* What of a data set a person should know: rows that were refused, a token cache that had to be made anew. */
+static void add_report(hn_strbuf *out, const char *name, const hn_dataset *dataset)
+{
+    const hn_data_report *report = hn_dataset_report(dataset);
+    for (int kind = 0; kind < HN_BAD_KINDS; kind++)
+        if (report->bad.count[kind])
+            hn_strbuf_printf(out, "%s: %lld rows refused (%s); first: %s\n", name, (long long)report->bad.count[kind],
+                             hn_bad_kind_name((hn_bad_kind)kind), report->bad.first[kind]);
+    if (report->note[0]) hn_strbuf_printf(out, "%s\n", report->note);
+}
+
 /* Lines for people before the first step. */
 static void announce(hn_trainer *trainer, const hn_strbuf *initialised)
 {
@@ -295,6 +306,8 @@ static void announce(hn_trainer *trainer, const hn_strbuf *initialised)
     hn_strbuf_printf(&text, "%s: %lld examples, %lld tokens; %lld steps of at most %lld tokens; %s products\n",
                      job->source->path, (long long)hn_dataset_count(job->train), (long long)hn_dataset_tokens(job->train),
                      (long long)job->total_steps, (long long)job->config->train.batch_tokens, hn_ops_cpu_isa());
+    add_report(&text, "data.train", job->train);
+    for (size_t i = 0; i < job->dev_count; i++) add_report(&text, job->dev[i].name, job->dev[i].dataset);
     if (initialised->length) {
         hn_strbuf_puts(&text, "new parameters, not in the checkpoint:");
         for (const char *name = initialised->text; *name; name += strspn(name, "\n")) {
