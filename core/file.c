@@ -124,6 +124,11 @@ bool hn_mapping_intact(const hn_mapping *mapping)
     return !mapping->size || !hnp_guard_lost(mapping->bytes);
 }
 
+void hn_mapping_idle(const hn_mapping *mapping)
+{
+    if (mapping->size) madvise((void *)(uintptr_t)mapping->bytes, mapping->size, MADV_DONTNEED); /* advice: may fail */
+}
+
 void hn_mapping_close(hn_mapping *mapping)
 {
     if (mapping->size) {

@@ -26,6 +26,8 @@ hn_status hn_mapping_open(hn_mapping *out, const char *path, hn_error *error);
 /* Bytes that vanish because the file is cut short while it is mapped read as zeros. false: that has happened, and what was
  * read since it was opened means nothing. Ask after reading, before closing. */
 bool hn_mapping_intact(const hn_mapping *mapping);
+/* The bytes are not needed for a while: their pages leave this process; reading them brings them back from the file. */
+void hn_mapping_idle(const hn_mapping *mapping);
 void hn_mapping_close(hn_mapping *mapping);
 
 bool hn_path_exists(const char *path);

@@ -288,6 +288,11 @@ const hn_named_tensor *hn_folder_tensors(const hn_folder *folder, size_t *count)
     return folder->tensors;
 }
 
+void hn_folder_idle(const hn_folder *folder)
+{
+    for (size_t i = 0; i < folder->shard_count; i++) hn_safetensors_idle(folder->shards[i].file);
+}
+
 hn_status hn_folder_intact(const hn_folder *folder, hn_error *error)
 {
     hn_status status = HN_OK;

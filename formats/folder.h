@@ -19,6 +19,8 @@ const json_t *hn_folder_config(const hn_folder *folder); /* borrowed */
 const hn_named_tensor *hn_folder_tensors(const hn_folder *folder, size_t *count);
 /* Ask after the tensors were read: an error when one of the files was cut short meanwhile. */
 hn_status hn_folder_intact(const hn_folder *folder, hn_error *error);
+/* The weights were read and are not needed for a while: their pages leave this process's memory. */
+void hn_folder_idle(const hn_folder *folder);
 
 /* Writes a folder that transformers loads into `path`, through `<parent>/.tmp-<name>` and a rename (exchange
  * when it exists): config.json from `config`, model.safetensors from `tensors`, and the tokenizer files

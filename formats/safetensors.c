@@ -380,6 +380,11 @@ const hn_named_tensor *hn_safetensors_find(const hn_safetensors *file, const cha
     return bsearch(&key, file->tensors, file->count, sizeof *file->tensors, by_name);
 }
 
+void hn_safetensors_idle(const hn_safetensors *file)
+{
+    hn_mapping_idle(&file->mapping);
+}
+
 hn_status hn_safetensors_intact(const hn_safetensors *file, hn_error *error)
 {
     if (hn_mapping_intact(&file->mapping)) return HN_OK;

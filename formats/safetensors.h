@@ -22,6 +22,8 @@ const hn_named_tensor *hn_safetensors_find(const hn_safetensors *file, const cha
 /* Ask after the tensors were read: an error when the file was cut short meanwhile (its missing bytes read as
  * zeros). */
 hn_status hn_safetensors_intact(const hn_safetensors *file, hn_error *error);
+/* Gives the pages of the tensors back until they are read again (hn_mapping_idle). */
+void hn_safetensors_idle(const hn_safetensors *file);
 
 /* Writes tensors (dense, host memory) as F32, or converted to `dtype` when it is BF16 or F16, with {"format":
  * "pt"}. */

@@ -142,6 +142,34 @@ TEST(maps_files)
     CHECK_INT(hn_mapping_open(&mapping, folder, &error), HN_ERR_IO);
 }
 
+/* Pages of files that this process holds, from /proc/self/statm. */
+static long shared_pages(void)
+{
+    long size = 0, resident = 0, shared = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%ld %ld %ld", &size, &resident, &shared) != 3) shared = -1;
+    if (file) fclose(file);
+    return shared;
+}
+
+TEST(an_idle_mapping_holds_no_pages)
+{
+    enum { PAGES = 2048, PAGE = 4096 };
+    hn_mapping mapping;
+    hn_error_reset(&error);
+    char *bytes = hn_malloc((size_t)PAGES * PAGE);
+    memset(bytes, 'x', (size_t)PAGES * PAGE);
+    CHECK_OK(hn_file_commit(in(path, "large"), bytes, (size_t)PAGES * PAGE, &error));
+    CHECK_OK(hn_mapping_open(&mapping, in(path, "large"), &error));
+    CHECK(!memcmp(mapping.bytes, bytes, mapping.size));
+    long before = shared_pages();
+    hn_mapping_idle(&mapping);
+    CHECK(before > PAGES && shared_pages() < before - PAGES / 2);
+    CHECK(!memcmp(mapping.bytes, bytes, mapping.size));
+    hn_mapping_close(&mapping);
+    hn_free(bytes);
+}
+
 /* Several mappings, one of them cut under the reader: zeros instead of SIGBUS, and only that one says so. */
 TEST(a_mapping_that_is_cut_short)
 {
@@ -454,7 +482,8 @@ static void setup(void)
     if (!mkdtemp(folder)) abort();
 }
 
-TEST_MAIN(setup(); RUN(reads_whole_files); RUN(maps_files); RUN(a_mapping_that_is_cut_short); RUN(joins_paths); RUN(makes_and_removes_folders);
+TEST_MAIN(setup(); RUN(reads_whole_files); RUN(maps_files);
+          RUN(an_idle_mapping_holds_no_pages); RUN(a_mapping_that_is_cut_short); RUN(joins_paths); RUN(makes_and_removes_folders);
           RUN(a_failed_make_says_so); RUN(a_failed_remove_says_so); RUN(short_and_interrupted_writes_go_on);
           RUN(killed_at_every_call); RUN(commit_fails_at_every_call); RUN(commit_torn_at_every_call);
           RUN(commit_without_memory); RUN(commit_beside_nothing); RUN(writer_gives_up_what_is_not_committed);
