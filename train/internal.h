@@ -98,6 +98,7 @@ hn_status hnp_trainer_publish_best_as(hn_trainer *trainer, const char *name, hn_
 hn_status hnp_trainer_log_step(hn_trainer *trainer, hn_error *error);
 hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const hn_metrics *metrics, bool best,
                                      hn_error *error);
+hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, const char *reason, hn_error *error);
 hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,
                                hn_error *error);
 /* With train.profile: where the time of the operations went, as a table. */

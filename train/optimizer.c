@@ -83,6 +83,9 @@ void hn_optimizer_zero_gradients(hn_optimizer *optimizer, hn_ops_context *ctx)
     optimizer->ops->zero(ctx, optimizer->gradients->base, optimizer->gradients->used);
 }
 
+/* Beyond this the second moment, the square, leaves fp32; clipping brings any finite gradient below. */
+static const double LARGEST_NORM = 1e18;
+
 /* *norm = global norm of all gradients, on the host. */
 static hn_status gradient_norm(hn_optimizer *optimizer, hn_ops_context *ctx, double *norm, hn_error *error)
 {
@@ -108,6 +111,7 @@ hn_status hn_optimizer_step(hn_optimizer *optimizer, hn_ops_context *ctx, int64_
            beta2 = optimizer->config->optim.beta2;
     *applied = false;
     hn_status status = gradient_norm(optimizer, ctx, norm, error);
+    if (clip <= 0 && *norm > LARGEST_NORM) *norm = INFINITY;
     if (status != HN_OK || !isfinite(*norm) || !isfinite(loss)) return status;
     for (int g = 0; g < plan->groups; g++) {
         if (optimizer->trainable[g]) optimizer->applied[g]++;

@@ -83,6 +83,13 @@ hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const
     return status;
 }
 
+hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, const char *reason, hn_error *error)
+{
+    const hn_field fields[] = {TEXT("reason", reason), INT("in_a_row", trainer->progress.bad_in_a_row),
+                               FLOAT("time", hnp_trainer_elapsed(trainer))};
+    return emit(trainer, "bad_step", fields, sizeof fields / sizeof *fields, error);
+}
+
 hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,
                                hn_error *error)
 {

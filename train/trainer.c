@@ -160,7 +160,7 @@ static hn_status count_bad_step(hn_trainer *trainer, const hn_step_result *resul
     snprintf(reason, sizeof reason, "%s is %s; the step was skipped",
              isfinite(result->loss_sum) ? "the gradient's norm" : "the loss",
              isnan(isfinite(result->loss_sum) ? result->norm : result->loss_sum) ? "NaN" : "infinite");
-    hn_status status = hnp_trainer_log_text(trainer, "bad_step", "reason", reason, error);
+    hn_status status = hnp_trainer_log_bad_step(trainer, reason, error);
     if (status == HN_OK && p->bad_in_a_row >= trainer->config->train.max_bad_steps)
         status = hn_fail(error, HN_ERR_NUMERIC,
                          "step %lld: %lld steps in a row had a loss or gradient that is NaN or infinite; the weights are those "

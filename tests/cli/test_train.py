@@ -204,7 +204,8 @@ def a_run_of_nan_stops_and_says_why(folder):
     done = hone("train", config, check=1)
     for part in ("4 steps in a row", "optim.lr", "0.001"):
         assert part in done.stderr, done.stderr
-    assert [e["step"] for e in metrics(run) if e["event"] == "bad_step"] == [1, 2, 3, 4], metrics(run)
+    bad = [(e["step"], e["in_a_row"]) for e in metrics(run) if e["event"] == "bad_step"]
+    assert bad == [(1, 1), (2, 2), (3, 3), (4, 4)], metrics(run)
 
 
 def early_stopping_ends_the_run(folder):
