@@ -41,7 +41,7 @@ hn_status hn_arena_alloc(hn_arena *arena, hn_error *error)
     HN_ASSERT(!arena->base);
     if (arena->overflow)
         return hn_fail(error, HN_ERR_MEMORY, "%s: the sizes of this model and batch overflow 64 bits", arena->name);
-    arena->base = arena->backend->alloc(arena->backend, arena->used, error);
+    arena->base = arena->backend->alloc(arena->backend, arena->used, arena->streamed, error);
     if (!arena->base) return hn_fail(error, HN_ERR_MEMORY, "%s: %zu bytes could not be had", arena->name, arena->used);
     arena->size = arena->used;
     arena->used = 0;

@@ -18,6 +18,7 @@ typedef struct hn_arena {
     size_t size;         /* bytes allocated */
     size_t used;         /* bytes taken, with alignment */
     bool overflow;       /* a size did not fit size_t */
+    bool streamed;       /* set by the owner before hn_arena_alloc: passed over end to end (hn_backend.alloc) */
 } hn_arena;
 
 #define HN_ARENA_ALIGN 64

@@ -12,8 +12,9 @@ typedef struct hn_backend hn_backend;
 struct hn_backend {
     const char *name; /* "cpu", "cuda" */
     void *state;
-    /* Device memory, aligned to 64 bytes and zeroed; NULL with `error` filled when there is none. */
-    void *(*alloc)(hn_backend *backend, size_t size, hn_error *error);
+    /* Device memory, aligned to 64 bytes and zeroed; NULL with `error` filled when there is none. `streamed`: it is passed over
+     * end to end, all of it, every step; an advice. */
+    void *(*alloc)(hn_backend *backend, size_t size, bool streamed, hn_error *error);
     void (*free)(hn_backend *backend, void *memory);
     /* Host memory that copies fast to and from the device. */
     void *(*pinned_alloc)(hn_backend *backend, size_t size, hn_error *error);

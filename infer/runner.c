@@ -43,6 +43,7 @@ hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const
     hn_arena_init(&runner->batches, "batch", &runner->backend);
     hn_arena_init(&runner->activations, "activations", &runner->backend);
     hn_arena_init(&runner->workspace, "workspace", &runner->backend);
+    runner->parameters.streamed = true;
     place(runner);
     hn_runner_plan(runner, 0, 0);
     return HN_OK;
