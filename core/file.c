@@ -19,6 +19,8 @@
 #include "core/guard.h"
 #include "core/mem.h"
 
+enum { COPY_PIECE = 1 << 16 }; /* bytes, on the stack */
+
 static int rename_with(const char *from, const char *to, unsigned flags)
 {
     return flags ? renameat2(AT_FDCWD, from, AT_FDCWD, to, flags) : rename(from, to);
@@ -338,6 +340,39 @@ hn_status hn_file_commit(const char *path, const void *bytes, size_t size, hn_er
     status = hn_writer_add(&writer, bytes, size, error);
     if (status == HN_OK) status = hn_writer_commit(&writer, error);
     hn_writer_close(&writer);
+    return status;
+}
+
+static hn_status copy_bytes(hn_writer *writer, int fd, size_t size, const char *from, hn_error *error)
+{
+    char piece[COPY_PIECE];
+    hn_status status = HN_OK;
+    for (size_t done = 0; done < size && status == HN_OK;) {
+        size_t some = size - done < sizeof piece ? size - done : sizeof piece;
+        status = read_exactly(fd, piece, some, from, error);
+        if (status == HN_OK) status = hn_writer_add(writer, piece, some, error);
+        done += some;
+    }
+    return status;
+}
+
+hn_status hn_file_copy(const char *path, const char *from, size_t limit, hn_error *error)
+{
+    size_t size = 0;
+    hn_writer writer;
+    hn_error local = {0};
+    if (!error) error = &local;
+    int fd = open_regular(from, &size, error);
+    if (fd < 0) return error->status;
+    hn_status status =
+        size > limit ? hn_fail(error, HN_ERR_FORMAT, "%s: %zu bytes long, at most %zu are copied", from, size, limit)
+                     : hn_writer_open(&writer, path, error);
+    if (status == HN_OK) {
+        status = copy_bytes(&writer, fd, size, from, error);
+        if (status == HN_OK) status = hn_writer_commit(&writer, error);
+        hn_writer_close(&writer);
+    }
+    close(fd);
     return status;
 }
 

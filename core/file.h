@@ -43,6 +43,8 @@ hn_status hn_file_space(uint64_t *available, const char *path, hn_error *error);
 
 /* Writes `size` bytes as `path` by the commit protocol. Whatever fails, `path` holds its old bytes or all of the new ones. */
 hn_status hn_file_commit(const char *path, const void *bytes, size_t size, hn_error *error);
+/* The same with the bytes of the file `from`, a piece at a time; more than `limit` bytes are an error. */
+hn_status hn_file_copy(const char *path, const char *from, size_t limit, hn_error *error);
 hn_status hn_file_sync(const char *path, hn_error *error); /* fsync of a file or a folder */
 /* Syncs the finished temporary folder itself (its files were synced by whoever wrote them), renames it, and syncs the
  * parent. `exchange`: an existing folder of that name is swapped in one step (RENAME_EXCHANGE) and then removed. Without it

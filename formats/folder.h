@@ -32,5 +32,7 @@ typedef struct hn_folder_file {
 hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
                          hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra,
                          size_t extra_count, hn_error *error);
+/* The same from a folder that hn_folder_save wrote: its files, byte for byte, a piece at a time. */
+hn_status hn_folder_copy(const char *path, const char *from, hn_error *error);
 
 #endif

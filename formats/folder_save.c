@@ -126,18 +126,22 @@ static hn_status write_config(const char *folder, const json_t *config, hn_error
     return status;
 }
 
+static hn_status copy_file(const char *folder, const char *name, const char *from, size_t limit, hn_error *error)
+{
+    char *path = hn_path_join(folder, name);
+    hn_status status = path ? hn_file_copy(path, from, limit, error)
+                            : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    hn_free(path);
+    return status;
+}
+
 static hn_status copy_tokenizer(const char *folder, const char *from, hn_error *error)
 {
     hn_status status = HN_OK;
     for (size_t i = 0; i < TOKENIZER_FILES && status == HN_OK; i++) {
-        char *text = NULL, *real;
-        size_t size = 0;
+        char *real;
         status = find_tokenizer_file(&real, from, tokenizer_files[i], error);
-        if (status == HN_OK && real) {
-            status = hn_file_read(&text, &size, real, TOKENIZER_FILE_MAX, error);
-            if (status == HN_OK) status = write_text(folder, tokenizer_files[i], text, size, error);
-        }
-        hn_free(text);
+        if (status == HN_OK && real) status = copy_file(folder, tokenizer_files[i], real, TOKENIZER_FILE_MAX, error);
         hn_free(real);
     }
     return status;
@@ -153,25 +157,51 @@ static hn_status write_weights(const char *folder, const hn_named_tensor *tensor
     return status;
 }
 
+/* An empty temporary folder for what will be `path` (hn_free). */
+static hn_status begin(char **temporary, const char *path, const hn_folder_file *extra, size_t extra_count, hn_error *error)
+{
+    hn_status status = check_replaceable(path, extra, extra_count, error);
+    if (status != HN_OK) return status;
+    *temporary = temporary_of(path);
+    if (!*temporary) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
+    status = hn_folder_remove(*temporary, error); /* what a killed save left */
+    return status == HN_OK ? hn_folder_make(*temporary, error) : status;
+}
+
+/* It takes its name, or goes when something failed on the way. */
+static hn_status end(char *temporary, const char *path, hn_status status, hn_error *error)
+{
+    if (status == HN_OK) status = hn_folder_commit(temporary, path, true, error); /* failed: may have swapped already */
+    else if (temporary) hn_folder_remove(temporary, NULL);
+    hn_free(temporary);
+    return status;
+}
+
 hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
                          hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra,
                          size_t extra_count, hn_error *error)
 {
-    hn_status status = check_replaceable(path, extra, extra_count, error);
-    if (status != HN_OK) return status;
-    char *temporary = temporary_of(path);
-    if (!temporary) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
-    status = hn_folder_remove(temporary, error); /* what a killed save left */
-    if (status == HN_OK) status = hn_folder_make(temporary, error);
+    char *temporary = NULL;
+    hn_status status = begin(&temporary, path, extra, extra_count, error);
     if (status == HN_OK) status = write_config(temporary, config, error);
     if (status == HN_OK) status = write_weights(temporary, tensors, count, dtype, error);
     if (status == HN_OK && tokenizer_from) status = copy_tokenizer(temporary, tokenizer_from, error);
     for (size_t i = 0; i < extra_count && status == HN_OK; i++)
         status = write_text(temporary, extra[i].name, extra[i].text, strlen(extra[i].text), error);
-    if (status == HN_OK)
-        status = hn_folder_commit(temporary, path, true, error); /* failed: may have swapped already */
-    else
-        hn_folder_remove(temporary, NULL);
-    hn_free(temporary);
-    return status;
+    return end(temporary, path, status, error);
+}
+
+hn_status hn_folder_copy(const char *path, const char *from, hn_error *error)
+{
+    static const char *const names[] = {"config.json", "model.safetensors"};
+    char *temporary = NULL;
+    hn_status status = begin(&temporary, path, NULL, 0, error);
+    for (int i = 0; i < 2 && status == HN_OK; i++) {
+        char *file = hn_path_join(from, names[i]);
+        status = file ? copy_file(temporary, names[i], file, SIZE_MAX, error)
+                      : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", from);
+        hn_free(file);
+    }
+    if (status == HN_OK) status = copy_tokenizer(temporary, from, error);
+    return end(temporary, path, status, error);
 }

@@ -55,15 +55,8 @@ hn_status hnp_trainer_publish(hn_trainer *trainer, const char *name, hn_error *e
 hn_status hnp_trainer_publish_best_as(hn_trainer *trainer, const char *name, hn_error *error)
 {
     char *from = hn_path_join(trainer->config->output.dir, "best"), *to = hn_path_join(trainer->config->output.dir, name);
-    hn_folder *best = NULL;
-    hn_status status = from && to ? hn_folder_open(&best, from, error)
+    hn_status status = from && to ? hn_folder_copy(to, from, error)
                                   : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", name);
-    if (status == HN_OK) {
-        size_t count;
-        const hn_named_tensor *tensors = hn_folder_tensors(best, &count);
-        status = hn_folder_save(to, hn_folder_config(best), tensors, count, HN_F32, from, NULL, 0, error);
-    }
-    hn_folder_free(best);
     hn_free(from);
     hn_free(to);
     return status;

@@ -389,6 +389,30 @@ TEST(writer_gives_up_what_is_not_committed)
     CHECK_TEXT(get(path), "old");
 }
 
+TEST(copies_in_pieces)
+{
+    char from[192];
+    size_t size = (1 << 17) + 5; /* two pieces and a rest */
+    unsigned char *bytes = malloc(size);
+    for (size_t i = 0; i < size; i++) bytes[i] = (unsigned char)(i * 7 >> 3);
+    hn_error_reset(&error);
+    CHECK_OK(hn_file_commit(in(from, "original"), bytes, size, &error));
+    put(in(path, "copy"), "old");
+    CHECK_INT(hn_file_copy(path, from, size - 1, &error), HN_ERR_FORMAT);
+    CHECK_CONTAINS(error.message, "131077 bytes long, at most 131076 are copied");
+    CHECK_TEXT(get(path), "old");
+    hn_error_reset(&error);
+    CHECK_OK(hn_file_copy(path, from, size, &error));
+    char *copy = NULL;
+    size_t length = 0;
+    CHECK_OK(hn_file_read(&copy, &length, path, size, &error));
+    CHECK(length == size && !memcmp(copy, bytes, size));
+    hn_free(copy);
+    free(bytes);
+    CHECK_INT(hn_file_copy(path, in(other, "missing"), size, &error), HN_ERR_IO);
+    CHECK_CONTAINS(error.message, "cannot open");
+}
+
 static void make_pair(bool with_old)
 {
     hn_folder_remove(in(path, "best"), &error);
@@ -486,6 +510,6 @@ TEST_MAIN(setup(); RUN(reads_whole_files); RUN(maps_files);
           RUN(an_idle_mapping_holds_no_pages); RUN(a_mapping_that_is_cut_short); RUN(joins_paths); RUN(makes_and_removes_folders);
           RUN(a_failed_make_says_so); RUN(a_failed_remove_says_so); RUN(short_and_interrupted_writes_go_on);
           RUN(killed_at_every_call); RUN(commit_fails_at_every_call); RUN(commit_torn_at_every_call);
-          RUN(commit_without_memory); RUN(commit_beside_nothing); RUN(writer_gives_up_what_is_not_committed);
+          RUN(commit_without_memory); RUN(commit_beside_nothing); RUN(writer_gives_up_what_is_not_committed); RUN(copies_in_pieces);
           RUN(folder_commit); RUN(folder_commit_keeps_what_it_may_not_replace);
           RUN(folder_commit_without_exchange); RUN(space); hn_folder_remove(folder, NULL))

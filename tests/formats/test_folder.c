@@ -298,6 +298,7 @@ TEST(out_of_memory_while_opening)
 /* Saving. */
 
 static char saved[80];
+static size_t extras = 1; /* whether a save writes a file that the caller gives it */
 
 static hn_status save_one(const char *tensor, hn_error *error)
 {
@@ -305,7 +306,7 @@ static hn_status save_one(const char *tensor, hn_error *error)
     hn_folder_file extra = {"README.md", "Hello.\n"};
     json_t *config = json_pack("{s:s, s:f}", "model_type", "bert", "layer_norm_eps", 1e-12);
     hn_status status =
-        config ? hn_folder_save(saved, config, &one, 1, HN_BF16, model, &extra, 1, error) : HN_ERR_MEMORY;
+        config ? hn_folder_save(saved, config, &one, 1, HN_BF16, model, &extra, extras, error) : HN_ERR_MEMORY;
     json_decref(config);
     return status;
 }
@@ -314,7 +315,7 @@ static hn_status save_one(const char *tensor, hn_error *error)
 static const char *what_is_saved(void)
 {
     static char name[16];
-    static const char *const files[] = {"README.md", "vocab.txt", "tokenizer.json"};
+    static const char *const files[] = {"vocab.txt", "tokenizer.json", "README.md"};
     hn_folder *folder = NULL;
     size_t count = 0;
     hn_error error = {0};
@@ -324,7 +325,7 @@ static const char *what_is_saved(void)
     const hn_named_tensor *tensors = hn_folder_tensors(folder, &count);
     if (count == 1) snprintf(name, sizeof name, "%s", tensors[0].name);
     hn_folder_free(folder);
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 2 + extras; i++) {
         char *file = hn_path_join(saved, files[i]);
         if (!hn_path_exists(file)) strcpy(name, "incomplete");
         hn_free(file);
@@ -408,12 +409,30 @@ static int failing_rename(const char *from, const char *to, unsigned flags)
     return must_fail(EACCES) ? -1 : real.rename(from, to, flags);
 }
 
-TEST(a_failed_save_leaves_old_or_new)
+/* "new" into `saved`: from memory, or as the copy of a folder that was saved before. */
+static hn_status save_new(bool copy, hn_error *error)
+{
+    char from[128];
+    snprintf(from, sizeof from, "%s/new", base);
+    return copy ? hn_folder_copy(saved, from, error) : save_one("new", error);
+}
+
+static void make_new(void)
+{
+    hn_error error = {0};
+    strcpy(saved + strlen(base), "/new");
+    CHECK_OK(hn_folder_remove(saved, &error));
+    CHECK_OK(save_one("new", &error));
+    strcpy(saved + strlen(base), "/saved");
+}
+
+static void fails_at_every_call(bool copy)
 {
     hn_status status = HN_ERR_IO;
     int kept = 0;
     hn_error error = {0};
     fresh_source();
+    make_new();
     real = hn_file_calls;
     for (fail_at = 1; status != HN_OK; fail_at++) {
         CHECK_OK(save_one("old", &error));
@@ -422,7 +441,7 @@ TEST(a_failed_save_leaves_old_or_new)
         hn_file_calls.fsync = failing_fsync;
         hn_file_calls.rename = failing_rename;
         hn_error failure = {0};
-        status = save_one("new", &failure);
+        status = save_new(copy, &failure);
         hn_file_calls = real;
         const char *now = what_is_saved();
         if (strcmp(now, "old") && strcmp(now, "new")) TEST_FAIL("call %d: %s", fail_at, now);
@@ -432,23 +451,40 @@ TEST(a_failed_save_leaves_old_or_new)
     CHECK_TEXT(what_is_saved(), "new");
 }
 
-TEST(out_of_memory_while_saving)
+TEST(a_failed_save_leaves_old_or_new)
+{
+    fails_at_every_call(false);
+    extras = 0;
+    fails_at_every_call(true);
+    extras = 1;
+}
+
+static void without_memory(bool copy)
 {
     hn_status status = HN_ERR_MEMORY;
     hn_error error = {0};
     size_t nth;
     fresh_source();
+    make_new();
     CHECK_OK(save_one("old", &error));
     for (nth = 1; status != HN_OK; nth++) {
         hn_error failure = {0};
         hn_mem_fail_at(nth);
-        status = save_one("new", &failure);
+        status = save_new(copy, &failure);
         hn_mem_fail_at(0);
         if (status != HN_OK && status != HN_ERR_MEMORY) TEST_FAIL("allocation %zu: %s", nth, failure.message);
         const char *now = what_is_saved();
         if (strcmp(now, "old") && strcmp(now, "new")) TEST_FAIL("allocation %zu: %s", nth, now);
     }
     CHECK_TEXT(what_is_saved(), "new");
+}
+
+TEST(out_of_memory_while_saving)
+{
+    without_memory(false);
+    extras = 0;
+    without_memory(true);
+    extras = 1;
 }
 
 static void begin(void)
