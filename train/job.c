@@ -78,14 +78,70 @@ hn_order_options hn_job_order(const hn_job *job, int64_t epoch)
                               .shuffle = job->data->shuffle};
 }
 
-/* Packs every epoch up to the last step once, so that the number of steps is known before the first. Epochs behind
- * train.max_steps are left out. */
+int32_t hn_job_slice(const hn_job *job, const uint32_t *examples, int32_t count)
+{
+    int64_t slice = job->config->train.slice_tokens, tokens = 0;
+    if (!slice) return count;
+    for (int32_t i = 0; i < count; i++) {
+        tokens += hn_dataset_length(job->train, examples[i]);
+        if (tokens > slice && i > 0) return i;
+    }
+    return count;
+}
+
+static void widen(hn_bounds *bounds, const hn_dataset *dataset, const uint32_t *examples, int32_t count)
+{
+    int32_t tokens = 0;
+    for (int32_t i = 0; i < count; i++) tokens += hn_dataset_length(dataset, examples[i]);
+    if (tokens > bounds->tokens) bounds->tokens = tokens;
+    if (count > bounds->examples) bounds->examples = count;
+}
+
+static void widen_by_slices(hn_job *job, const hn_order *order)
+{
+    for (int64_t b = 0; b < hn_order_batches(order); b++) {
+        int32_t count, slice;
+        const uint32_t *examples = hn_order_examples(order, b, &count);
+        for (int32_t first = 0; first < count; first += slice) {
+            slice = hn_job_slice(job, examples + first, count - first);
+            widen(&job->training, job->train, examples + first, slice);
+        }
+    }
+}
+
+/* The batches of evaluation are cut by the keys' bounds; those found here are as large as the largest, so the evaluator, which
+ * cuts by them, gets the same ones. */
+static hn_status measure_evaluation(hn_job *job, hn_error *error)
+{
+    const hn_train_config *config = job->config;
+    hn_order_options options = {.batch_examples = (int32_t)config->train.batch_examples};
+    for (size_t i = 0; i < job->dev_count; i++) {
+        const hn_dataset *dev = job->dev[i].dataset;
+        hn_order *order = NULL;
+        int32_t longest = hn_dataset_longest(dev), count;
+        if (longest > job->evaluation.longest) job->evaluation.longest = longest;
+        options.batch_tokens = (int32_t)(config->eval.batch_tokens ? config->eval.batch_tokens : config->train.batch_tokens);
+        if (options.batch_tokens < longest) options.batch_tokens = longest;
+        hn_status status = hn_order_open(&order, dev, &options, error);
+        if (status != HN_OK) return status;
+        for (int64_t b = 0; b < hn_order_batches(order); b++) {
+            const uint32_t *examples = hn_order_examples(order, b, &count);
+            widen(&job->evaluation, dev, examples, count);
+        }
+        hn_order_free(order);
+    }
+    return HN_OK;
+}
+
+/* Packs every epoch up to the last step once, so that the number of steps and the largest slice are known before the first. Epochs
+ * behind train.max_steps are left out. */
 static hn_status count_steps(hn_job *job, hn_error *error)
 {
     double epochs = job->config->train.epochs;
     int64_t max_steps = job->config->train.max_steps;
     int64_t count = (int64_t)ceil(epochs);
     job->epoch_batches = hn_calloc((size_t)count, sizeof *job->epoch_batches);
+    job->training.longest = hn_dataset_longest(job->train);
     if (!job->epoch_batches) return hn_fail(error, HN_ERR_MEMORY, "out of memory for %lld epochs", (long long)count);
     for (int64_t e = 0; e < count && (!max_steps || job->total_steps < max_steps); e++) {
         hn_order *order = NULL;
@@ -94,6 +150,7 @@ static hn_status count_steps(hn_job *job, hn_error *error)
         if (status != HN_OK) return status;
         int64_t batches = hn_order_batches(order);
         double share = fmin(1, epochs - (double)e);
+        widen_by_slices(job, order);
         job->epoch_batches[job->epoch_count++] = batches;
         job->total_steps += (int64_t)ceil(share * (double)batches - 1e-9);
         hn_order_free(order);
@@ -147,6 +204,7 @@ static hn_status open_data(hn_job *job, hn_error *error)
     if (status == HN_OK) status = check_lengths(job, job->train, "data.train", error);
     if (status == HN_OK) status = open_dev(job, cache, error);
     if (status == HN_OK) status = count_steps(job, error);
+    if (status == HN_OK) status = measure_evaluation(job, error);
     if (status == HN_OK) status = digest_weights(job, error);
     hn_free(cache);
     return status;
@@ -180,24 +238,4 @@ void hn_job_free(hn_job *job)
     hn_labels_free(job->labels);
     hn_source_free(job->source);
     hn_free(job);
-}
-
-hn_bounds hn_job_training_bounds(const hn_job *job)
-{
-    int32_t longest = hn_dataset_longest(job->train);
-    int64_t slice = job->config->train.slice_tokens, tokens = job->config->train.batch_tokens;
-    if (slice > 0 && slice < tokens) tokens = slice > longest ? slice : longest;
-    return (hn_bounds){.tokens = (int32_t)tokens, .examples = (int32_t)job->config->train.batch_examples, .longest = longest};
-}
-
-hn_bounds hn_job_evaluation_bounds(const hn_job *job)
-{
-    hn_bounds bounds = {.tokens = (int32_t)(job->config->eval.batch_tokens ? job->config->eval.batch_tokens
-                                                                           : job->config->train.batch_tokens),
-                        .examples = (int32_t)job->config->train.batch_examples};
-    for (size_t i = 0; i < job->dev_count; i++)
-        if (hn_dataset_longest(job->dev[i].dataset) > bounds.longest)
-            bounds.longest = hn_dataset_longest(job->dev[i].dataset);
-    if (bounds.tokens < bounds.longest) bounds.tokens = bounds.longest;
-    return bounds;
 }

@@ -29,6 +29,8 @@ typedef struct hn_job {
     int64_t *epoch_batches; /* [epoch_count] optimizer steps of each epoch */
     int64_t epoch_count;
     int64_t total_steps;    /* after max_steps */
+    hn_bounds training;     /* the largest slice of those epochs */
+    hn_bounds evaluation;   /* the largest batch of the dev sets */
     hn_digest weights;      /* of the checkpoint that training starts from */
 } hn_job;
 
@@ -39,8 +41,7 @@ hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data
 void hn_job_free(hn_job *job);
 
 hn_order_options hn_job_order(const hn_job *job, int64_t epoch);
-/* Bounds of a slice of training and of a batch of evaluation. */
-hn_bounds hn_job_training_bounds(const hn_job *job);
-hn_bounds hn_job_evaluation_bounds(const hn_job *job);
+/* How many of a batch's `count` examples make its next slice: what train.slice_tokens holds, at least one. */
+int32_t hn_job_slice(const hn_job *job, const uint32_t *examples, int32_t count);
 
 #endif

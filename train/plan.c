@@ -47,6 +47,8 @@ void hn_plan_print(const hn_plan *plan, const hn_job *job, hn_strbuf *out)
         hn_strbuf_printf(out, "%-14s %10.1f MiB\n", plan->arenas[i].name, (double)plan->arenas[i].bytes / mib);
     hn_strbuf_printf(out, "%-14s %10.1f MiB", "all arenas", (double)plan->total / mib);
     if (plan->available) hn_strbuf_printf(out, "   (free on this machine: %.1f MiB)", (double)plan->available / mib);
+    hn_strbuf_printf(out, "\n%-14s %10.1f MiB   (with about %d MiB for the program; mapped token caches come on top)", "peak",
+                     (double)plan->total / mib + HN_PLAN_BASE, HN_PLAN_BASE);
     hn_strbuf_printf(out, "\n\nparameters     %10lld, of which %lld train\n", (long long)plan->parameters,
                      (long long)plan->trained);
     hn_strbuf_printf(out, "examples       %10lld, %lld tokens, longest %d\n", (long long)hn_dataset_count(job->train),

@@ -2,20 +2,6 @@
  * once, by the number of targets of the whole batch. So a batch in slices and a batch at once are the same sum. */
 #include "train/internal.h"
 
-/* The slice that starts at `first`: as many examples as fit the bounds, at least one. */
-static int32_t slice_length(const hn_trainer *trainer, const uint32_t *examples, int32_t first, int32_t count)
-{
-    hn_bounds bounds = trainer->runner.options.training;
-    int64_t tokens = 0;
-    int32_t end = first;
-    while (end < count && end - first < bounds.examples) {
-        tokens += hn_dataset_length(trainer->job->train, examples[end]);
-        if (tokens > bounds.tokens && end > first) break;
-        end++;
-    }
-    return end - first;
-}
-
 /* Forward, loss and backward of one slice. */
 static hn_status run_slice(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_error *error)
 {
@@ -63,7 +49,7 @@ hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_
     hn_optimizer_zero_gradients(&trainer->optimizer, &runner->ctx);
     hn_status status = HN_OK;
     for (int32_t first = 0; first < count && status == HN_OK;) {
-        int32_t length = slice_length(trainer, examples, first, count);
+        int32_t length = hn_job_slice(trainer->job, examples + first, count - first);
         status = run_slice(trainer, examples + first, length, error);
         result->tokens += trainer->buffer.batch.tokens;
         first += length;

@@ -10,8 +10,8 @@ static hn_runner_options runner_options(const hn_job *job)
     return (hn_runner_options){
         .precision = job->config->train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
         .threads = (int)job->config->train.threads,
-        .evaluation = job->dev_count ? hn_job_evaluation_bounds(job) : (hn_bounds){0},
-        .training = hn_job_training_bounds(job),
+        .evaluation = job->evaluation,
+        .training = job->training,
     };
 }
 
@@ -46,6 +46,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     if (status != HN_OK) return status;
     hn_arena_init(&trainer->gradients, "gradients", &trainer->runner.backend);
     hn_arena_init(&trainer->moments, "optimizer", &trainer->runner.backend);
+    trainer->gradients.streamed = trainer->moments.streamed = true;
     hnp_trainer_place(trainer);
     return HN_OK;
 }

@@ -55,7 +55,8 @@ def make_model(folder):
         elif name.endswith("bias"):
             values = [0.0] * count
         else:
-            values = [rng.gauss(0, 0.05) for _ in range(count)]
+            drawn = [rng.gauss(0, 0.05) for _ in range(min(count, 1 << 16))]
+            values = (drawn * (count // len(drawn) + 1))[:count]
         begin = len(data)
         data += struct.pack(f"<{count}f", *values)
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
