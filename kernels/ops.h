@@ -122,6 +122,16 @@ struct hn_ops {
                                float *dbeta, const hn_tensor *dy, const hn_tensor *dh_in, const hn_tensor *h,
                                const float *mean, const float *rstd, const hn_tensor *gamma,
                                const hn_dropout *dropout);
+    /* h = residual + dropout(x); y = h * rstd * gamma.  All [T, C], a row being `groups` rows laid end to end that are normalised
+     * each by itself (heads: queries and keys of Qwen3): gamma [C / groups], rstd fp32 [T, groups]. NULLs and aliases as for
+     * layernorm_forward; with groups > 1 there is no dropout. */
+    void (*rmsnorm_forward)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h, float *rstd, const hn_tensor *x,
+                            const hn_tensor *residual, const hn_tensor *gamma, int groups, float epsilon,
+                            const hn_dropout *dropout);
+    /* As layernorm_backward; dgamma fp32 [C / groups], may be NULL, is added to. */
+    void (*rmsnorm_backward)(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual, float *dgamma,
+                             const hn_tensor *dy, const hn_tensor *dh_in, const hn_tensor *h, const float *rstd,
+                             const hn_tensor *gamma, int groups, const hn_dropout *dropout);
     /* y = dropout(x), elementwise with the rows' keys; also its own backward. y may alias x. */
     void (*dropout)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const hn_dropout *dropout);
 

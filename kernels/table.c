@@ -14,6 +14,7 @@
 #include "kernels/optimizer.h"
 #include "kernels/product.h"
 #include "kernels/profile.h"
+#include "kernels/rmsnorm.h"
 #include "kernels/rows.h"
 #include "kernels/scratch.h"
 
@@ -99,6 +100,22 @@ static void layernorm_backward(hn_ops_context *ctx, const hn_tensor *dx, const h
 {
     RUN(HN_OP_LAYERNORM_BACKWARD, 0,
         HN_ISA_NAME(hnp_layernorm_backward)(ctx, dx, d_residual, dgamma, dbeta, dy, dh_in, h, mean, rstd, gamma, drop));
+}
+
+static void rmsnorm_forward(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h, float *rstd,
+                            const hn_tensor *x, const hn_tensor *residual, const hn_tensor *gamma, int groups,
+                            float epsilon, const hn_dropout *drop)
+{
+    RUN(HN_OP_RMSNORM_FORWARD, 0,
+        HN_ISA_NAME(hnp_rmsnorm_forward)(ctx, y, h, rstd, x, residual, gamma, groups, epsilon, drop));
+}
+
+static void rmsnorm_backward(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual, float *dgamma,
+                             const hn_tensor *dy, const hn_tensor *dh_in, const hn_tensor *h, const float *rstd,
+                             const hn_tensor *gamma, int groups, const hn_dropout *drop)
+{
+    RUN(HN_OP_RMSNORM_BACKWARD, 0,
+        HN_ISA_NAME(hnp_rmsnorm_backward)(ctx, dx, d_residual, dgamma, dy, dh_in, h, rstd, gamma, groups, drop));
 }
 
 static void dropout(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const hn_dropout *drop)
@@ -221,6 +238,8 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .activation_backward = activation_backward,
     .layernorm_forward = layernorm_forward,
     .layernorm_backward = layernorm_backward,
+    .rmsnorm_forward = rmsnorm_forward,
+    .rmsnorm_backward = rmsnorm_backward,
     .dropout = dropout,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
