@@ -26,6 +26,7 @@ void HN_ISA_NAME(hnp_activation_backward)(hn_ops_context *ctx, const hn_tensor *
     case HN_ACT_GELU_TANH: rows(dz, dy, z, HN_ACT_GELU_TANH); break;
     case HN_ACT_TANH: rows(dz, dy, z, HN_ACT_TANH); break;
     case HN_ACT_RELU: rows(dz, dy, z, HN_ACT_RELU); break;
+    case HN_ACT_SILU: rows(dz, dy, z, HN_ACT_SILU); break;
     case HN_ACT_NONE: rows(dz, dy, z, HN_ACT_NONE); break;
     }
 }

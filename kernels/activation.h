@@ -1,4 +1,4 @@
-/* Activations of the linear layers: GELU by erf and by tanh (Hendrycks & Gimpel 2016), tanh, ReLU. */
+/* Activations of the linear layers: GELU by erf and by tanh (Hendrycks & Gimpel 2016), tanh, ReLU, SiLU. */
 #ifndef HONE_KERNELS_ACTIVATION_H
 #define HONE_KERNELS_ACTIVATION_H
 
@@ -12,6 +12,7 @@ HN_BODY vf hnp_activate(vf z, hn_activation activation)
     case HN_ACT_GELU_TANH: return vf_gelu_tanh(z);
     case HN_ACT_TANH: return vf_tanh(z);
     case HN_ACT_RELU: return vf_select(z < 0.0f, vf_all(0.0f), z);
+    case HN_ACT_SILU: return vf_silu(z);
     case HN_ACT_NONE: break;
     }
     return z;
@@ -25,6 +26,7 @@ HN_BODY vf hnp_slope(vf z, hn_activation activation)
     case HN_ACT_GELU_TANH: return vf_gelu_tanh_slope(z);
     case HN_ACT_TANH: return 1.0f - z * z;
     case HN_ACT_RELU: return vf_select(z > 0.0f, vf_all(1.0f), vf_all(0.0f));
+    case HN_ACT_SILU: return vf_silu_slope(z);
     case HN_ACT_NONE: break;
     }
     return vf_all(1.0f);

@@ -161,6 +161,7 @@ static void finish(const epilogue *e, const float *c, int64_t first, int64_t row
     case HN_ACT_GELU_TANH: finish_rows(e, c, first, rows, HN_ACT_GELU_TANH); break;
     case HN_ACT_TANH: finish_rows(e, c, first, rows, HN_ACT_TANH); break;
     case HN_ACT_RELU: finish_rows(e, c, first, rows, HN_ACT_RELU); break;
+    case HN_ACT_SILU: finish_rows(e, c, first, rows, HN_ACT_SILU); break;
     }
 }
 

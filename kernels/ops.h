@@ -37,7 +37,14 @@ typedef struct hn_dropout {
     const hn_random *random;
 } hn_dropout;
 
-typedef enum hn_activation { HN_ACT_NONE, HN_ACT_GELU, HN_ACT_GELU_TANH, HN_ACT_TANH, HN_ACT_RELU } hn_activation;
+typedef enum hn_activation {
+    HN_ACT_NONE,
+    HN_ACT_GELU,
+    HN_ACT_GELU_TANH,
+    HN_ACT_TANH,
+    HN_ACT_RELU,
+    HN_ACT_SILU
+} hn_activation;
 
 typedef struct hn_ops_context {
     hn_backend *backend;
@@ -132,6 +139,17 @@ struct hn_ops {
     void (*rmsnorm_backward)(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual, float *dgamma,
                              const hn_tensor *dy, const hn_tensor *dh_in, const hn_tensor *h, const float *rstd,
                              const hn_tensor *gamma, int groups, const hn_dropout *dropout);
+    /* Rotary positions, in place, of every head of x [T, heads * D] (halves layout, as Hugging Face's Llama): table fp32 [P, D], row p
+     * holds D / 2 cosines, then the sines (hn_rope_table_fill of kernels/rope_table.h). `backward` turns back. q and k may go in
+     * one call where their columns are neighbours. A position outside the table is an error. */
+    void (*rope)(hn_ops_context *ctx, const hn_tensor *x, const hn_tensor *table, const int32_t *position /* [T] */,
+                 bool backward);
+    /* y = act(gate) * up, all [T, I] of one type and each a view if need be; y may alias gate or up. Not for HN_ACT_TANH. */
+    void (*gated_forward)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *gate, const hn_tensor *up,
+                          hn_activation activation);
+    /* dgate = dy * up * act'(gate), dup = dy * act(gate); either may alias any input. */
+    void (*gated_backward)(hn_ops_context *ctx, const hn_tensor *dgate, const hn_tensor *dup, const hn_tensor *dy,
+                           const hn_tensor *gate, const hn_tensor *up, hn_activation activation);
     /* y = dropout(x), elementwise with the rows' keys; also its own backward. y may alias x. */
     void (*dropout)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const hn_dropout *dropout);
 

@@ -8,6 +8,7 @@
 #include "kernels/attention.h"
 #include "kernels/dropout.h"
 #include "kernels/embedding.h"
+#include "kernels/gated.h"
 #include "kernels/layernorm.h"
 #include "kernels/linear.h"
 #include "kernels/loss.h"
@@ -15,6 +16,7 @@
 #include "kernels/product.h"
 #include "kernels/profile.h"
 #include "kernels/rmsnorm.h"
+#include "kernels/rope.h"
 #include "kernels/rows.h"
 #include "kernels/scratch.h"
 
@@ -116,6 +118,23 @@ static void rmsnorm_backward(hn_ops_context *ctx, const hn_tensor *dx, const hn_
 {
     RUN(HN_OP_RMSNORM_BACKWARD, 0,
         HN_ISA_NAME(hnp_rmsnorm_backward)(ctx, dx, d_residual, dgamma, dy, dh_in, h, rstd, gamma, groups, drop));
+}
+
+static void rope(hn_ops_context *ctx, const hn_tensor *x, const hn_tensor *table, const int32_t *position, bool backward)
+{
+    RUN(HN_OP_ROPE, 0, HN_ISA_NAME(hnp_rope)(ctx, x, table, position, backward));
+}
+
+static void gated_forward(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *gate, const hn_tensor *up,
+                          hn_activation activation)
+{
+    RUN(HN_OP_GATED_FORWARD, 0, HN_ISA_NAME(hnp_gated_forward)(ctx, y, gate, up, activation));
+}
+
+static void gated_backward(hn_ops_context *ctx, const hn_tensor *dgate, const hn_tensor *dup, const hn_tensor *dy,
+                           const hn_tensor *gate, const hn_tensor *up, hn_activation activation)
+{
+    RUN(HN_OP_GATED_BACKWARD, 0, HN_ISA_NAME(hnp_gated_backward)(ctx, dgate, dup, dy, gate, up, activation));
 }
 
 static void dropout(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const hn_dropout *drop)
@@ -240,6 +259,9 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .layernorm_backward = layernorm_backward,
     .rmsnorm_forward = rmsnorm_forward,
     .rmsnorm_backward = rmsnorm_backward,
+    .rope = rope,
+    .gated_forward = gated_forward,
+    .gated_backward = gated_backward,
     .dropout = dropout,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,

@@ -139,6 +139,20 @@ HN_BODY vf vf_gelu_tanh_slope(vf x)
     return 0.5f * (1.0f + t) + product;
 }
 
+/* x sigmoid(x) and its slope (Elfwing, Uchibe & Doya 2017). The division is a whole one: its divisor may be infinite. */
+HN_BODY vf vf_silu(vf x)
+{
+    return x / (1.0f + vf_exp(-x));
+}
+
+HN_BODY vf vf_silu_slope(vf x)
+{
+    vf s = 1.0f / (1.0f + vf_exp(-x));
+    /* x (1 - s) at x = inf would be NaN */
+    vf product = vf_select(vf_abs(x) > 100.0f, vf_all(0.0f), x * s * (1.0f - s));
+    return s + product;
+}
+
 /* Philox over HN_LANES / 2 blocks at a time: a counter word lies in the low half of a 64-bit lane, where the multiplier reads
  * it, and nobody minds what stands in the high half. Words leave in element order. */
 typedef uint64_t vq __attribute__((vector_size(HN_LANES * 4)));

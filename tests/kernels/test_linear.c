@@ -9,6 +9,7 @@ static double act(double z, hn_activation a)
     case HN_ACT_GELU_TANH: return 0.5 * z * (1 + tanh(sqrt(2 / M_PI) * (z + 0.044715 * z * z * z)));
     case HN_ACT_TANH: return tanh(z);
     case HN_ACT_RELU: return z > 0 ? z : 0;
+    case HN_ACT_SILU: return z / (1 + exp(-z));
     default: return z;
     }
 }
@@ -57,6 +58,7 @@ static void forward_all(hn_dtype type)
     forward_case(type, cases[4], HN_ACT_GELU_TANH, true, true);
     forward_case(type, cases[4], HN_ACT_TANH, false, true);
     forward_case(type, cases[4], HN_ACT_RELU, true, false);
+    forward_case(type, cases[4], HN_ACT_SILU, true, true);
 }
 
 static void backward_input_case(hn_dtype type, sizes s, hn_activation a, bool add)
@@ -85,6 +87,7 @@ static void backward_input_all(hn_dtype type)
     backward_input_case(type, cases[3], HN_ACT_GELU_TANH, false);
     backward_input_case(type, cases[3], HN_ACT_TANH, false);
     backward_input_case(type, cases[3], HN_ACT_RELU, false);
+    backward_input_case(type, cases[3], HN_ACT_SILU, false);
 }
 
 static void backward_weight_case(hn_dtype type, sizes s, bool with_weight, bool with_bias)
