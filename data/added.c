@@ -66,11 +66,8 @@ hn_status hnp_added_read(hn_tokenizer *tokenizer, const json_t *item, int32_t id
 static char *pattern(const hn_tokenizer *tokenizer, hnp_scratch *scratch, const hnp_added_token *token,
                      size_t *length)
 {
-    hnp_span content = {token->content, strlen(token->content)};
-    if (token->normalized && tokenizer->normalize) {
-        if (!tokenizer->normalize(tokenizer, scratch, content)) return NULL;
-        content = (hnp_span){scratch->normal, scratch->normal_length};
-    }
+    hnp_span content = {token->content, strlen(token->content), false};
+    if (token->normalized && !hnp_normalize(tokenizer, scratch, &content)) return NULL;
     *length = content.length;
     return hn_strndup(content.text, content.length);
 }
@@ -88,7 +85,8 @@ static hn_status matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenize
 {
     hn_status status = HN_ERR_MEMORY;
     size_t count = 0;
-    hnp_scratch scratch = {0};
+    hnp_scratch scratch;
+    hnp_scratch_init(&scratch);
     hnp_key *keys = hn_calloc(tokenizer->added_count + 1, sizeof *keys);
     if (!keys) goto out;
     for (size_t i = 0; i < tokenizer->added_count; i++) {
@@ -151,7 +149,7 @@ static size_t previous(uint32_t *point, const char *text, size_t end)
     return start;
 }
 
-static bool stands_alone(const uint8_t *flags, hnp_span text, size_t start, size_t stop)
+static bool stands_alone(const uint16_t *flags, hnp_span text, size_t start, size_t stop)
 {
     uint32_t point;
     if (start) {
@@ -163,7 +161,7 @@ static bool stands_alone(const uint8_t *flags, hnp_span text, size_t start, size
     return !(flags[point] & HNP_WORD);
 }
 
-static size_t spaces_before(const uint8_t *flags, hnp_span text, size_t start, size_t floor)
+static size_t spaces_before(const uint16_t *flags, hnp_span text, size_t start, size_t floor)
 {
     while (start > floor) {
         uint32_t point;
@@ -174,7 +172,7 @@ static size_t spaces_before(const uint8_t *flags, hnp_span text, size_t start, s
     return start > floor ? start : floor;
 }
 
-static size_t spaces_behind(const uint8_t *flags, hnp_span text, size_t stop)
+static size_t spaces_behind(const uint16_t *flags, hnp_span text, size_t stop)
 {
     while (stop < text.length) {
         uint32_t point;
@@ -191,14 +189,14 @@ typedef bool part_function(const hn_tokenizer *tokenizer, hnp_scratch *scratch, 
 static bool find_all(const hn_tokenizer *tokenizer, const hnp_matcher *matcher, hnp_scratch *scratch,
                      hnp_span text, part_function *part)
 {
-    const uint8_t *flags = tokenizer->flags;
+    const uint16_t *flags = tokenizer->flags;
     size_t done = 0,
            white = 0; /* white: the white space before it, from the last rstrip's hit on, is known */
     for (size_t at = 0; matcher->any && at < text.length;) {
         const hnp_added_token *token = NULL;
         size_t length = 0;
         if (matcher->first[(unsigned char)text.text[at]])
-            token = match(tokenizer, matcher, (hnp_span){text.text + at, text.length - at}, &length);
+            token = match(tokenizer, matcher, (hnp_span){text.text + at, text.length - at, false}, &length);
         if (!token) {
             at++;
             continue;
@@ -211,27 +209,18 @@ static bool find_all(const hn_tokenizer *tokenizer, const hnp_matcher *matcher, 
             stop = white;
         }
         if (start >= stop) continue; /* white space that the hit before it took along */
-        if (done < start && !part(tokenizer, scratch, (hnp_span){text.text + done, start - done}))
+        if (done < start && !part(tokenizer, scratch, (hnp_span){text.text + done, start - done, text.first && !done}))
             return false;
         if (!hnp_ids_add(scratch->ids, token->id)) return false;
         done = stop;
     }
-    return done == text.length || part(tokenizer, scratch, (hnp_span){text.text + done, text.length - done});
-}
-
-static bool split(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span part)
-{
-    return tokenizer->split ? tokenizer->split(tokenizer, scratch, part)
-                            : tokenizer->word(tokenizer, scratch, part);
+    return done == text.length || part(tokenizer, scratch, (hnp_span){text.text + done, text.length - done, text.first && !done});
 }
 
 static bool normalize(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span part)
 {
-    if (tokenizer->normalize) {
-        if (!tokenizer->normalize(tokenizer, scratch, part)) return false;
-        part = (hnp_span){scratch->normal, scratch->normal_length};
-    }
-    return find_all(tokenizer, &tokenizer->normal, scratch, part, split);
+    return hnp_normalize(tokenizer, scratch, &part) &&
+           find_all(tokenizer, &tokenizer->normal, scratch, part, hnp_split);
 }
 
 bool hnp_added_encode(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span text)

@@ -24,24 +24,20 @@
 
 static bool reserve(hnp_scratch *scratch, size_t rest)
 {
-    void *memory = scratch->normal;
     size_t need;
-    if (!hn_size_add(scratch->normal_length, rest, &need) || !hn_size_add(need, SLACK, &need)) return false;
-    if (!hn_grow(&memory, &scratch->normal_capacity, need, 1)) return false;
-    scratch->normal = memory;
-    return true;
+    return hn_size_add(rest, SLACK, &need) && hnp_buffer_reserve(&scratch->normal, need);
 }
 
-static void put(const hn_tokenizer *tokenizer, hnp_scratch *scratch, uint32_t point)
+static void put(const hnp_bert_settings *bert, hnp_scratch *scratch, uint32_t point)
 {
     uint32_t lower[2] = {point};
-    size_t count = tokenizer->bert.lower ? hnp_unicode_lower(lower, point) : 1;
+    size_t count = bert->lower ? hnp_unicode_lower(lower, point) : 1;
     for (size_t i = 0; i < count; i++)
-        scratch->normal_length += hnp_utf8_put(scratch->normal + scratch->normal_length, lower[i]);
+        scratch->normal.length += hnp_utf8_put(scratch->normal.bytes + scratch->normal.length, lower[i]);
 }
 
 /* Writes the waiting non-starters in the order of their classes. `rest` bytes of input are still to come. */
-static bool flush(const hn_tokenizer *tokenizer, hnp_scratch *scratch, size_t rest)
+static bool flush(const hnp_bert_settings *bert, hnp_scratch *scratch, size_t rest)
 {
     if (!scratch->waiting_count) return true;
     size_t room;
@@ -52,7 +48,7 @@ static bool flush(const hn_tokenizer *tokenizer, hnp_scratch *scratch, size_t re
         if (!(scratch->classes[class / 64] >> (class % 64) & 1)) continue;
         for (size_t i = 0; i < scratch->waiting_count; i++)
             if (scratch->waiting[i] >> 24 == (uint32_t) class)
-                put(tokenizer, scratch, scratch->waiting[i] & 0xFFFFFF);
+                put(bert, scratch, scratch->waiting[i] & 0xFFFFFF);
     }
     scratch->waiting_count = 0;
     memset(scratch->classes, 0, sizeof scratch->classes);
@@ -60,13 +56,13 @@ static bool flush(const hn_tokenizer *tokenizer, hnp_scratch *scratch, size_t re
 }
 
 /* One code point behind the decomposition. */
-static bool put_decomposed(const hn_tokenizer *tokenizer, hnp_scratch *scratch, uint32_t point, size_t rest)
+static bool put_decomposed(const hnp_bert_settings *bert, hnp_scratch *scratch, uint32_t point, size_t rest)
 {
-    uint8_t flags = tokenizer->flags[point];
+    uint16_t flags = bert->flags[point];
     uint32_t class = flags & HNP_MOVING ? (uint32_t)hnp_unicode_class(point) : 0;
     if (!class) {
-        if (!flush(tokenizer, scratch, rest)) return false;
-        if (!(flags & HNP_MARK)) put(tokenizer, scratch, point);
+        if (!flush(bert, scratch, rest)) return false;
+        if (!(flags & HNP_MARK)) put(bert, scratch, point);
         return true;
     }
     if (flags & HNP_MARK) return true;
@@ -80,86 +76,98 @@ static bool put_decomposed(const hn_tokenizer *tokenizer, hnp_scratch *scratch, 
 }
 
 /* A code point behind cleaning. */
-static bool put_clean(const hn_tokenizer *tokenizer, hnp_scratch *scratch, uint32_t point, size_t rest)
+static bool put_clean(const hnp_bert_settings *bert, hnp_scratch *scratch, uint32_t point, size_t rest)
 {
     uint32_t points[HNP_DECOMPOSED] = {point};
     size_t count = 1;
-    if (!tokenizer->bert.strip) {
-        put(tokenizer, scratch, point);
+    if (!bert->strip) {
+        put(bert, scratch, point);
         return true;
     }
-    if (tokenizer->flags[point] & HNP_MOVING) count = hnp_unicode_decompose(points, point);
+    if (bert->flags[point] & HNP_MOVING) count = hnp_unicode_decompose(points, point, false);
     for (size_t i = 0; i < count; i++)
-        if (!put_decomposed(tokenizer, scratch, points[i], rest)) return false;
+        if (!put_decomposed(bert, scratch, points[i], rest)) return false;
     return true;
 }
 
-static bool normalize_point(const hn_tokenizer *tokenizer, hnp_scratch *scratch, uint32_t point, size_t rest)
+static bool normalize_point(const hnp_bert_settings *bert, hnp_scratch *scratch, uint32_t point, size_t rest)
 {
-    uint8_t flags = tokenizer->flags[point];
-    if (tokenizer->bert.clean && flags & HNP_CONTROL) return true;
-    if (tokenizer->bert.clean && flags & HNP_SPACE) point = ' ';
+    uint16_t flags = bert->flags[point];
+    if (bert->clean && flags & HNP_CONTROL) return true;
+    if (bert->clean && flags & HNP_SPACE) point = ' ';
     if (!reserve(scratch, rest)) return false;
-    if (!tokenizer->bert.chinese || !(flags & HNP_CHINESE)) return put_clean(tokenizer, scratch, point, rest);
-    return put_clean(tokenizer, scratch, ' ', rest) && put_clean(tokenizer, scratch, point, rest) &&
-           put_clean(tokenizer, scratch, ' ', rest);
+    if (!bert->chinese || !(flags & HNP_CHINESE)) return put_clean(bert, scratch, point, rest);
+    return put_clean(bert, scratch, ' ', rest) && put_clean(bert, scratch, point, rest) &&
+           put_clean(bert, scratch, ' ', rest);
 }
 
-bool hnp_bert_normalize(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span piece)
+static bool bert_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *step, hnp_scratch *scratch,
+                           hnp_span piece)
 {
+    (void)tokenizer;
+    const hnp_bert_settings *bert = &step->bert;
     const unsigned char *at = (const unsigned char *)piece.text, *end = at + piece.length;
-    scratch->normal_length = 0;
     scratch->waiting_count = 0;
     if (!reserve(scratch, piece.length)) return false;
     while (at < end) {
         if (*at < 0x80) {
-            if (!flush(tokenizer, scratch, (size_t)(end - at))) return false;
-            char *to = scratch->normal + scratch->normal_length;
+            if (!flush(bert, scratch, (size_t)(end - at))) return false;
+            char *to = scratch->normal.bytes + scratch->normal.length;
             for (; at < end && *at < 0x80; at++) {
-                unsigned char byte = tokenizer->bert.ascii[*at];
+                unsigned char byte = bert->ascii[*at];
                 *to = (char)byte;
                 to += byte != HNP_DROPPED;
             }
-            scratch->normal_length = (size_t)(to - scratch->normal);
+            scratch->normal.length = (size_t)(to - scratch->normal.bytes);
             continue;
         }
         uint32_t point;
         at += hnp_utf8_next(&point, (const char *)at);
-        if (!normalize_point(tokenizer, scratch, point, (size_t)(end - at))) return false;
+        if (!normalize_point(bert, scratch, point, (size_t)(end - at))) return false;
     }
-    return flush(tokenizer, scratch, 0);
+    return flush(bert, scratch, 0);
 }
 
-void hnp_bert_init(hn_tokenizer *tokenizer)
+void hnp_bert_init(hn_tokenizer *tokenizer, hnp_normalizer *step)
 {
-    hnp_bert_settings *bert = &tokenizer->bert;
+    hnp_bert_settings *bert = &step->bert;
+    bert->flags = tokenizer->flags;
     for (uint32_t byte = 0; byte < 128; byte++) {
-        uint8_t flags = tokenizer->flags[byte];
+        uint16_t flags = bert->flags[byte];
         uint32_t lower[2] = {byte};
         if (bert->lower) hnp_unicode_lower(lower, byte);
         bool drop = bert->clean && flags & HNP_CONTROL, blank = bert->clean && flags & HNP_SPACE;
         bert->ascii[byte] = drop ? HNP_DROPPED : blank ? ' ' : (unsigned char)lower[0];
     }
-    tokenizer->normalize = hnp_bert_normalize;
+    step->apply = bert_normalize;
+    hn_hasher_add_text(tokenizer->hasher, "BertNormalizer");
+    hnp_hash_int(tokenizer, bert->clean | bert->chinese << 1 | bert->strip << 2 | bert->lower << 3);
+}
+
+static bool part(const hn_tokenizer *tokenizer, const hnp_splitter *step, hnp_scratch *scratch, const char *start,
+                 const char *end)
+{
+    return hnp_split_next(tokenizer, step, scratch, (hnp_span){start, (size_t)(end - start), false});
 }
 
 /* Words lie between white space and punctuation; each punctuation character is a word. */
-bool hnp_bert_split(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span piece)
+bool hnp_bert_split(const hn_tokenizer *tokenizer, const hnp_splitter *step, hnp_scratch *scratch,
+                    hnp_span piece)
 {
     const char *at = piece.text, *end = at + piece.length, *word = at;
-    const uint8_t *flags = tokenizer->flags;
+    const uint16_t *flags = tokenizer->flags;
     while (at < end) {
         uint32_t point = (unsigned char)*at;
         size_t taken = point < 0x80 ? 1 : hnp_utf8_next(&point, at);
-        uint8_t kind = flags[point] & (HNP_SPACE | HNP_PUNCTUATION);
+        uint16_t kind = flags[point] & (HNP_SPACE | HNP_PUNCTUATION);
         if (kind) {
-            if (at > word && !tokenizer->word(tokenizer, scratch, (hnp_span){word, (size_t)(at - word)}))
+            if (at > word && !part(tokenizer, step, scratch, word, at))
                 return false;
-            if (!(kind & HNP_SPACE) && !tokenizer->word(tokenizer, scratch, (hnp_span){at, taken}))
+            if (!(kind & HNP_SPACE) && !part(tokenizer, step, scratch, at, at + taken))
                 return false;
             word = at + taken;
         }
         at += taken;
     }
-    return at == word || tokenizer->word(tokenizer, scratch, (hnp_span){word, (size_t)(at - word)});
+    return at == word || part(tokenizer, step, scratch, word, at);
 }

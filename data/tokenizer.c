@@ -1,5 +1,6 @@
 /* See tokenizer.h for the contract and tokenizer_stages.h for the stages. Here: making and freeing, encoding
- * (repair, stages, truncation, template), decoding, and the digest of everything that decides ids. */
+ * (repair, stages, truncation, template), and the digest of everything that decides ids, to which each stage adds
+ * what it was made of. */
 #include "data/tokenizer.h"
 
 #include <string.h>
@@ -22,14 +23,28 @@ bool hnp_ids_add(hnp_ids *ids, int32_t id)
     return true;
 }
 
+void hnp_scratch_init(hnp_scratch *scratch)
+{
+    *scratch = (hnp_scratch){0};
+    hn_strbuf_init(&scratch->repaired);
+}
+
 void hnp_scratch_close(hnp_scratch *scratch)
 {
-    if (scratch->repaired.text) hn_strbuf_close(&scratch->repaired);
-    hn_free(scratch->normal);
+    hn_strbuf_close(&scratch->repaired);
+    hn_free(scratch->normal.bytes);
+    hn_free(scratch->other.bytes);
     hn_free(scratch->waiting);
+    hn_free(scratch->points.items);
+    hn_free(scratch->points.sorted);
+    for (size_t i = 0; i < HNP_MAX_STEPS; i++) hn_free(scratch->parts[i].bytes);
+    hnp_regex_room_close(&scratch->regex);
+    hn_free(scratch->words);
+    hn_free(scratch->symbols);
+    hn_free(scratch->heap);
+    hn_free(scratch->best);
     hn_free(scratch->text.items);
     hn_free(scratch->pair.items);
-    *scratch = (hnp_scratch){0};
 }
 
 /* Making one */
@@ -38,12 +53,38 @@ hn_status hnp_tokenizer_new(hn_tokenizer **out, hn_error *error)
 {
     hn_tokenizer *tokenizer = hn_calloc(1, sizeof *tokenizer);
     if (tokenizer) tokenizer->flags = hnp_unicode_flags();
-    if (!tokenizer || !tokenizer->flags) {
-        hn_free(tokenizer);
+    if (tokenizer) tokenizer->hasher = hn_hasher_open();
+    if (!tokenizer || !tokenizer->flags || !tokenizer->hasher) {
+        hn_tokenizer_free(tokenizer);
         return hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory");
     }
     *out = tokenizer;
     return HN_OK;
+}
+
+static void close_pattern(hnp_pattern *pattern)
+{
+    hn_free(pattern->text);
+    hnp_regex_free(pattern->regex);
+}
+
+static void close_stages(hn_tokenizer *tokenizer)
+{
+    for (size_t i = 0; i < HNP_MAX_STEPS; i++) {
+        hnp_normalizer *normalizer = &tokenizer->normalizers[i];
+        close_pattern(&normalizer->pattern);
+        hn_free(normalizer->content);
+        hn_free(normalizer->charsmap.units);
+        hn_free(normalizer->charsmap.texts);
+        close_pattern(&tokenizer->splitters[i].pattern);
+        hn_free(tokenizer->splitters[i].blank);
+        hn_free(tokenizer->decoders[i].text);
+        hn_free(tokenizer->decoders[i].content);
+    }
+    hn_free(tokenizer->model.wordpiece.prefix);
+    hn_free(tokenizer->model.wordpiece.unknown);
+    hn_free(tokenizer->model.bpe.merges);
+    hn_free(tokenizer->model.unigram.scores);
 }
 
 void hn_tokenizer_free(hn_tokenizer *tokenizer)
@@ -59,9 +100,8 @@ void hn_tokenizer_free(hn_tokenizer *tokenizer)
     hnp_trie_close(&tokenizer->normal.trie);
     hn_free(tokenizer->added);
     hn_free(tokenizer->flags);
-    hn_free(tokenizer->wordpiece.prefix);
-    hn_free(tokenizer->wordpiece.unknown);
-    hn_free(tokenizer->decode_prefix);
+    hn_hasher_free(tokenizer->hasher);
+    close_stages(tokenizer);
     hn_free(tokenizer->single.pieces);
     hn_free(tokenizer->both.pieces);
     hn_free(tokenizer);
@@ -128,6 +168,16 @@ hn_status hnp_template_bert(hn_tokenizer *tokenizer, int32_t cls, int32_t sep, h
     return HN_OK;
 }
 
+hn_status hnp_template_roberta(hn_tokenizer *tokenizer, int32_t cls, int32_t sep, hn_error *error)
+{
+    const int32_t pieces[] = {cls, HNP_PIECE_A, sep, sep, HNP_PIECE_B, sep};
+    for (size_t i = 0; i < 6; i++) {
+        if (i < 3 && hnp_template_add(&tokenizer->single, pieces[i], 0, error)) return error->status;
+        if (hnp_template_add(&tokenizer->both, pieces[i], 0, error)) return error->status;
+    }
+    return HN_OK;
+}
+
 hn_status hnp_template_plain(hn_tokenizer *tokenizer, hn_error *error)
 {
     if (hnp_template_add(&tokenizer->single, HNP_PIECE_A, 0, error)) return error->status;
@@ -135,54 +185,50 @@ hn_status hnp_template_plain(hn_tokenizer *tokenizer, hn_error *error)
     return hnp_template_add(&tokenizer->both, HNP_PIECE_B, 1, error);
 }
 
-static void hash_int(hn_hasher *hasher, int64_t value)
+void hnp_hash_int(hn_tokenizer *tokenizer, int64_t value)
 {
-    hn_hasher_add(hasher, &value, sizeof value);
+    hn_hasher_add(tokenizer->hasher, &value, sizeof value);
 }
 
-static void hash_template(hn_hasher *hasher, const hnp_template *from)
+static void hash_template(hn_tokenizer *tokenizer, const hnp_template *from)
 {
-    hash_int(hasher, (int64_t)from->count);
+    hnp_hash_int(tokenizer, (int64_t)from->count);
     for (size_t i = 0; i < from->count; i++) {
-        hash_int(hasher, from->pieces[i].id);
-        hash_int(hasher, from->pieces[i].type);
+        hnp_hash_int(tokenizer, from->pieces[i].id);
+        hnp_hash_int(tokenizer, from->pieces[i].type);
     }
-}
-
-static void hash_stages(hn_hasher *hasher, const hn_tokenizer *tokenizer)
-{
-    const hnp_bert_settings *bert = &tokenizer->bert;
-    hn_hasher_add_text(hasher, tokenizer->normalize ? "BertNormalizer" : "");
-    hash_int(hasher, bert->clean | bert->chinese << 1 | bert->strip << 2 | bert->lower << 3);
-    hn_hasher_add_text(hasher, tokenizer->split ? "BertPreTokenizer" : "");
-    hn_hasher_add_text(hasher, "WordPiece");
-    hn_hasher_add_text(hasher, tokenizer->wordpiece.prefix);
-    hn_hasher_add_text(hasher, tokenizer->wordpiece.unknown);
-    hash_int(hasher, tokenizer->wordpiece.max_chars);
-    hash_template(hasher, &tokenizer->single);
-    hash_template(hasher, &tokenizer->both);
 }
 
 hn_status hnp_tokenizer_finish(hn_tokenizer *tokenizer, hn_error *error)
 {
     if (hnp_added_finish(tokenizer, error)) return error->status;
-    hn_hasher *hasher = hn_hasher_open();
-    if (!hasher) return hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory");
-    hash_stages(hasher, tokenizer);
+    hash_template(tokenizer, &tokenizer->single);
+    hash_template(tokenizer, &tokenizer->both);
     for (size_t i = 0; i < tokenizer->size; i++) {
         if (!tokenizer->names[i].text) continue;
-        hash_int(hasher, (int64_t)i);
-        hn_hasher_add_text(hasher, tokenizer->names[i].text);
+        hnp_hash_int(tokenizer, (int64_t)i);
+        hn_hasher_add_text(tokenizer->hasher, tokenizer->names[i].text);
     }
     for (size_t i = 0; i < tokenizer->added_count; i++) {
         const hnp_added_token *token = &tokenizer->added[i];
-        hash_int(hasher, token->id);
-        hash_int(hasher, token->single_word | token->lstrip << 1 | token->rstrip << 2 |
-                             token->normalized << 3 | token->special << 4);
+        hnp_hash_int(tokenizer, token->id);
+        hnp_hash_int(tokenizer, token->single_word | token->lstrip << 1 | token->rstrip << 2 |
+                                    token->normalized << 3 | token->special << 4);
     }
-    tokenizer->digest = hn_hasher_digest(hasher);
-    hn_hasher_free(hasher);
+    tokenizer->digest = hn_hasher_digest(tokenizer->hasher);
+    hn_hasher_free(tokenizer->hasher);
+    tokenizer->hasher = NULL;
     return HN_OK;
+}
+
+/* A folder without tokenizer.json. */
+static hn_status open_older(hn_tokenizer **out, const char *folder, hn_error *error)
+{
+    char *path = hn_path_join(folder, "merges.txt");
+    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    bool merges = hn_path_exists(path);
+    hn_free(path);
+    return merges ? hnp_merges_open(out, folder, error) : hnp_vocab_open(out, folder, error);
 }
 
 hn_status hn_tokenizer_open(hn_tokenizer **out, const char *folder, hn_error *error)
@@ -192,7 +238,7 @@ hn_status hn_tokenizer_open(hn_tokenizer **out, const char *folder, hn_error *er
     hn_status status;
     if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     if (!hn_path_exists(path))
-        status = hnp_vocab_open(out, folder, error);
+        status = open_older(out, folder, error);
     else if (!(status = hn_path_inside(&real, folder, "tokenizer.json", NULL, error)) &&
              !(status = hn_file_read(&bytes, &size, real, FILE_LIMIT, error)))
         status = hn_tokenizer_open_json(out, bytes, size, path, error);
@@ -254,7 +300,7 @@ static bool repair(hnp_scratch *scratch, hnp_span *text, size_t valid)
         at += hnp_utf8_get(&point, &good, text->text + at, text->length - at);
         hn_strbuf_add(out, bytes, hnp_utf8_put(bytes, point));
     }
-    *text = (hnp_span){out->text, out->length};
+    *text = (hnp_span){out->text, out->length, true};
     return !out->failed;
 }
 
@@ -262,6 +308,7 @@ static bool encode_text(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp
 {
     size_t valid = hnp_utf8_valid(text.text, text.length);
     scratch->ids = ids;
+    scratch->refused = NULL;
     ids->count = 0;
     if (valid < text.length && !repair(scratch, &text, valid)) return false;
     return hnp_added_encode(tokenizer, scratch, text) && ids->count < INT32_MAX / 4;
@@ -310,10 +357,10 @@ hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, c
 {
     const hnp_template *around = pair ? &tokenizer->both : &tokenizer->single;
     hnp_scratch *scratch = out->scratch;
-    if (!scratch && (scratch = out->scratch = hn_calloc(1, sizeof *scratch)))
-        hn_strbuf_init(&scratch->repaired);
-    if (!scratch || !encode_text(tokenizer, scratch, &scratch->text, (hnp_span){text, length})) goto memory;
-    if (pair && !encode_text(tokenizer, scratch, &scratch->pair, (hnp_span){pair, pair_length})) goto memory;
+    if (!scratch && (scratch = out->scratch = hn_malloc(sizeof *scratch))) hnp_scratch_init(scratch);
+    if (!scratch || !hnp_words_prepare(tokenizer, scratch)) goto failed;
+    if (!encode_text(tokenizer, scratch, &scratch->text, (hnp_span){text, length, true})) goto failed;
+    if (pair && !encode_text(tokenizer, scratch, &scratch->pair, (hnp_span){pair, pair_length, true})) goto failed;
 
     size_t first = scratch->text.count, second = pair ? scratch->pair.count : 0,
            wrap = special ? around->special : 0;
@@ -322,7 +369,7 @@ hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, c
         truncate(&first, &second, room);
     else if (first > room)
         first = room;
-    if (!reserve(out, first + second + wrap)) goto memory;
+    if (!reserve(out, first + second + wrap)) goto failed;
     out->count = 0;
     for (size_t i = 0; i < around->count; i++) {
         const hnp_piece *piece = &around->pieces[i];
@@ -335,29 +382,10 @@ hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, c
     }
     if ((size_t)out->count > limit) out->count = (int32_t)limit;
     return HN_OK;
-memory:
+failed:
+    if (scratch && scratch->refused)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "tokenizer: a text of %zu bytes: %s", length + pair_length,
+                       scratch->refused);
     return hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory for a text of %zu bytes",
                    length + pair_length);
-}
-
-hn_status hn_tokenizer_decode(const hn_tokenizer *tokenizer, hn_strbuf *out, const int32_t *ids, size_t count,
-                              bool skip_special, hn_error *error)
-{
-    bool first = true;
-    for (size_t i = 0; i < count; i++) {
-        if (!hn_tokenizer_token(tokenizer, ids[i]))
-            return hn_fail(error, HN_ERR_FORMAT, "id %d (number %zu): no token has it; ids are 0 to %zu",
-                           ids[i], i, tokenizer->size - 1);
-        const hnp_name *name = &tokenizer->names[ids[i]];
-        const char *token = name->shown ? name->shown : name->text;
-        if (skip_special && name->special && !name->shown) continue;
-        if (tokenizer->decode) {
-            tokenizer->decode(tokenizer, out, token, first);
-        } else {
-            if (!first) hn_strbuf_putc(out, ' ');
-            hn_strbuf_puts(out, token);
-        }
-        first = false;
-    }
-    return out->failed ? hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory for %zu ids", count) : HN_OK;
 }

@@ -15,15 +15,14 @@
 #define FILE_LIMIT ((size_t)64 << 20)
 
 typedef struct vocab_config {
-    json_t *root; /* NULL: no tokenizer_config.json */
-    char *path;
+    hnp_config file;
     const char *unknown, *sep, *pad, *cls, *mask;
 } vocab_config;
 
 static const char *const classes[] = {"Bert",     "DistilBert", "Electra",    "MobileBert",
                                       "ConvBert", "LayoutLM",   "SqueezeBert"};
 
-static hn_status check_class(const vocab_config *config, hn_error *error)
+static hn_status check_class(const hnp_config *config, hn_error *error)
 {
     const char *name = NULL;
     if (hn_json_get_string(&name, config->root, "tokenizer_class", config->path, error)) return error->status;
@@ -40,20 +39,29 @@ static hn_status check_class(const vocab_config *config, hn_error *error)
         config->path, name);
 }
 
-/* A special token: a string, or an object with "content". */
-static hn_status read_special(const char **token, const vocab_config *config, const char *key,
-                              hn_error *error)
+/* A list of added tokens without their flags, as older programs left it. */
+static hn_status check_old_list(const hnp_config *config, const char *folder, hn_error *error)
+{
+    char *path = hn_path_join(folder, "added_tokens.json");
+    hn_status status = HN_OK;
+    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    if (hn_path_exists(path) && !json_object_get(config->root, "added_tokens_decoder"))
+        status = hn_fail(
+            error, HN_ERR_UNSUPPORTED,
+            "%s: not read; give a tokenizer.json, or added_tokens_decoder in tokenizer_config.json", path);
+    hn_free(path);
+    return status;
+}
+
+hn_status hnp_config_special(const char **token, const hnp_config *config, const char *key, hn_error *error)
 {
     const json_t *value = json_object_get(config->root, key);
     if (!json_is_object(value)) return hn_json_get_string(token, config->root, key, config->path, error);
     return hn_json_get_string(token, value, "content", config->path, error);
 }
 
-static hn_status read_config(vocab_config *config, hn_tokenizer *tokenizer, const char *folder,
-                             hn_error *error)
+hn_status hnp_config_open(hnp_config *config, const char *folder, hn_error *error)
 {
-    hnp_bert_settings *bert = &tokenizer->bert;
-    bert->clean = bert->chinese = bert->lower = bert->strip = true;
     config->path = hn_path_join(folder, "tokenizer_config.json");
     if (!config->path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     if (!hn_path_exists(config->path)) return HN_OK;
@@ -61,20 +69,31 @@ static hn_status read_config(vocab_config *config, hn_tokenizer *tokenizer, cons
     hn_status status = hn_path_inside(&real, folder, "tokenizer_config.json", NULL, error);
     if (!status) status = hn_json_load(&config->root, real, HN_JSON_LIMITS_SMALL, error);
     hn_free(real);
-    if (status) return status;
-    if (!json_is_object(config->root))
-        return hn_fail(error, HN_ERR_FORMAT, "%s: an object expected", config->path);
-    if (check_class(config, error) ||
-        hn_json_get_bool(&bert->lower, config->root, "do_lower_case", config->path, error) ||
-        hn_json_get_bool(&bert->chinese, config->root, "tokenize_chinese_chars", config->path, error))
+    if (!status && !json_is_object(config->root))
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: an object expected", config->path);
+    return status ? status : check_old_list(config, folder, error);
+}
+
+void hnp_config_close(hnp_config *config)
+{
+    json_decref(config->root);
+    hn_free(config->path);
+}
+
+static hn_status read_config(vocab_config *config, hnp_bert_settings *bert, hn_error *error)
+{
+    const hnp_config *file = &config->file;
+    bert->clean = bert->chinese = bert->lower = bert->strip = true;
+    if (check_class(file, error) || hn_json_get_bool(&bert->lower, file->root, "do_lower_case", file->path, error) ||
+        hn_json_get_bool(&bert->chinese, file->root, "tokenize_chinese_chars", file->path, error))
         return error->status;
     bert->strip = bert->lower; /* what null and nothing mean */
-    if (hn_json_get_bool(&bert->strip, config->root, "strip_accents", config->path, error) ||
-        read_special(&config->unknown, config, "unk_token", error) ||
-        read_special(&config->sep, config, "sep_token", error) ||
-        read_special(&config->pad, config, "pad_token", error) ||
-        read_special(&config->cls, config, "cls_token", error) ||
-        read_special(&config->mask, config, "mask_token", error))
+    if (hn_json_get_bool(&bert->strip, file->root, "strip_accents", file->path, error) ||
+        hnp_config_special(&config->unknown, file, "unk_token", error) ||
+        hnp_config_special(&config->sep, file, "sep_token", error) ||
+        hnp_config_special(&config->pad, file, "pad_token", error) ||
+        hnp_config_special(&config->cls, file, "cls_token", error) ||
+        hnp_config_special(&config->mask, file, "mask_token", error))
         return error->status;
     return HN_OK;
 }
@@ -116,7 +135,7 @@ static hn_status read_vocabulary(hn_tokenizer *tokenizer, const char *folder, co
     hn_status status;
     if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     if (!hn_path_exists(path))
-        status = hn_fail(error, HN_ERR_IO, "%s: neither tokenizer.json nor vocab.txt there", folder);
+        status = hn_fail(error, HN_ERR_IO, "%s: neither tokenizer.json nor vocab.json with merges.txt nor vocab.txt there", folder);
     else
         status = hn_path_inside(&real, folder, "vocab.txt", NULL, error);
     if (!status) status = hn_file_read(&text, &size, real, FILE_LIMIT, error);
@@ -141,7 +160,7 @@ static int by_id(const void *left, const void *right)
 }
 
 /* "added_tokens_decoder": {"100": {"content": "[UNK]", ...}, ...} */
-static hn_status read_added(const vocab_config *config, hn_tokenizer *tokenizer, hn_error *error)
+hn_status hnp_config_added(hn_tokenizer *tokenizer, const hnp_config *config, hn_error *error)
 {
     json_t *object = json_object_get(config->root, "added_tokens_decoder"), *item;
     const char *key;
@@ -177,28 +196,14 @@ static hn_status add_special(const vocab_config *config, hn_tokenizer *tokenizer
     for (size_t i = 0; i < 5; i++) {
         int32_t id = hn_tokenizer_id(tokenizer, tokens[i]);
         if (id < 0 && i < 3)
-            return hn_fail(error, HN_ERR_FORMAT, "%s: the vocabulary beside it lacks \"%.60s\"", config->path,
+            return hn_fail(error, HN_ERR_FORMAT, "%s: the vocabulary beside it lacks \"%.60s\"", config->file.path,
                            tokens[i]);
         if (id < 0 || tokenizer->names[id].added) continue;
         hnp_added_token token = {.content = tokens[i], .id = id, .special = true};
-        if (hnp_added_add(tokenizer, token, config->path, error)) return error->status;
+        if (hnp_added_add(tokenizer, token, config->file.path, error)) return error->status;
     }
     return hnp_template_bert(tokenizer, hn_tokenizer_id(tokenizer, config->cls),
                              hn_tokenizer_id(tokenizer, config->sep), error);
-}
-
-/* A list of added tokens without their flags, as older programs left it. */
-static hn_status check_old_list(const vocab_config *config, const char *folder, hn_error *error)
-{
-    char *path = hn_path_join(folder, "added_tokens.json");
-    hn_status status = HN_OK;
-    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
-    if (hn_path_exists(path) && !json_object_get(config->root, "added_tokens_decoder"))
-        status = hn_fail(
-            error, HN_ERR_UNSUPPORTED,
-            "%s: not read; give a tokenizer.json, or added_tokens_decoder in tokenizer_config.json", path);
-    hn_free(path);
-    return status;
 }
 
 hn_status hnp_vocab_open(hn_tokenizer **out, const char *folder, hn_error *error)
@@ -207,19 +212,18 @@ hn_status hnp_vocab_open(hn_tokenizer **out, const char *folder, hn_error *error
     vocab_config config = {
         .unknown = "[UNK]", .sep = "[SEP]", .pad = "[PAD]", .cls = "[CLS]", .mask = "[MASK]"};
     hn_status status = hnp_tokenizer_new(&tokenizer, error);
-    if (!status) status = read_config(&config, tokenizer, folder, error);
-    if (!status) status = check_old_list(&config, folder, error);
+    if (!status) status = hnp_config_open(&config.file, folder, error);
+    if (!status) status = read_config(&config, &tokenizer->normalizers->bert, error);
     if (!status) status = read_vocabulary(tokenizer, folder, config.unknown, error);
-    if (!status) status = read_added(&config, tokenizer, error);
+    if (!status) status = hnp_config_added(tokenizer, &config.file, error);
     if (!status) status = add_special(&config, tokenizer, error);
     if (!status) status = hnp_wordpiece_decoder(tokenizer, "##", true, error);
     if (!status) {
-        hnp_bert_init(tokenizer);
-        tokenizer->split = hnp_bert_split;
+        hnp_bert_init(tokenizer, &tokenizer->normalizers[tokenizer->normalizer_count++]);
+        tokenizer->splitters[tokenizer->splitter_count++].apply = hnp_bert_split;
         status = hnp_tokenizer_finish(tokenizer, error);
     }
-    json_decref(config.root);
-    hn_free(config.path);
+    hnp_config_close(&config.file);
     if (status)
         hn_tokenizer_free(tokenizer);
     else

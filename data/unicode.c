@@ -1,6 +1,6 @@
 /* See unicode.h. What a code point is taken for stands in ranges (unicode_tables.h) that were read off the
  * reference implementation, because it mixes versions of the Unicode standard. At run time the ranges are
- * spread into one byte a code point: 1.1 MB, filled in some tens of microseconds, of which a text touches few
+ * spread into two bytes a code point: 2.2 MB, filled in some tens of microseconds, of which a text touches few
  * pages.
  *
  * Decompositions and combining classes come from utf8proc. The standard never changes those of a code point
@@ -16,15 +16,15 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static void spread(uint8_t *flags, const code_range *ranges, size_t count, uint8_t flag)
+static void spread(uint16_t *flags, const code_range *ranges, size_t count, uint16_t flag)
 {
     for (size_t i = 0; i < count; i++)
         for (uint32_t c = ranges[i].first; c <= ranges[i].last; c++) flags[c] |= flag;
 }
 
-uint8_t *hnp_unicode_flags(void)
+uint16_t *hnp_unicode_flags(void)
 {
-    uint8_t *flags = hn_calloc(HNP_POINTS, 1);
+    uint16_t *flags = hn_calloc(HNP_POINTS, sizeof *flags);
     if (!flags) return NULL;
     spread(flags, control_ranges, COUNT(control_ranges), HNP_CONTROL);
     spread(flags, space_ranges, COUNT(space_ranges), HNP_SPACE);
@@ -33,6 +33,11 @@ uint8_t *hnp_unicode_flags(void)
     spread(flags, mark_ranges, COUNT(mark_ranges), HNP_MARK);
     spread(flags, moving_ranges, COUNT(moving_ranges), HNP_MOVING);
     spread(flags, word_ranges, COUNT(word_ranges), HNP_WORD);
+    spread(flags, letter_ranges, COUNT(letter_ranges), HNP_LETTER);
+    spread(flags, number_ranges, COUNT(number_ranges), HNP_NUMBER);
+    spread(flags, digit_ranges, COUNT(digit_ranges), HNP_DIGIT);
+    spread(flags, accent_ranges, COUNT(accent_ranges), HNP_ACCENT);
+    spread(flags, compatible_ranges, COUNT(compatible_ranges), HNP_COMPATIBLE);
     return flags;
 }
 
@@ -59,12 +64,14 @@ size_t hnp_unicode_lower(uint32_t out[2], uint32_t point)
     return 1;
 }
 
-size_t hnp_unicode_decompose(uint32_t out[HNP_DECOMPOSED], uint32_t point)
+size_t hnp_unicode_decompose(uint32_t out[HNP_DECOMPOSED], uint32_t point, bool compatible)
 {
     int boundary = 0;
     utf8proc_int32_t points[HNP_DECOMPOSED];
     utf8proc_ssize_t count = utf8proc_decompose_char((utf8proc_int32_t)point, points, HNP_DECOMPOSED,
-                                                     UTF8PROC_DECOMPOSE, &boundary);
+                                                     compatible ? UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
+                                                                : UTF8PROC_DECOMPOSE,
+                                                     &boundary);
     if (count < 1 || count > HNP_DECOMPOSED) {
         out[0] = point;
         return 1;

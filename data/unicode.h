@@ -1,4 +1,4 @@
-/* Code points as the BERT tokenizers of the Hugging Face world see them. Shared inside data/. */
+/* Code points as the tokenizers of the Hugging Face world see them. Shared inside data/. */
 #ifndef HONE_DATA_UNICODE_H
 #define HONE_DATA_UNICODE_H
 
@@ -16,18 +16,24 @@ enum {
     HNP_CHINESE = 8,     /* handle_chinese_chars sets it apart */
     HNP_MARK = 16,       /* strip_accents drops it, after canonical decomposition */
     HNP_MOVING = 32,     /* canonical decomposition takes it apart or reorders it */
-    HNP_WORD = 64        /* may not touch an added token that must be a single word */
+    HNP_WORD = 64,       /* may not touch an added token that must be a single word; \w of Whitespace */
+    HNP_LETTER = 128,    /* \p{L} of a split pattern */
+    HNP_NUMBER = 256,    /* \p{N} of a split pattern */
+    HNP_DIGIT = 512,     /* Digits sets it apart */
+    HNP_ACCENT = 1024,   /* StripAccents drops it */
+    HNP_COMPATIBLE = 2048 /* compatibility decomposition takes it apart */
 };
 
-/* A byte of flags for every code point, HNP_POINTS of them (hn_free); NULL: out of memory. */
-uint8_t *hnp_unicode_flags(void);
+/* Flags of every code point, HNP_POINTS of them (hn_free); NULL: out of memory. */
+uint16_t *hnp_unicode_flags(void);
 
 /* Lower case as Rust's char::to_lowercase: one or two code points. */
 size_t hnp_unicode_lower(uint32_t out[2], uint32_t point);
 
-/* Canonical decomposition of a code point that has HNP_MOVING: up to HNP_DECOMPOSED code points. */
-#define HNP_DECOMPOSED 8
-size_t hnp_unicode_decompose(uint32_t out[HNP_DECOMPOSED], uint32_t point);
+/* Decomposition of a code point that has HNP_MOVING (canonical) or HNP_COMPATIBLE: up to HNP_DECOMPOSED code
+ * points. */
+#define HNP_DECOMPOSED 20
+size_t hnp_unicode_decompose(uint32_t out[HNP_DECOMPOSED], uint32_t point, bool compatible);
 int hnp_unicode_class(uint32_t point); /* combining class; ask only where HNP_MOVING stands */
 
 /* The first code point of `text` (length >= 1) and the bytes it takes. Bytes that are no UTF-8 give U+FFFD

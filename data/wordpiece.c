@@ -12,10 +12,12 @@
 #include "core/mem.h"
 #include "data/tokenizer_stages.h"
 
+static bool wordpiece_word(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span word);
+
 hn_status hnp_wordpiece_init(hn_tokenizer *tokenizer, const char *prefix, const char *unknown,
                              int64_t max_chars, const char *where, hn_error *error)
 {
-    hnp_wordpiece_settings *settings = &tokenizer->wordpiece;
+    hnp_wordpiece_settings *settings = &tokenizer->model.wordpiece;
     settings->prefix = hn_strdup(prefix);
     settings->unknown = hn_strdup(unknown);
     if (!settings->prefix || !settings->unknown)
@@ -26,7 +28,11 @@ hn_status hnp_wordpiece_init(hn_tokenizer *tokenizer, const char *prefix, const 
         return hn_fail(error, HN_ERR_FORMAT, "%s: the unknown token \"%s\" is not in the vocabulary", where,
                        unknown);
     settings->continues = hnp_trie_walk(&tokenizer->trie, &settings->continued, prefix, strlen(prefix));
-    tokenizer->word = hnp_wordpiece_word;
+    tokenizer->model.word = wordpiece_word;
+    hn_hasher_add_text(tokenizer->hasher, "WordPiece");
+    hn_hasher_add_text(tokenizer->hasher, prefix);
+    hn_hasher_add_text(tokenizer->hasher, unknown);
+    hnp_hash_int(tokenizer, max_chars);
     return HN_OK;
 }
 
@@ -53,9 +59,9 @@ static inline size_t longest(int32_t *id, const hnp_trie *trie, uint32_t node, c
     return found;
 }
 
-bool hnp_wordpiece_word(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span word)
+static bool wordpiece_word(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span word)
 {
-    const hnp_wordpiece_settings *settings = &tokenizer->wordpiece;
+    const hnp_wordpiece_settings *settings = &tokenizer->model.wordpiece;
     size_t start = scratch->ids->count;
     if (too_long(word, settings->max_chars)) return hnp_ids_add(scratch->ids, settings->unknown_id);
     for (size_t at = 0; at < word.length;) {
@@ -75,48 +81,11 @@ bool hnp_wordpiece_word(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp
     return true;
 }
 
-/* The reference's clean-up, in its order, on each token as it is joined. */
-static const char *const cleanups[][2] = {
-    {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},    {" n't", "n't"},
-    {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
-};
-
-/* Replaces in out->text[from ...]. */
-static void replace(hn_strbuf *out, size_t from, const char *what, const char *by)
-{
-    if (out->failed || !strstr(out->text + from, what)) return;
-    hn_strbuf changed;
-    hn_strbuf_init(&changed);
-    const char *at = out->text + from;
-    for (const char *hit; (hit = strstr(at, what)); at = hit + strlen(what)) {
-        hn_strbuf_add(&changed, at, (size_t)(hit - at));
-        hn_strbuf_puts(&changed, by);
-    }
-    hn_strbuf_puts(&changed, at);
-    out->length = from;
-    hn_strbuf_add(out, changed.text, changed.length);
-    out->failed |= changed.failed;
-    hn_strbuf_close(&changed);
-}
-
-void hnp_wordpiece_decode(const hn_tokenizer *tokenizer, hn_strbuf *out, const char *token, bool first)
-{
-    size_t from = out->length, prefix = strlen(tokenizer->decode_prefix);
-    if (!first && !strncmp(token, tokenizer->decode_prefix, prefix))
-        token += prefix;
-    else if (!first)
-        hn_strbuf_putc(out, ' ');
-    hn_strbuf_puts(out, token);
-    if (!tokenizer->decode_cleanup) return;
-    for (size_t i = 0; i < sizeof cleanups / sizeof *cleanups; i++)
-        replace(out, from, cleanups[i][0], cleanups[i][1]);
-}
-
 hn_status hnp_wordpiece_decoder(hn_tokenizer *tokenizer, const char *prefix, bool cleanup, hn_error *error)
 {
-    tokenizer->decode_prefix = hn_strdup(prefix);
-    if (!tokenizer->decode_prefix) return hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory");
-    tokenizer->decode_cleanup = cleanup;
-    tokenizer->decode = hnp_wordpiece_decode;
-    return HN_OK;
+    hnp_decoder *step = &tokenizer->decoders[tokenizer->decoder_count++];
+    step->apply = hnp_wordpiece_decode;
+    step->text = hn_strdup(prefix);
+    step->cleanup = cleanup;
+    return step->text ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory");
 }

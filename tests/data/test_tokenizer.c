@@ -26,6 +26,7 @@
     "\"added_tokens\":[{\"id\":2,\"content\":\"[SEP]\",\"single_word\":false,\"lstrip\":false,\"rstrip\":"   \
     "false,"                                                                                                 \
     "\"normalized\":false,\"special\":true}]"
+#define LEVEL "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
 #define WHOLE "{" ADDED "," STAGES "," TEMPLATE "," MODEL "}"
 
 static hn_status open_text(hn_tokenizer **out, const char *text, hn_error *error)
@@ -115,7 +116,23 @@ static const struct refusal {
     {"", "tokenizer.json", ""},
     {"[]", "an object expected", ""},
     {"{}", "model", "an object expected"},
-    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", "model.type", "\"BPE\""},
+    {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", "model.type", "\"WordLevel\""},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", "model.merges", "an array"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "model.dropout", "0.1"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"</w>\"}}",
+     "model.end_of_word_suffix", "</w>"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"?\"}}", "model.unk_token", "\"?\""},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"aa\"]}}", "model.merges[0]", "two tokens"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a  a\"]}}", "model.merges[0]", "two tokens"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",7]]}}", "model.merges[0]", "two tokens"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", "model.merges[0]", "the second"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]}}", "model.merges[0]", "the merge"},
+    {"{" LEVEL ",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", "byte-level", "none for"},
+    {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[]}}", "model.vocab", "an array"},
+    {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",null]]}}", "model.vocab[0]", "its score"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]]}}", "model.unk_id", "-1"},
+    {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"a\",-1]]}}", "model.unk_id", "got 1"},
+    {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"\",-1]]}}", "model.vocab[0]", "got 0"},
     {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":2147483648}}}", "2147483648", "model.vocab"},
     {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":4194304}}}", "4194304", "[UNK]"},
     {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":-1}}}", "-1", "model.vocab"},
@@ -127,14 +144,44 @@ static const struct refusal {
     {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", "\"[UNK]\"", "not in the vocabulary"},
     {"{\"model\":{\"type\":\"WordPiece\",\"max_input_chars_per_word\":1000000,\"vocab\":{\"[UNK]\":0}}}",
      "max_input_chars_per_word", "1000000"},
-    {"{\"normalizer\":{\"type\":\"NFKC\"}," MODEL "}", "normalizer.type", "NFKC"},
+    {"{\"normalizer\":{\"type\":\"Nmt\"}," MODEL "}", "normalizer", "\"Nmt\""},
+    {"{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"X\"}]}," MODEL "}",
+     "normalizer.normalizers[1]", "\"X\""},
+    {"{\"normalizer\":{\"type\":\"Sequence\"}," MODEL "}", "normalizer.normalizers", "an array"},
+    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(a\"},\"content\":\"\"}," MODEL "}", "normalizer",
+     "does not compile"},
+    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"\"}," MODEL "}",
+     "normalizer.pattern", "empty"},
+    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"}}," MODEL "}", "normalizer.content", "missing"},
+    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":\"a\",\"content\":\"\"}," MODEL "}", "normalizer.pattern",
+     "\"Regex\""},
+    {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA\"}," MODEL "}", "precompiled_charsmap",
+     "base64"},
+    {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"////fwAAAAA=\"}," MODEL "}",
+     "precompiled_charsmap", "base64"},
+    {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"BAAAAAAAAAD/\"}," MODEL "}",
+     "precompiled_charsmap", "not UTF-8"},
     {"{\"normalizer\":{\"type\":\"BertNormalizer\",\"lowercase\":1}," MODEL "}", "lowercase", "normalizer"},
     {"{\"normalizer\":7," MODEL "}", "normalizer", "an object or null"},
     {"{\"normalizer\":{}," MODEL "}", "normalizer.type", "missing"},
-    {"{\"pre_tokenizer\":{\"type\":\"ByteLevel\"}," MODEL "}", "pre_tokenizer.type", "ByteLevel"},
-    {"{\"decoder\":{\"type\":\"Metaspace\"}," MODEL "}", "decoder.type", "Metaspace"},
-    {"{\"post_processor\":{\"type\":\"RobertaProcessing\"}," MODEL "}", "post_processor.type",
-     "RobertaProcessing"},
+    {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," MODEL "}", "pre_tokenizer", "UnicodeScripts"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\h\"},\"behavior\":\"Isolated\"}," MODEL "}",
+     "pre_tokenizer", "an escape"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}," MODEL "}",
+     "pre_tokenizer", "an intersection"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Cut\"}," MODEL "}",
+     "pre_tokenizer.behavior", "Cut"},
+    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}," MODEL "}", "pre_tokenizer.replacement",
+     "one character"},
+    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"last\"}," MODEL "}",
+     "pre_tokenizer.prepend_scheme", "last"},
+    {"{\"decoder\":{\"type\":\"CTC\"}," MODEL "}", "decoder", "CTC"},
+    {"{\"decoder\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"\"}," MODEL "}", "decoder", "Regex"},
+    {"{\"decoder\":{\"type\":\"Strip\",\"content\":\"\",\"start\":1}," MODEL "}", "decoder.content", "empty"},
+    {"{\"post_processor\":{\"type\":\"RobertaProcessing\"}," MODEL "}", "post_processor", "the id of a token"},
+    {"{\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"BertProcessing\",\"sep\":[\"\",2],"
+     "\"cls\":[\"\",1]},{\"type\":\"TemplateProcessing\"}]}," MODEL "}",
+     "post_processor.processors[1]", "the second"},
     {"{\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"[CLS]\",99],\"sep\":[\"[SEP]\",2]}," MODEL
      "}",
      "post_processor", "99"},
@@ -214,7 +261,7 @@ TEST(reads_vocab_txt)
     hn_error error = {0};
     CHECK(mkdtemp(folder) != NULL);
     CHECK_INT(hn_tokenizer_open(&tokenizer, folder, &error), HN_ERR_IO);
-    CHECK_CONTAINS(error.message, "neither tokenizer.json nor vocab.txt");
+    CHECK_CONTAINS(error.message, "neither tokenizer.json nor");
     hn_error_reset(&error);
     write_file(folder, "vocab.txt", LINES);
     CHECK_OK(hn_tokenizer_open(&tokenizer, folder, &error));

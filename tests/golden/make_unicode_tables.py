@@ -5,7 +5,7 @@ so no one table of the standard gives its answers. This asks the library itself,
 
     python3 tests/golden/make_unicode_tables.py > data/unicode_tables.h        (needs the tokenizers package)
 """
-from tokenizers import AddedToken, Tokenizer, __version__, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, __version__, models, normalizers, pre_tokenizers
 
 POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 
@@ -29,6 +29,12 @@ def word_points():
         encoded = tokenizer.encode_batch(["[X]" + chr(c) for c in chunk], add_special_tokens=False)
         found += [c for c, e in zip(chunk, encoded) if 1 not in e.ids]
     return found
+
+
+def matches(pattern):
+    """The points that a regular expression of a Split takes."""
+    removed = pre_tokenizers.Split(Regex(pattern), "removed").pre_tokenize_str
+    return where(lambda c: not removed(c))
 
 
 def ranges(points):
@@ -79,6 +85,10 @@ punctuation = [c for c in POINTS if pieces[c] == ["a", chr(c), "b"]]
 mark = where(lambda c: nfd(c) == c and strip(f"a{c}b") == "ab")
 # A non-starter changes places with U+0334 (class 1, the lowest) before it or U+0345 (class 240, the highest) after it.
 moves = where(lambda c: nfd(c) != c or nfd(f"a{c}\u0334") != f"a{c}\u0334" or nfd(f"a\u0345{c}") != f"a\u0345{c}")
+compatible = normalizers.NFKD().normalize_str
+digits = pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str
+accents = normalizers.StripAccents().normalize_str
+assert matches(r"\s") == space == where(lambda c: not pre_tokenizers.WhitespaceSplit().pre_tokenize_str(c))
 mapping = {c: lower(chr(c)) for c in POINTS if lower(chr(c)) != chr(c)}
 longer = {c: low for c, low in mapping.items() if len(low) > 1}
 assert all(len(low) == 2 for low in longer.values())
@@ -96,6 +106,12 @@ show("chinese_ranges", ranges(where(lambda c: chinese(c) != c)), "code_range", "
 show("mark_ranges", ranges(mark), "code_range", "What strip_accents drops, after canonical decomposition")
 show("moving_ranges", ranges(moves), "code_range", "What canonical decomposition takes apart or reorders")
 show("word_ranges", ranges(word_points()), "code_range", "What may not touch an added token that is a single word")
+show("letter_ranges", ranges(matches(r"\p{L}")), "code_range", "What \\p{L} takes")
+show("number_ranges", ranges(matches(r"\p{N}")), "code_range", "What \\p{N} takes")
+show("digit_ranges", ranges(where(lambda c: len(digits(f"a{c}b")) == 3)), "code_range", "What Digits sets apart")
+show("accent_ranges", ranges(where(lambda c: accents(f"a{c}b") == "ab")), "code_range", "What StripAccents drops")
+show("compatible_ranges", ranges(where(lambda c: compatible(c) != nfd(c))), "code_range",
+     "What compatibility decomposition takes apart")
 show("lower_runs", lower_runs({c: ord(low) for c, low in mapping.items() if len(low) == 1}), "lower_run",
      "Lower case of one code point")
 show("lower_pairs", [(c, ord(low[0]), ord(low[1])) for c, low in longer.items()], "lower_pair", "Lower case of two code points")
