@@ -434,9 +434,16 @@ for name, change, *parts in [
     ("an id for two tokens", {"model": {"vocab": {"[UNK]": 0, "b": 0}}}, "id 0", "[UNK]"),
     ("no vocabulary", {"model": {"vocab": None}}, "model.vocab"),
     ("without its unknown token", {"model": {"unk_token": "[WHAT]"}}, "[WHAT]"),
-    ("merges (BPE)", {"model": {"type": "BPE", "merges": ["a longer-than-any"]}}, "model.type", "BPE"),
-    ("regex with nested quantifiers", {"pre_tokenizer": BOMB}, "pre_tokenizer.type", "Split"),
-    ("normalizer unknown", {"normalizer": {"type": "Replace"}}, "normalizer.type", "Replace"),
+    ("model unknown", {"model": {"type": "WordLevel"}}, "model.type", "WordLevel"),
+    ("merge longer than any token", {"model": {"type": "BPE", "merges": ["a longer-than-any"]}}, "model.merges[0]", "longer-than-any"),
+    ("merge that is none", {"model": {"type": "BPE", "merges": ["a"]}}, "model.merges[0]", "two tokens"),
+    ("missing byte tokens", {"model": {"type": "BPE", "unk_token": None, "merges": []}, "pre_tokenizer": {"type": "ByteLevel"}},
+     "byte-level", "none for"),
+    ("scores of Unigram are texts", {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", "-1"]]}}, "model.vocab[0]", "score"),
+    ("normalizer unknown", {"normalizer": {"type": "Nmt"}}, "normalizer", "Nmt"),
+    ("charsmap that is none", {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AA=="}}, "precompiled_charsmap"),
+    ("regex that does not compile", {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated"}},
+     "pre_tokenizer", "does not compile"),
     ("stage is a number", {"normalizer": 5}, "normalizer", "object"),
     ("empty added token", {"added_tokens": [{"id": 0, "content": ""}]}, "added_tokens[0]", "content"),
     ("added token with another id", {"added_tokens": [{"id": 9, "content": "[PAD]"}]}, "added_tokens[0]", "got 9"),
@@ -449,6 +456,13 @@ for name, change, *parts in [
     ("words of 2^40 characters", {"model": {"max_input_chars_per_word": 2 ** 40}}, "max_input_chars_per_word"),
 ]:
     case("tokenizer.json: " + name, "tokenizer.json", *parts)(lambda w, change=change: tokenizer_json(w, **change))
+
+
+
+@case("tokenizer.json: regex with nested quantifiers", "takes too many steps")
+def _(w):
+    return tokenizer_json(w, normalizer=None, pre_tokenizer=BOMB)[0], b"a" * 40 + b"!\n"
+
 
 for name, content, *parts in [
     ("lone surrogate", b'{"model": {"vocab": {"\\ud800": 0}}}', "tokenizer.json:1:", "ud800"),

@@ -244,6 +244,66 @@ TEST(is_linear)
     hn_tokenizer_free(tokenizer);
 }
 
+#define GOLDEN "tests/golden/tokenizer/"
+static const char *const kinds[] = {"bytes", "pattern", "digits", "fallback", "metaspace", "unigram"};
+
+static hn_status open_kind(hn_tokenizer **out, const char *kind, hn_error *error)
+{
+    char path[128], *bytes = NULL;
+    size_t size;
+    snprintf(path, sizeof path, GOLDEN "%s.json", kind);
+    hn_status status = hn_file_read(&bytes, &size, path, 1 << 20, error);
+    if (!status) status = hn_tokenizer_open_json(out, bytes, size, path, error);
+    hn_free(bytes);
+    return status;
+}
+
+/* Words of very many characters, as one and as many, in every kind of model. */
+TEST(takes_long_words)
+{
+    static const char *const pieces[] = {"a", "play", "\xCC\x81", "\xE2\x96\x81", "\xF0\x9F\x98\x80", "the", "a "};
+    const size_t size = 300000;
+    char *text = malloc(size);
+    CHECK(text != NULL);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        hn_tokenizer *tokenizer = NULL;
+        hn_error error = {0};
+        hn_encoding encoding;
+        hn_encoding_init(&encoding);
+        CHECK_OK(open_kind(&tokenizer, kinds[i], &error));
+        for (size_t k = 0; k < sizeof pieces / sizeof *pieces; k++) {
+            size_t length = strlen(pieces[k]);
+            for (size_t at = 0; at < size; at++) text[at] = pieces[k][at % length];
+            CHECK_OK(hn_tokenizer_encode(tokenizer, &encoding, text, size, NULL, 0, true, 0, &error));
+            CHECK(encoding.count >= 1);
+        }
+        hn_encoding_close(&encoding);
+        hn_tokenizer_free(tokenizer);
+    }
+    free(text);
+}
+
+/* Words that were kept do not outlive their tokenizer. */
+TEST(one_encoding_many_tokenizers)
+{
+    hn_encoding shared, fresh;
+    hn_encoding_init(&shared);
+    const char *text = "the house, the houses \xC3\xA9";
+    for (size_t i = 0; i < 2 * sizeof kinds / sizeof *kinds; i++) {
+        hn_tokenizer *tokenizer = NULL;
+        hn_error error = {0};
+        hn_encoding_init(&fresh);
+        CHECK_OK(open_kind(&tokenizer, kinds[i % (sizeof kinds / sizeof *kinds)], &error));
+        CHECK_OK(hn_tokenizer_encode(tokenizer, &shared, text, strlen(text), NULL, 0, true, 0, &error));
+        CHECK_OK(hn_tokenizer_encode(tokenizer, &fresh, text, strlen(text), NULL, 0, true, 0, &error));
+        CHECK_INT(shared.count, fresh.count);
+        CHECK(!memcmp(shared.ids, fresh.ids, (size_t)fresh.count * sizeof *fresh.ids));
+        hn_encoding_close(&fresh);
+        hn_tokenizer_free(tokenizer);
+    }
+    hn_encoding_close(&shared);
+}
+
 static void write_file(const char *folder, const char *name, const char *text)
 {
     char path[256];
@@ -299,6 +359,36 @@ TEST(reads_vocab_txt)
 }
 
 /* Every allocation fails once, in opening and in encoding; nothing leaks and the message says memory. */
+TEST(every_kind_survives_without_memory)
+{
+    const char *line = "The  houses' \xEF\xAC\x81 \xCC\x81\xCC\xA3 12345 <s>\xF0\x9F\x98\x80 a";
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        bool done = false;
+        /* Most allocations are one token's name: in steps behind the first ones. */
+        for (size_t n = 1; !done; n += n < 40 ? 1 : 13) {
+            hn_tokenizer *tokenizer = NULL;
+            hn_error error = {0};
+            hn_encoding encoding;
+            hn_strbuf text;
+            hn_encoding_init(&encoding);
+            hn_strbuf_init(&text);
+            hn_mem_fail_at(n);
+            hn_status status = open_kind(&tokenizer, kinds[i], &error);
+            if (!status)
+                status = hn_tokenizer_encode(tokenizer, &encoding, line, strlen(line), line, 9, true, 0, &error);
+            if (!status)
+                status = hn_tokenizer_decode(tokenizer, &text, encoding.ids, (size_t)encoding.count, false, &error);
+            hn_mem_fail_at(0);
+            hn_encoding_close(&encoding);
+            hn_strbuf_close(&text);
+            hn_tokenizer_free(tokenizer);
+            done = status == HN_OK;
+            if (!done && status != HN_ERR_MEMORY) fprintf(stderr, "allocation %zu: %s\n", n, error.message);
+            CHECK(done || status == HN_ERR_MEMORY);
+        }
+    }
+}
+
 TEST(survives_without_memory)
 {
     char folder[] = "/tmp/hone-tokenizer-XXXXXX";
@@ -339,4 +429,5 @@ TEST(survives_without_memory)
 }
 
 TEST_MAIN(hn_json_init(); RUN(encodes); RUN(truncates_the_longer_first); RUN(decodes);
-          RUN(refuses_with_the_place); RUN(is_linear); RUN(reads_vocab_txt); RUN(survives_without_memory))
+          RUN(refuses_with_the_place); RUN(is_linear); RUN(takes_long_words); RUN(one_encoding_many_tokenizers); RUN(reads_vocab_txt); RUN(survives_without_memory);
+          RUN(every_kind_survives_without_memory))

@@ -82,7 +82,7 @@ TEST(agrees_with_the_reference)
     hn_strbuf_close(&decoded);
     hn_tokenizer_free(tokenizer);
     CHECK_INT(wrong, 0);
-    CHECK(rows > 500);
+    CHECK(rows > 2000);
 }
 
 TEST_MAIN(hn_json_init(); RUN(agrees_with_the_reference))
