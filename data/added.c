@@ -209,12 +209,14 @@ static bool find_all(const hn_tokenizer *tokenizer, const hnp_matcher *matcher, 
             stop = white;
         }
         if (start >= stop) continue; /* white space that the hit before it took along */
-        if (done < start && !part(tokenizer, scratch, (hnp_span){text.text + done, start - done, text.first && !done}))
+        if (done < start &&
+            !part(tokenizer, scratch, (hnp_span){text.text + done, start - done, text.first && !done}))
             return false;
         if (!hnp_ids_add(scratch->ids, token->id)) return false;
         done = stop;
     }
-    return done == text.length || part(tokenizer, scratch, (hnp_span){text.text + done, text.length - done, text.first && !done});
+    return done == text.length ||
+           part(tokenizer, scratch, (hnp_span){text.text + done, text.length - done, text.first && !done});
 }
 
 static bool normalize(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span part)

@@ -144,8 +144,8 @@ void hnp_bert_init(hn_tokenizer *tokenizer, hnp_normalizer *step)
     hnp_hash_int(tokenizer, bert->clean | bert->chinese << 1 | bert->strip << 2 | bert->lower << 3);
 }
 
-static bool part(const hn_tokenizer *tokenizer, const hnp_splitter *step, hnp_scratch *scratch, const char *start,
-                 const char *end)
+static bool part(const hn_tokenizer *tokenizer, const hnp_splitter *step, hnp_scratch *scratch,
+                 const char *start, const char *end)
 {
     return hnp_split_next(tokenizer, step, scratch, (hnp_span){start, (size_t)(end - start), false});
 }
@@ -161,10 +161,8 @@ bool hnp_bert_split(const hn_tokenizer *tokenizer, const hnp_splitter *step, hnp
         size_t taken = point < 0x80 ? 1 : hnp_utf8_next(&point, at);
         uint16_t kind = flags[point] & (HNP_SPACE | HNP_PUNCTUATION);
         if (kind) {
-            if (at > word && !part(tokenizer, step, scratch, word, at))
-                return false;
-            if (!(kind & HNP_SPACE) && !part(tokenizer, step, scratch, at, at + taken))
-                return false;
+            if (at > word && !part(tokenizer, step, scratch, word, at)) return false;
+            if (!(kind & HNP_SPACE) && !part(tokenizer, step, scratch, at, at + taken)) return false;
             word = at + taken;
         }
         at += taken;

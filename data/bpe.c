@@ -1,20 +1,20 @@
-/* Byte pair encoding (Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016): a
- * word is its characters' tokens, and of all pairs of neighbours that have a merge the one of lowest rank (the
- * leftmost of equals) becomes one token, until none has.
+/* Byte pair encoding (Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016):
+ * a word is its characters' tokens, and of all pairs of neighbours that have a merge the one of lowest rank
+ * (the leftmost of equals) becomes one token, until none has.
  *
- * Symbols are a linked list in an array, pairs that may merge wait in a heap as rank << 32 | place of the left
- * symbol: O(n log n) in the word's length. An entry whose pair is no longer what it was is passed over: the pair
- * that begins at a place only ever gets longer, so its rank tells.
+ * Symbols are a linked list in an array, pairs that may merge wait in a heap as rank << 32 | place of the
+ * left symbol: O(n log n) in the word's length. An entry whose pair is no longer what it was is passed over:
+ * the pair that begins at a place only ever gets longer, so its rank tells.
  *
  *     symbols  [h][e][ ][l][o]        heap: (he) 3 at 0, (lo) 7 at 3, ...
  *              next -> skips what was merged away (id -1)
  *
- * Three kinds of model differ in the first step alone: byte-level ones (bytes have an id each), those that look
- * characters up, and SentencePiece's, where a character without a token becomes its UTF-8 bytes' <0xNN>.
+ * Three kinds of model differ in the first step alone: byte-level ones (bytes have an id each), those that
+ * look characters up, and SentencePiece's, where a character without a token becomes its UTF-8 bytes' <0xNN>.
  *
- * SentencePiece's models have no splitter: a whole text is one word. When no merge joins another character with a
- * U+2581 behind it (checked here), the pieces that begin with U+2581 have nothing to do with each other: a splitter
- * of our own makes them words, which are short and come again (words.c). */
+ * SentencePiece's models have no splitter: a whole text is one word. When no merge joins another character
+ * with a U+2581 behind it (checked here), the pieces that begin with U+2581 have nothing to do with each
+ * other: a splitter of our own makes them words, which are short and come again (words.c). */
 #include <stdio.h>
 #include <string.h>
 
@@ -63,7 +63,8 @@ hn_status hnp_bpe_init(hn_tokenizer *tokenizer, hnp_bpe_options options, size_t 
     bpe->merges = hn_malloc(size * sizeof *bpe->merges);
     if (!bpe->merges) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for %zu merges", where, merges);
     for (size_t i = 0; i < size; i++) bpe->merges[i].pair = FREE_PAIR;
-    bpe->unknown_id = options.unknown ? hnp_trie_find(&tokenizer->trie, options.unknown, strlen(options.unknown)) : -1;
+    bpe->unknown_id =
+        options.unknown ? hnp_trie_find(&tokenizer->trie, options.unknown, strlen(options.unknown)) : -1;
     if (options.unknown && bpe->unknown_id < 0)
         return hn_fail(error, HN_ERR_FORMAT, "%s.unk_token: \"%.60s\" is not in the vocabulary", where,
                        options.unknown);
@@ -82,18 +83,19 @@ hn_status hnp_bpe_init(hn_tokenizer *tokenizer, hnp_bpe_options options, size_t 
 static hn_status not_there(hnp_span left, hnp_span right, size_t rank, const char *what, const char *where,
                            hn_error *error)
 {
-    return hn_fail(error, HN_ERR_FORMAT, "%s[%zu]: %s of \"%.*s\" and \"%.*s\" is not in the vocabulary", where,
-                   rank, what, (int)(left.length < 60 ? left.length : 60), left.text,
+    return hn_fail(error, HN_ERR_FORMAT, "%s[%zu]: %s of \"%.*s\" and \"%.*s\" is not in the vocabulary",
+                   where, rank, what, (int)(left.length < 60 ? left.length : 60), left.text,
                    (int)(right.length < 60 ? right.length : 60), right.text);
 }
 
-hn_status hnp_bpe_merge(hn_tokenizer *tokenizer, hnp_span left, hnp_span right, size_t rank, const char *where,
-                        hn_error *error)
+hn_status hnp_bpe_merge(hn_tokenizer *tokenizer, hnp_span left, hnp_span right, size_t rank,
+                        const char *where, hn_error *error)
 {
     hnp_bpe_settings *bpe = &tokenizer->model.bpe;
     const hnp_trie *trie = &tokenizer->trie;
     uint32_t node;
-    int32_t a = hnp_trie_find(trie, left.text, left.length), b = hnp_trie_find(trie, right.text, right.length), id = -1;
+    int32_t a = hnp_trie_find(trie, left.text, left.length),
+            b = hnp_trie_find(trie, right.text, right.length), id = -1;
     if (a < 0 || b < 0) return not_there(left, right, rank, a < 0 ? "the first" : "the second", where, error);
     if (hnp_trie_walk(trie, &node, left.text, left.length)) {
         size_t i = 0;
@@ -129,7 +131,8 @@ static bool blanks_split(const hn_tokenizer *tokenizer, const hnp_splitter *step
         blank = here;
         at += here ? 3 : 1;
     }
-    return hnp_split_next(tokenizer, step, scratch, (hnp_span){piece.text + start, piece.length - start, false});
+    return hnp_split_next(tokenizer, step, scratch,
+                          (hnp_span){piece.text + start, piece.length - start, false});
 }
 
 hn_status hnp_bpe_finish(hn_tokenizer *tokenizer, const char *where, hn_error *error)
@@ -148,9 +151,10 @@ hn_status hnp_bpe_finish(hn_tokenizer *tokenizer, const char *where, hn_error *e
         if (byte >= 0x20 && byte < 0x7F && bpe->bytes[byte] < 0) missing = byte;
     }
     if (level && missing >= 0 && bpe->unknown_id < 0)
-        return hn_fail(error, HN_ERR_UNSUPPORTED,
-                       "%s: a byte-level model without unk_token loses characters it has no token for; none for '%c'", where,
-                       missing);
+        return hn_fail(
+            error, HN_ERR_UNSUPPORTED,
+            "%s: a byte-level model without unk_token loses characters it has no token for; none for '%c'",
+            where, missing);
     bpe->raw = last && last->apply == hnp_bytes_split && (all || bpe->unknown_id < 0);
     if (bpe->raw) last->map = false;
     if (bpe->parts && !count) tokenizer->splitters[tokenizer->splitter_count++].apply = blanks_split;
@@ -196,8 +200,8 @@ static bool add_escapes(const hnp_bpe_settings *bpe, hnp_scratch *scratch, size_
     return true;
 }
 
-/* Unknown characters wait until a known one comes, or the next unknown one that is not fused with them; bytes of
- * byte fallback do not make them come out (so does the reference). */
+/* Unknown characters wait until a known one comes, or the next unknown one that is not fused with them; bytes
+ * of byte fallback do not make them come out (so does the reference). */
 static bool add_characters(const hn_tokenizer *tokenizer, hnp_scratch *scratch, size_t *count, hnp_span word)
 {
     const hnp_bpe_settings *bpe = &tokenizer->model.bpe;
@@ -230,7 +234,8 @@ static bool push(const hnp_bpe_settings *bpe, hnp_scratch *scratch, int32_t left
     const hnp_merge *merge = find(bpe, symbols[left].id, symbols[symbols[left].next].id);
     if (!merge) return true;
     void *memory = scratch->heap;
-    if (!hn_grow(&memory, &scratch->heap_capacity, scratch->heap_count + 1, sizeof *scratch->heap)) return false;
+    if (!hn_grow(&memory, &scratch->heap_capacity, scratch->heap_count + 1, sizeof *scratch->heap))
+        return false;
     scratch->heap = memory;
     uint64_t entry = (uint64_t)merge->rank << 32 | (uint32_t)left;
     size_t at = scratch->heap_count++;
@@ -296,7 +301,8 @@ static bool bpe_word(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_sp
     size_t count = 0;
     int32_t id = bpe->ignore_merges ? whole(tokenizer, word) : -1;
     if (id >= 0) return hnp_ids_add(scratch->ids, id);
-    bool done = bpe->raw ? add_bytes(bpe, scratch, &count, word) : add_characters(tokenizer, scratch, &count, word);
+    bool done =
+        bpe->raw ? add_bytes(bpe, scratch, &count, word) : add_characters(tokenizer, scratch, &count, word);
     if (!done || !merge_all(bpe, scratch, count)) return false;
     for (int32_t i = count ? 0 : -1; i >= 0; i = scratch->symbols[i].next)
         if (!hnp_ids_add(scratch->ids, scratch->symbols[i].id)) return false;

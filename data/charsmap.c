@@ -1,14 +1,15 @@
-/* Precompiled: the replacements that SentencePiece compiled into its model ("nmt_nfkc"), as the reference applies
- * them. The file gives, in base64,
+/* Precompiled: the replacements that SentencePiece compiled into its model ("nmt_nfkc"), as the reference
+ * applies them. The file gives, in base64,
  *
  *     u32 bytes of the double array | units, u32 each | replacements, each ending with NUL
  *
- * in little endian. A unit holds a label (8 bits and the sign), a leaf flag (bit 8) and an offset (bits 10 and up,
- * times 256 when bit 9 stands); a leaf's next unit is the place of its replacement.
+ * in little endian. A unit holds a label (8 bits and the sign), a leaf flag (bit 8) and an offset (bits 10
+ * and up, times 256 when bit 9 stands); a leaf's next unit is the place of its replacement.
  *
- * The reference looks at one grapheme after another: one of fewer than 6 bytes is looked up whole, and is replaced
- * by what the *shortest* key at its beginning stands for, the rest of it dropped; otherwise each character is
- * looked up. That is taken over, oddities included. Two ASCII characters are never one grapheme, but CR LF. */
+ * The reference looks at one grapheme after another: one of fewer than 6 bytes is looked up whole, and is
+ * replaced by what the *shortest* key at its beginning stands for, the rest of it dropped; otherwise each
+ * character is looked up. That is taken over, oddities included. Two ASCII characters are never one grapheme,
+ * but CR LF. */
 #include <string.h>
 #include <utf8proc.h>
 
@@ -72,8 +73,8 @@ hn_status hnp_charsmap_init(hnp_charsmap *out, const char *base64, const char *w
     bool good = decode_base64(bytes, &size, base64, length);
     if (good && size >= 4) memcpy(&units, bytes, 4);
     if (!good || size < 8 || units < 4 || units % 4 || units > size - 4) {
-        status = hn_fail(error, HN_ERR_FORMAT, "%s.precompiled_charsmap: base64 of a table expected, got %zu bytes",
-                         where, length);
+        status = hn_fail(error, HN_ERR_FORMAT,
+                         "%s.precompiled_charsmap: base64 of a table expected, got %zu bytes", where, length);
         goto out;
     }
     out->count = units / 4;
@@ -84,7 +85,8 @@ hn_status hnp_charsmap_init(hnp_charsmap *out, const char *base64, const char *w
     memcpy(out->texts, bytes + 4 + units, out->size);
     out->texts[out->size] = '\0';
     if (hnp_utf8_valid(out->texts, out->size) < out->size) {
-        status = hn_fail(error, HN_ERR_FORMAT, "%s.precompiled_charsmap: its replacements are not UTF-8", where);
+        status =
+            hn_fail(error, HN_ERR_FORMAT, "%s.precompiled_charsmap: its replacements are not UTF-8", where);
         goto out;
     }
     for (int c = 0; c < 128; c++) out->plain[c] = c != '\r' && !look_up(out, (const char[]){(char)c}, 1);
@@ -105,7 +107,8 @@ static bool put(hnp_scratch *scratch, const char *bytes, size_t length, size_t r
 }
 
 /* One grapheme. */
-static bool replace(const hnp_charsmap *map, hnp_scratch *scratch, const char *text, size_t length, size_t rest)
+static bool replace(const hnp_charsmap *map, hnp_scratch *scratch, const char *text, size_t length,
+                    size_t rest)
 {
     const char *by = length < WHOLE ? look_up(map, text, length) : NULL;
     if (by) return put(scratch, by, strlen(by), rest);

@@ -1,5 +1,6 @@
-/* Ids to text: tokens in a row go through the decoders, a list of steps that each turn a row of texts into another
- * (Fuse makes one of all), and what comes out is joined. Without a decoder, tokens stand between blanks.
+/* Ids to text: tokens in a row go through the decoders, a list of steps that each turn a row of texts into
+ * another (Fuse makes one of all), and what comes out is joined. Without a decoder, tokens stand between
+ * blanks.
  *
  * A step reads one row and writes another; two of them change places. */
 #include <string.h>
@@ -157,7 +158,8 @@ bool hnp_strip_decode(const hnp_decoder *step, hnp_texts *out, const hnp_texts *
     size_t length = strlen(step->text);
     for (size_t i = 0; i < in->count; i++) {
         hnp_span token = text_at(in, i);
-        for (size_t n = 0; n < step->start && token.length >= length && !memcmp(token.text, step->text, length); n++) {
+        for (size_t n = 0;
+             n < step->start && token.length >= length && !memcmp(token.text, step->text, length); n++) {
             token.text += length;
             token.length -= length;
         }
@@ -230,8 +232,8 @@ hn_status hn_tokenizer_decode(const hn_tokenizer *tokenizer, hn_strbuf *out, con
     hnp_texts_init(&rows[1]);
     for (size_t i = 0; i < count; i++)
         if (!hn_tokenizer_token(tokenizer, ids[i])) {
-            status = hn_fail(error, HN_ERR_FORMAT, "id %d (number %zu): no token has it; ids are 0 to %zu", ids[i], i,
-                             tokenizer->size - 1);
+            status = hn_fail(error, HN_ERR_FORMAT, "id %d (number %zu): no token has it; ids are 0 to %zu",
+                             ids[i], i, tokenizer->size - 1);
             goto out;
         }
     if (!add_tokens(tokenizer, &rows[0], ids, count, skip_special)) goto out;

@@ -1,9 +1,9 @@
-/* NFC, NFD, NFKC, NFKD (Unicode Standard Annex 15): decompose, put non-starters in the order of their classes,
- * and for the C forms compose again. Text of characters that no form touches is copied as it stands.
+/* NFC, NFD, NFKC, NFKD (Unicode Standard Annex 15): decompose, put non-starters in the order of their
+ * classes, and for the C forms compose again. Text of characters that no form touches is copied as it stands.
  *
- * The reference knows an older Unicode than utf8proc does. Which code points decompose or move is read off the
- * reference (HNP_MOVING, HNP_COMPATIBLE); a code point that moves for utf8proc alone ends a run, so that nothing
- * composes with it. Ordering is a counting sort by class: linear, however long the run of marks. */
+ * The reference knows an older Unicode than utf8proc does. Which code points decompose or move is read off
+ * the reference (HNP_MOVING, HNP_COMPATIBLE); a code point that moves for utf8proc alone ends a run, so that
+ * nothing composes with it. Ordering is a counting sort by class: linear, however long the run of marks. */
 #include <string.h>
 #include <utf8proc.h>
 
@@ -65,9 +65,9 @@ static void compose(const hn_tokenizer *tokenizer, hnp_points *points)
         size_t end = at;
         while (end < points->count && !foreign(tokenizer, points->items[end])) end++;
         if (end > at) {
-            utf8proc_ssize_t count = utf8proc_normalize_utf32(
-                (utf8proc_int32_t *)points->items + at, (utf8proc_ssize_t)(end - at),
-                UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+            utf8proc_ssize_t count =
+                utf8proc_normalize_utf32((utf8proc_int32_t *)points->items + at, (utf8proc_ssize_t)(end - at),
+                                         UTF8PROC_COMPOSE | UTF8PROC_STABLE);
             memmove(points->items + kept, points->items + at, (size_t)count * sizeof *points->items);
             kept += (size_t)count;
         }

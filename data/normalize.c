@@ -1,8 +1,8 @@
-/* Normalizers: the loop over the steps, and the short ones (Prepend, Replace, Strip, StripAccents, Lowercase).
- * BertNormalizer is in bert.c, the normal forms in normal_forms.c, Precompiled in charsmap.c.
+/* Normalizers: the loop over the steps, and the short ones (Prepend, Replace, Strip, StripAccents,
+ * Lowercase). BertNormalizer is in bert.c, the normal forms in normal_forms.c, Precompiled in charsmap.c.
  *
- * A step reads a span and writes scratch->normal. When it is not the first, what it reads is what the step before
- * wrote: the two buffers change places, so nothing is copied. */
+ * A step reads a span and writes scratch->normal. When it is not the first, what it reads is what the step
+ * before wrote: the two buffers change places, so nothing is copied. */
 #include <string.h>
 
 #include "core/mem.h"
@@ -65,7 +65,8 @@ bool hnp_prepend_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *
 {
     (void)tokenizer;
     size_t length = strlen(step->content), need;
-    if (!hn_size_add(piece.length, length, &need) || !hnp_buffer_reserve(&scratch->normal, need)) return false;
+    if (!hn_size_add(piece.length, length, &need) || !hnp_buffer_reserve(&scratch->normal, need))
+        return false;
     if (piece.length) hnp_buffer_put(&scratch->normal, step->content, length);
     hnp_buffer_put(&scratch->normal, piece.text, piece.length);
     return true;

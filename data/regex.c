@@ -1,8 +1,9 @@
-/* See regex.h. Compiled once per tokenizer and read by all threads; what a match writes to is the thread's own.
+/* See regex.h. Compiled once per tokenizer and read by all threads; what a match writes to is the thread's
+ * own.
  *
- * Match limits bound what a hostile pattern ((a+)+$ on a long text) costs; PCRE2's JIT counts other events than
- * its interpreter does, but stops as well. In Ruby's syntax ^ and $ always stand for the ends of lines, and only
- * LF ends a line. */
+ * Match limits bound what a hostile pattern ((a+)+$ on a long text) costs; PCRE2's JIT counts other events
+ * than its interpreter does, but stops as well. In Ruby's syntax ^ and $ always stand for the ends of lines,
+ * and only LF ends a line. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "data/regex.h"
 
@@ -14,7 +15,7 @@
 
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 #define MATCH_LIMIT 1000000
-#define HEAP_LIMIT 16384 /* KiB */
+#define HEAP_LIMIT 16384    /* KiB */
 #define PATTERN_LIMIT 16384 /* bytes */
 
 struct hnp_regex {
@@ -83,8 +84,9 @@ static hn_status compile(hnp_regex *regex, const hn_strbuf *text, const char *pa
     if (!regex->code) {
         if (number == PCRE2_ERROR_HEAP_FAILED) goto out;
         pcre2_get_error_message(number, (PCRE2_UCHAR *)reason, sizeof reason);
-        status = hn_fail(error, HN_ERR_UNSUPPORTED, "%s: the regular expression \"%.100s\" does not compile: %s",
-                         where, pattern, reason);
+        status =
+            hn_fail(error, HN_ERR_UNSUPPORTED, "%s: the regular expression \"%.100s\" does not compile: %s",
+                    where, pattern, reason);
         goto out;
     }
     pcre2_jit_compile(regex->code, PCRE2_JIT_COMPLETE); /* without it the interpreter matches */
@@ -106,8 +108,8 @@ hn_status hnp_regex_open(hnp_regex **out, const char *pattern, const char *where
     if (!regex || text.failed)
         status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", where);
     else if (refused)
-        status = hn_fail(error, HN_ERR_UNSUPPORTED, "%s: the regular expression \"%.100s\" is not read: %s", where,
-                         pattern, refused);
+        status = hn_fail(error, HN_ERR_UNSUPPORTED, "%s: the regular expression \"%.100s\" is not read: %s",
+                         where, pattern, refused);
     else
         status = compile(regex, &text, pattern, where, error);
     hn_strbuf_close(&text);

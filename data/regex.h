@@ -1,8 +1,8 @@
 /* Regular expressions of tokenizer.json, by PCRE2 with its JIT. Shared inside data/.
  *
- * The reference runs them through Oniguruma (Ruby's syntax). What means the same in both is taken as it stands;
- * \s, \S and \w are spelled out, since the two libraries take different characters for them; what differs
- * otherwise (\h, \b, nested classes) is refused by name. */
+ * The reference runs them through Oniguruma (Ruby's syntax). What means the same in both is taken as it
+ * stands; \s, \S and \w are spelled out, since the two libraries take different characters for them; what
+ * differs otherwise (\h, \b, nested classes) is refused by name. */
 #ifndef HONE_DATA_REGEX_H
 #define HONE_DATA_REGEX_H
 
@@ -21,7 +21,12 @@ typedef struct hnp_regex_room {
 hn_status hnp_regex_open(hnp_regex **out, const char *pattern, const char *where, hn_error *error);
 void hnp_regex_free(hnp_regex *regex);
 
-typedef enum hnp_regex_result { HNP_REGEX_NONE, HNP_REGEX_FOUND, HNP_REGEX_MEMORY, HNP_REGEX_LIMIT } hnp_regex_result;
+typedef enum hnp_regex_result {
+    HNP_REGEX_NONE,
+    HNP_REGEX_FOUND,
+    HNP_REGEX_MEMORY,
+    HNP_REGEX_LIMIT
+} hnp_regex_result;
 /* The leftmost match in text[from, length), valid UTF-8. LIMIT: it took too many steps. */
 hnp_regex_result hnp_regex_find(const hnp_regex *regex, hnp_regex_room *room, const char *text, size_t length,
                                 size_t from, size_t *start, size_t *end);

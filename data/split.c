@@ -1,11 +1,12 @@
-/* Pre-tokenizers: a text is cut into words by a list of splitters, each cutting the parts of the one before it.
+/* Pre-tokenizers: a text is cut into words by a list of splitters, each cutting the parts of the one before
+ * it.
  *
- * Depth first: a splitter hands each part on (hnp_split_next) as soon as it knows it, so no list of parts is ever
- * kept. One that changes its text (ByteLevel, Metaspace) writes into the buffer of its own number, which stays as
- * it is until all its parts are done.
+ * Depth first: a splitter hands each part on (hnp_split_next) as soon as it knows it, so no list of parts is
+ * ever kept. One that changes its text (ByteLevel, Metaspace) writes into the buffer of its own number, which
+ * stays as it is until all its parts are done.
  *
- * What most of them share is the reference's `split`: a pattern finds matches, and a behavior says what becomes
- * of them and of what lies in between (`cutter`). */
+ * What most of them share is the reference's `split`: a pattern finds matches, and a behavior says what
+ * becomes of them and of what lies in between (`cutter`). */
 #include <string.h>
 
 #include "core/mem.h"
@@ -133,7 +134,8 @@ bool hnp_pattern_split(const hn_tokenizer *tokenizer, const hnp_splitter *step, 
         size_t start, end;
         if (!hnp_pattern_find(&step->pattern, scratch, piece, at, &start, &end)) return false;
         if (start > piece.length) break;
-        if (!feed_gap(&cut, start, step->invert, step->behavior) || !feed(&cut, end, !step->invert, step->behavior))
+        if (!feed_gap(&cut, start, step->invert, step->behavior) ||
+            !feed(&cut, end, !step->invert, step->behavior))
             return false;
         uint32_t point;
         at = end;
@@ -150,7 +152,8 @@ bool hnp_metaspace_split(const hn_tokenizer *tokenizer, const hnp_splitter *step
     size_t length = strlen(step->blank), room;
     out->length = 0;
     if (!hn_size_mul(piece.length, length, &room) || !hnp_buffer_reserve(out, room + length)) return false;
-    bool begins = piece.text[0] == ' ' || (piece.length >= length && !memcmp(piece.text, step->blank, length));
+    bool begins =
+        piece.text[0] == ' ' || (piece.length >= length && !memcmp(piece.text, step->blank, length));
     if (!begins && (step->prepend == HNP_ALWAYS || (step->prepend == HNP_FIRST && piece.first)))
         hnp_buffer_put(out, step->blank, length);
     for (size_t at = 0, next; at < piece.length; at = next + 1) {
@@ -166,7 +169,8 @@ bool hnp_metaspace_split(const hn_tokenizer *tokenizer, const hnp_splitter *step
         const char *hit = memmem(changed.text + at, changed.length - at, step->blank, length);
         if (!hit) break;
         at = (size_t)(hit - changed.text) + length;
-        if (!feed_gap(&cut, at - length, false, HNP_MERGED_WITH_NEXT) || !feed(&cut, at, true, HNP_MERGED_WITH_NEXT))
+        if (!feed_gap(&cut, at - length, false, HNP_MERGED_WITH_NEXT) ||
+            !feed(&cut, at, true, HNP_MERGED_WITH_NEXT))
             return false;
     }
     return feed_gap(&cut, changed.length, false, HNP_MERGED_WITH_NEXT) && flush(&cut);

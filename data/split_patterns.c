@@ -1,8 +1,10 @@
 /* Split patterns written by hand, because a regular expression engine takes most of the time of byte-level
- * tokenizers. Each takes every text apart completely, so that a text is a row of parts and nothing lies between.
+ * tokenizers. Each takes every text apart completely, so that a text is a row of parts and nothing lies
+ * between.
  *
  *   GPT-2   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
- *   Llama 3 (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+
+ *   Llama 3 (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
+ * ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+
  *           |\s+(?!\S)|\s+
  *   Qwen2   the same with \p{N} for \p{N}{1,3}
  *
@@ -41,7 +43,8 @@ static inline size_t run(const uint16_t *flags, const char *text, size_t from, s
     return from;
 }
 
-/* 's 't 're 've 'm 'll 'd: the bytes taken, or 0. `fold`: in any case, as Unicode folds it (U+017F is an s). */
+/* 's 't 're 've 'm 'll 'd: the bytes taken, or 0. `fold`: in any case, as Unicode folds it (U+017F is an s).
+ */
 static size_t contraction(const char *text, size_t length, bool fold)
 {
     if (length < 2) return 0;
@@ -52,7 +55,8 @@ static size_t contraction(const char *text, size_t length, bool fold)
     return fold && length > 2 && !memcmp(text + 1, "\xC5\xBF", 2) ? 3 : 0;
 }
 
-/* \s+(?!\S)|\s+ : white space but its last character when something follows, and that when it stands alone. */
+/* \s+(?!\S)|\s+ : white space but its last character when something follows, and that when it stands alone.
+ */
 static size_t spaces(const uint16_t *flags, const char *text, size_t length)
 {
     size_t end = 0, last = 0;
@@ -127,8 +131,10 @@ hnp_known_pattern *hnp_known_pattern_find(const char *text)
         const char *text;
         hnp_known_pattern *function;
     } known[] = {
-        {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", hnp_gpt2_pattern},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+        {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+         hnp_gpt2_pattern},
+        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+         "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
          "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
          llama3_pattern},
         {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"

@@ -1,6 +1,6 @@
 /* See tokenizer.h for the contract and tokenizer_stages.h for the stages. Here: making and freeing, encoding
- * (repair, stages, truncation, template), and the digest of everything that decides ids, to which each stage adds
- * what it was made of. */
+ * (repair, stages, truncation, template), and the digest of everything that decides ids, to which each stage
+ * adds what it was made of. */
 #include "data/tokenizer.h"
 
 #include <string.h>
@@ -360,7 +360,8 @@ hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, c
     if (!scratch && (scratch = out->scratch = hn_malloc(sizeof *scratch))) hnp_scratch_init(scratch);
     if (!scratch || !hnp_words_prepare(tokenizer, scratch)) goto failed;
     if (!encode_text(tokenizer, scratch, &scratch->text, (hnp_span){text, length, true})) goto failed;
-    if (pair && !encode_text(tokenizer, scratch, &scratch->pair, (hnp_span){pair, pair_length, true})) goto failed;
+    if (pair && !encode_text(tokenizer, scratch, &scratch->pair, (hnp_span){pair, pair_length, true}))
+        goto failed;
 
     size_t first = scratch->text.count, second = pair ? scratch->pair.count : 0,
            wrap = special ? around->special : 0;

@@ -1,7 +1,7 @@
-/* Tokenizers: text to ids and back, equal to Hugging Face's `tokenizers` on every input: WordPiece (BERT), byte-level
- * BPE (GPT-2, RoBERTa, Llama 3, Qwen), BPE with byte fallback (Llama 2, Mistral), Unigram (T5, XLM-R), from
- * tokenizer.json, from vocab.txt, or from vocab.json with merges.txt. Padding and truncation settings inside tokenizer.json are not obeyed: hone
- * never pads, and truncation is the caller's. */
+/* Tokenizers: text to ids and back, equal to Hugging Face's `tokenizers` on every input: WordPiece (BERT),
+ * byte-level BPE (GPT-2, RoBERTa, Llama 3, Qwen), BPE with byte fallback (Llama 2, Mistral), Unigram (T5,
+ * XLM-R), from tokenizer.json, from vocab.txt, or from vocab.json with merges.txt. Padding and truncation
+ * settings inside tokenizer.json are not obeyed: hone never pads, and truncation is the caller's. */
 #ifndef HONE_DATA_TOKENIZER_H
 #define HONE_DATA_TOKENIZER_H
 
@@ -15,8 +15,8 @@
 
 typedef struct hn_tokenizer hn_tokenizer;
 
-/* From a Hugging Face folder: tokenizer.json when it is there, else vocab.json with merges.txt (GPT-2, RoBERTa), else
- * vocab.txt (BERT), with tokenizer_config.json. */
+/* From a Hugging Face folder: tokenizer.json when it is there, else vocab.json with merges.txt (GPT-2,
+ * RoBERTa), else vocab.txt (BERT), with tokenizer_config.json. */
 hn_status hn_tokenizer_open(hn_tokenizer **out, const char *folder, hn_error *error);
 /* From the bytes of a tokenizer.json; `name` is what errors call it. */
 hn_status hn_tokenizer_open_json(hn_tokenizer **out, const char *text, size_t length, const char *name,
@@ -42,8 +42,8 @@ void hn_encoding_close(hn_encoding *encoding);
  * `special`; at most max_tokens ids (0: no limit) by longest-first truncation as Hugging Face does it.
  * Special tokens are not truncated away as long as they fit by themselves; below that nothing but the first
  * max_tokens of them is left (where Hugging Face gives up truncating). Thread-safe: the tokenizer is only
- * read. Fails only when memory runs out, or when a regular expression of the tokenizer's file takes too many steps
- * (HN_ERR_UNSUPPORTED). Invalid UTF-8 becomes U+FFFD. */
+ * read. Fails only when memory runs out, or when a regular expression of the tokenizer's file takes too many
+ * steps (HN_ERR_UNSUPPORTED). Invalid UTF-8 becomes U+FFFD. */
 hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
                               size_t length, const char *pair, size_t pair_length, bool special,
                               int32_t max_tokens, hn_error *error);

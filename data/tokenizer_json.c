@@ -1,9 +1,9 @@
-/* tokenizer.json, Hugging Face's description of a tokenizer: which stages it is made of, and their settings. What
- * hone lacks is refused with its place in the file, because a stage that is left out changes ids without a sound.
- * "padding" and "truncation" are passed over on purpose (tokenizer.h).
+/* tokenizer.json, Hugging Face's description of a tokenizer: which stages it is made of, and their settings.
+ * What hone lacks is refused with its place in the file, because a stage that is left out changes ids without
+ * a sound. "padding" and "truncation" are passed over on purpose (tokenizer.h).
  *
- * Order matters: the model's tokens come first, since added tokens and templates name them; the model is finished
- * when the splitters are known.
+ * Order matters: the model's tokens come first, since added tokens and templates name them; the model is
+ * finished when the splitters are known.
  *
  * Here: the whole, added tokens, the post-processor. The model is read in tokenizer_json_model.c; normalizer,
  * pre-tokenizer and decoder, which are lists of steps, in tokenizer_json_stages.c. */
@@ -117,8 +117,8 @@ static hn_status read_special_piece(const hnp_reader *from, hnp_template *out, c
     return HN_OK;
 }
 
-static hn_status read_piece(const hnp_reader *from, hnp_template *out, const json_t *item, const json_t *special,
-                            const char *where)
+static hn_status read_piece(const hnp_reader *from, hnp_template *out, const json_t *item,
+                            const json_t *special, const char *where)
 {
     const json_t *sequence = json_object_get(item, "Sequence");
     const json_t *body = sequence ? sequence : json_object_get(item, "SpecialToken");
@@ -140,8 +140,8 @@ static hn_status read_piece(const hnp_reader *from, hnp_template *out, const jso
 }
 
 /* A template with A once, and B once when it is for a pair and never otherwise. */
-static hn_status read_template(const hnp_reader *from, hnp_template *out, const json_t *stage, const char *where,
-                               const char *key)
+static hn_status read_template(const hnp_reader *from, hnp_template *out, const json_t *stage,
+                               const char *where, const char *key)
 {
     const json_t *list = json_object_get(stage, key);
     char path[200];
@@ -166,7 +166,8 @@ static hn_status read_template(const hnp_reader *from, hnp_template *out, const 
 }
 
 /* {"type": "BertProcessing", "sep": ["[SEP]", 102], "cls": ["[CLS]", 101]}; RobertaProcessing likewise. */
-static hn_status read_pair_processing(const hnp_reader *from, const json_t *stage, bool roberta, const char *path)
+static hn_status read_pair_processing(const hnp_reader *from, const json_t *stage, bool roberta,
+                                      const char *path)
 {
     int32_t cls = 0, sep = 0;
     hnp_place here = hnp_json_at(from, path);
@@ -178,18 +179,21 @@ static hn_status read_pair_processing(const hnp_reader *from, const json_t *stag
 }
 
 /* ByteLevel moves offsets, which hone has none of. Of the others there can be one. */
-static hn_status read_processor(const hnp_reader *from, const json_t *stage, const char *type, const char *path)
+static hn_status read_processor(const hnp_reader *from, const json_t *stage, const char *type,
+                                const char *path)
 {
     hn_tokenizer *tokenizer = from->tokenizer;
     if (!strcmp(type, "ByteLevel")) return HN_OK;
     if (tokenizer->single.count)
-        return hnp_json_refuse(from, path, type, "one post-processor that adds tokens, and this is the second");
+        return hnp_json_refuse(from, path, type,
+                               "one post-processor that adds tokens, and this is the second");
     if (!strcmp(type, "BertProcessing") || !strcmp(type, "RobertaProcessing"))
         return read_pair_processing(from, stage, *type == 'R', path);
     if (strcmp(type, "TemplateProcessing"))
-        return hnp_json_refuse(from, path, type,
-                               "\"TemplateProcessing\", \"BertProcessing\", \"RobertaProcessing\", \"ByteLevel\", "
-                               "\"Sequence\" or null");
+        return hnp_json_refuse(
+            from, path, type,
+            "\"TemplateProcessing\", \"BertProcessing\", \"RobertaProcessing\", \"ByteLevel\", "
+            "\"Sequence\" or null");
     if (read_template(from, &tokenizer->single, stage, path, "single")) return from->error->status;
     return read_template(from, &tokenizer->both, stage, path, "pair");
 }
@@ -197,7 +201,8 @@ static hn_status read_processor(const hnp_reader *from, const json_t *stage, con
 static hn_status read_post_processor(const hnp_reader *from, const json_t *root)
 {
     const json_t *stage = json_object_get(root, "post_processor");
-    if (hnp_json_steps(from, stage, "post_processor", "processors", read_processor)) return from->error->status;
+    if (hnp_json_steps(from, stage, "post_processor", "processors", read_processor))
+        return from->error->status;
     return from->tokenizer->single.count ? HN_OK : hnp_template_plain(from->tokenizer, from->error);
 }
 

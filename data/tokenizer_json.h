@@ -28,9 +28,10 @@ hn_status hnp_json_model(const hnp_reader *from, const json_t *root);
 hn_status hnp_json_normalizer(const hnp_reader *from, const json_t *root);
 hn_status hnp_json_pre_tokenizer(const hnp_reader *from, const json_t *root);
 hn_status hnp_json_decoder(const hnp_reader *from, const json_t *root);
-/* A list of steps: the stage itself, or the items of nested Sequences; `key` is their member. Each is given to
- * `read` with its place, at most HNP_MAX_STEPS. */
-typedef hn_status hnp_step_reader(const hnp_reader *from, const json_t *stage, const char *type, const char *path);
+/* A list of steps: the stage itself, or the items of nested Sequences; `key` is their member. Each is given
+ * to `read` with its place, at most HNP_MAX_STEPS. */
+typedef hn_status hnp_step_reader(const hnp_reader *from, const json_t *stage, const char *type,
+                                  const char *path);
 hn_status hnp_json_steps(const hnp_reader *from, const json_t *stage, const char *path, const char *key,
                          hnp_step_reader *read);
 

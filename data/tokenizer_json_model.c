@@ -15,7 +15,8 @@ hn_status hnp_vocabulary_read(hn_tokenizer *tokenizer, json_t *vocabulary, const
     {
         if (!json_is_integer(value))
             return hn_fail(error, HN_ERR_FORMAT, "%s: id of \"%.60s\": an integer expected", where, token);
-        if (hnp_tokenizer_name(tokenizer, json_integer_value(value), token, where, error)) return error->status;
+        if (hnp_tokenizer_name(tokenizer, json_integer_value(value), token, where, error))
+            return error->status;
     }
     return hnp_tokenizer_index(tokenizer, error);
 }
@@ -33,7 +34,8 @@ static hn_status read_wordpiece(const hnp_reader *from, const json_t *model)
     hnp_place here = hnp_json_at(from, "model");
     if (hn_json_get_string(&prefix, model, "continuing_subword_prefix", here.text, from->error) ||
         hn_json_get_string(&unknown, model, "unk_token", here.text, from->error) ||
-        hn_json_get_int(&max_chars, model, "max_input_chars_per_word", 0, HNP_MAX_WORD, here.text, from->error) ||
+        hn_json_get_int(&max_chars, model, "max_input_chars_per_word", 0, HNP_MAX_WORD, here.text,
+                        from->error) ||
         read_vocabulary(from, model))
         return from->error->status;
     return hnp_wordpiece_init(from->tokenizer, prefix, unknown, max_chars, here.text, from->error);
@@ -55,8 +57,10 @@ static hn_status read_merge(const hnp_reader *from, const json_t *item, size_t r
         right = (hnp_span){json_string_value(b), json_string_length(b), false};
     }
     if (left.length && right.length)
-        return hnp_bpe_merge(from->tokenizer, left, right, rank, hnp_json_at(from, "model.merges").text, from->error);
-    return hn_fail(from->error, HN_ERR_FORMAT, "%s: model.merges[%zu]: two tokens expected", from->name, rank);
+        return hnp_bpe_merge(from->tokenizer, left, right, rank, hnp_json_at(from, "model.merges").text,
+                             from->error);
+    return hn_fail(from->error, HN_ERR_FORMAT, "%s: model.merges[%zu]: two tokens expected", from->name,
+                   rank);
 }
 
 /* What hone does not do, and what files that were saved with their defaults say of it. */
@@ -65,15 +69,17 @@ static hn_status refuse_options(const hnp_reader *from, const json_t *model)
     const char *const texts[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     hnp_place here = hnp_json_at(from, "model");
     double dropout = 0;
-    if (hn_json_get_double(&dropout, model, "dropout", 0, 1, here.text, from->error)) return from->error->status;
+    if (hn_json_get_double(&dropout, model, "dropout", 0, 1, here.text, from->error))
+        return from->error->status;
     if (dropout > 0)
-        return hn_fail(from->error, HN_ERR_UNSUPPORTED, "%s.dropout: 0 or null expected, got %g", here.text, dropout);
+        return hn_fail(from->error, HN_ERR_UNSUPPORTED, "%s.dropout: 0 or null expected, got %g", here.text,
+                       dropout);
     for (size_t i = 0; i < 2; i++) {
         const char *text = "";
         if (hn_json_get_string(&text, model, texts[i], here.text, from->error)) return from->error->status;
         if (*text)
-            return hn_fail(from->error, HN_ERR_UNSUPPORTED, "%s.%s: null or \"\" expected, got \"%.60s\"", here.text,
-                           texts[i], text);
+            return hn_fail(from->error, HN_ERR_UNSUPPORTED, "%s.%s: null or \"\" expected, got \"%.60s\"",
+                           here.text, texts[i], text);
     }
     return HN_OK;
 }
@@ -102,7 +108,8 @@ static hn_status read_bpe(const hnp_reader *from, const json_t *model)
 static hn_status read_scores(const hnp_reader *from, double *scores, const json_t *list)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *item = json_array_get(list, i), *token = json_array_get(item, 0), *score = json_array_get(item, 1);
+        const json_t *item = json_array_get(list, i), *token = json_array_get(item, 0),
+                     *score = json_array_get(item, 1);
         hnp_place here = hnp_json_at_item(from, "model.vocab", i);
         if (json_array_size(item) != 2 || !json_is_string(token) || !json_is_number(score) ||
             strlen(json_string_value(token)) != json_string_length(token))
@@ -121,7 +128,8 @@ static hn_status read_unigram(const hnp_reader *from, const json_t *model)
     hnp_place here = hnp_json_at(from, "model");
     const json_t *list = json_object_get(model, "vocab");
     if (!json_array_size(list))
-        return hn_fail(from->error, HN_ERR_FORMAT, "%s.vocab: an array of tokens and scores expected", here.text);
+        return hn_fail(from->error, HN_ERR_FORMAT, "%s.vocab: an array of tokens and scores expected",
+                       here.text);
     if (hn_json_get_int(&unknown, model, "unk_id", 0, HNP_MAX_ID - 1, here.text, from->error) ||
         hn_json_get_bool(&byte_fallback, model, "byte_fallback", here.text, from->error))
         return from->error->status;

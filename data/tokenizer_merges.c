@@ -1,7 +1,7 @@
-/* vocab.json and merges.txt: the original form of GPT-2's and RoBERTa's tokenizers, a byte-level BPE. What else there
- * is to know stands in tokenizer_config.json. Which of the two it is, its tokenizer_class says; without one, RoBERTa's
- * special tokens in the vocabulary do. Another class that ships the same files (Qwen2, Bloom) splits text otherwise
- * and is refused. */
+/* vocab.json and merges.txt: the original form of GPT-2's and RoBERTa's tokenizers, a byte-level BPE. What
+ * else there is to know stands in tokenizer_config.json. Which of the two it is, its tokenizer_class says;
+ * without one, RoBERTa's special tokens in the vocabulary do. Another class that ships the same files (Qwen2,
+ * Bloom) splits text otherwise and is refused. */
 #include <string.h>
 
 #include "core/file.h"
@@ -66,7 +66,8 @@ static hn_status each_merge(hn_tokenizer *tokenizer, size_t *count, const pieces
             return hn_fail(error, HN_ERR_FORMAT, "%s: merge %zu: two tokens with a blank between expected",
                            from->merges_path, *count);
         hnp_span a = {line, left, false}, b = {blank + 1, length - left - 1, false};
-        if (tokenizer && hnp_bpe_merge(tokenizer, a, b, *count, from->merges_path, error)) return error->status;
+        if (tokenizer && hnp_bpe_merge(tokenizer, a, b, *count, from->merges_path, error))
+            return error->status;
         ++*count;
     }
     return HN_OK;
@@ -83,7 +84,8 @@ static hn_status read_model(hn_tokenizer *tokenizer, const pieces *from, hn_erro
     return each_merge(tokenizer, &count, from, error);
 }
 
-static hn_status find_kind(bool *roberta, const hn_tokenizer *tokenizer, const hnp_config *config, hn_error *error)
+static hn_status find_kind(bool *roberta, const hn_tokenizer *tokenizer, const hnp_config *config,
+                           hn_error *error)
 {
     const char *name = NULL;
     bool bos = false;
@@ -96,17 +98,19 @@ static hn_status find_kind(bool *roberta, const hn_tokenizer *tokenizer, const h
     else if (name && !strncmp(name, "GPT2", 4))
         *roberta = false;
     else if (name && strcmp(name, "PreTrainedTokenizerFast"))
-        return hn_fail(error, HN_ERR_UNSUPPORTED,
-                       "%s: tokenizer_class: vocab.json and merges.txt are read as GPT-2's or RoBERTa's, and \"%.60s\" "
-                       "is neither; give a tokenizer.json",
-                       config->path, name);
+        return hn_fail(
+            error, HN_ERR_UNSUPPORTED,
+            "%s: tokenizer_class: vocab.json and merges.txt are read as GPT-2's or RoBERTa's, and \"%.60s\" "
+            "is neither; give a tokenizer.json",
+            config->path, name);
     if (bos && !*roberta)
         return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: add_bos_token: not done here; give a tokenizer.json",
                        config->path);
     return HN_OK;
 }
 
-/* The special tokens are found in texts like any added token; those that the vocabulary lacks are not used. */
+/* The special tokens are found in texts like any added token; those that the vocabulary lacks are not used.
+ */
 static hn_status add_special(hn_tokenizer *tokenizer, bool roberta, const hnp_config *config, hn_error *error)
 {
     static const char *const keys[] = {"cls_token", "sep_token", "bos_token", "eos_token",
@@ -121,7 +125,8 @@ static hn_status add_special(hn_tokenizer *tokenizer, bool roberta, const hnp_co
             return hn_fail(error, HN_ERR_FORMAT, "%s: %s: the vocabulary lacks \"%s\"", config->path, keys[i],
                            tokens[i]);
         if (id < 0 || tokenizer->names[id].added) continue;
-        hnp_added_token token = {.content = tokens[i], .id = id, .special = true, .lstrip = roberta && i == 6};
+        hnp_added_token token = {
+            .content = tokens[i], .id = id, .special = true, .lstrip = roberta && i == 6};
         if (hnp_added_add(tokenizer, token, config->path, error)) return error->status;
     }
     return roberta ? hnp_template_roberta(tokenizer, hn_tokenizer_id(tokenizer, tokens[0]),
@@ -145,7 +150,8 @@ hn_status hnp_merges_open(hn_tokenizer **out, const char *folder, hn_error *erro
         step->apply = hnp_bytes_split;
         step->cut = step->map = true;
         tokenizer->decoders[tokenizer->decoder_count++].apply = hnp_bytes_decode;
-        status = hn_json_get_bool(&step->prefix, from.config.root, "add_prefix_space", from.config.path, error);
+        status =
+            hn_json_get_bool(&step->prefix, from.config.root, "add_prefix_space", from.config.path, error);
         hn_hasher_add_text(tokenizer->hasher, step->prefix ? "ByteLevel, with a blank" : "ByteLevel");
     }
     if (!status) status = hnp_bpe_finish(tokenizer, from.vocabulary_path, error);

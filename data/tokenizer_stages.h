@@ -5,11 +5,11 @@
  *          -> model -> ids -> truncation -> template of special tokens -> ids and types
  *     ids  -> tokens -> decoders -> text
  *
- * Normalizers, splitters and decoders are lists of steps; a step is a function pointer beside its settings, one
- * struct a stage. Whoever reads a tokenizer's description picks the functions; the loops (tokenizer.c, split.c,
- * decode.c) call them and know none by name. A splitter hands each of its parts on to the next one
- * (hnp_split_next), and behind the last one stands the model. Steps append to the scratch and return false only
- * when memory runs out, or with scratch->refused set. */
+ * Normalizers, splitters and decoders are lists of steps; a step is a function pointer beside its settings,
+ * one struct a stage. Whoever reads a tokenizer's description picks the functions; the loops (tokenizer.c,
+ * split.c, decode.c) call them and know none by name. A splitter hands each of its parts on to the next one
+ * (hnp_split_next), and behind the last one stands the model. Steps append to the scratch and return false
+ * only when memory runs out, or with scratch->refused set. */
 #ifndef HONE_DATA_TOKENIZER_STAGES_H
 #define HONE_DATA_TOKENIZER_STAGES_H
 
@@ -190,8 +190,8 @@ typedef struct hnp_bpe_settings {
 } hnp_bpe_settings;
 
 typedef struct hnp_unigram_settings {
-    double *scores;  /* [vocabulary] */
-    double unknown;  /* score of a character without a token */
+    double *scores; /* [vocabulary] */
+    double unknown; /* score of a character without a token */
     int32_t unknown_id;
     bool byte_fallback;
     int32_t escape[256];
@@ -215,8 +215,8 @@ typedef struct hnp_decoder hnp_decoder;
 typedef bool hnp_decode_function(const hnp_decoder *step, hnp_texts *out, const hnp_texts *in);
 struct hnp_decoder {
     hnp_decode_function *apply;
-    char *text;     /* WordPiece: prefix; Replace: what; Strip: the character; Metaspace: the character */
-    char *content;  /* Replace: by */
+    char *text;         /* WordPiece: prefix; Replace: what; Strip: the character; Metaspace: the character */
+    char *content;      /* Replace: by */
     size_t start, stop; /* Strip: at most so many */
     bool cleanup;       /* WordPiece */
     bool strip;         /* Metaspace: the first token loses its blanks */
@@ -288,8 +288,8 @@ void hnp_scratch_close(hnp_scratch *scratch);
 
 /* tokenizer_vocab.c: vocab.txt (and what tokenizer_config.json says of it). */
 hn_status hnp_vocab_open(hn_tokenizer **out, const char *folder, hn_error *error);
-/* tokenizer_config.json beside a vocabulary; no root: there is none. An added_tokens.json that it does not replace is
- * refused. */
+/* tokenizer_config.json beside a vocabulary; no root: there is none. An added_tokens.json that it does not
+ * replace is refused. */
 typedef struct hnp_config {
     json_t *root;
     char *path;
@@ -304,7 +304,8 @@ hn_status hnp_config_added(hn_tokenizer *tokenizer, const hnp_config *config, hn
 /* tokenizer_merges.c: vocab.json and merges.txt. */
 hn_status hnp_merges_open(hn_tokenizer **out, const char *folder, hn_error *error);
 /* tokenizer_json_model.c: {"token": id, ...}; `where` is what errors call it. */
-hn_status hnp_vocabulary_read(hn_tokenizer *tokenizer, json_t *vocabulary, const char *where, hn_error *error);
+hn_status hnp_vocabulary_read(hn_tokenizer *tokenizer, json_t *vocabulary, const char *where,
+                              hn_error *error);
 
 /* added.c */
 /* token.id is the one that the file gives it; another than the reference would give is an error. */
@@ -324,7 +325,8 @@ hnp_normalize_function hnp_form_normalize, hnp_charsmap_normalize;
 /* From the file's base64. */
 hn_status hnp_charsmap_init(hnp_charsmap *out, const char *base64, const char *where, hn_error *error);
 
-/* Finds the pattern in text[from, length): true and where; length + 1 when it is not there. false: refused. */
+/* Finds the pattern in text[from, length): true and where; length + 1 when it is not there. false: refused.
+ */
 bool hnp_pattern_find(const hnp_pattern *pattern, hnp_scratch *scratch, hnp_span text, size_t from,
                       size_t *start, size_t *end);
 
@@ -364,8 +366,8 @@ typedef struct hnp_bpe_options {
 hn_status hnp_bpe_init(hn_tokenizer *tokenizer, hnp_bpe_options options, size_t merges, const char *where,
                        hn_error *error);
 /* Merge number `rank`; `where` and the number name it. */
-hn_status hnp_bpe_merge(hn_tokenizer *tokenizer, hnp_span left, hnp_span right, size_t rank, const char *where,
-                        hn_error *error);
+hn_status hnp_bpe_merge(hn_tokenizer *tokenizer, hnp_span left, hnp_span right, size_t rank,
+                        const char *where, hn_error *error);
 /* When the splitters are known: what ByteLevel leaves to the model. */
 hn_status hnp_bpe_finish(hn_tokenizer *tokenizer, const char *where, hn_error *error);
 

@@ -84,7 +84,8 @@ static hn_status read_config(vocab_config *config, hnp_bert_settings *bert, hn_e
 {
     const hnp_config *file = &config->file;
     bert->clean = bert->chinese = bert->lower = bert->strip = true;
-    if (check_class(file, error) || hn_json_get_bool(&bert->lower, file->root, "do_lower_case", file->path, error) ||
+    if (check_class(file, error) ||
+        hn_json_get_bool(&bert->lower, file->root, "do_lower_case", file->path, error) ||
         hn_json_get_bool(&bert->chinese, file->root, "tokenize_chinese_chars", file->path, error))
         return error->status;
     bert->strip = bert->lower; /* what null and nothing mean */
@@ -128,14 +129,17 @@ static void drop_repeated(hn_tokenizer *tokenizer)
     }
 }
 
-static hn_status read_vocabulary(hn_tokenizer *tokenizer, const char *folder, const char *unknown, hn_error *error)
+static hn_status read_vocabulary(hn_tokenizer *tokenizer, const char *folder, const char *unknown,
+                                 hn_error *error)
 {
     char *text = NULL, *real = NULL, *path = hn_path_join(folder, "vocab.txt");
     size_t size;
     hn_status status;
     if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     if (!hn_path_exists(path))
-        status = hn_fail(error, HN_ERR_IO, "%s: neither tokenizer.json nor vocab.json with merges.txt nor vocab.txt there", folder);
+        status =
+            hn_fail(error, HN_ERR_IO,
+                    "%s: neither tokenizer.json nor vocab.json with merges.txt nor vocab.txt there", folder);
     else
         status = hn_path_inside(&real, folder, "vocab.txt", NULL, error);
     if (!status) status = hn_file_read(&text, &size, real, FILE_LIMIT, error);
@@ -196,8 +200,8 @@ static hn_status add_special(const vocab_config *config, hn_tokenizer *tokenizer
     for (size_t i = 0; i < 5; i++) {
         int32_t id = hn_tokenizer_id(tokenizer, tokens[i]);
         if (id < 0 && i < 3)
-            return hn_fail(error, HN_ERR_FORMAT, "%s: the vocabulary beside it lacks \"%.60s\"", config->file.path,
-                           tokens[i]);
+            return hn_fail(error, HN_ERR_FORMAT, "%s: the vocabulary beside it lacks \"%.60s\"",
+                           config->file.path, tokens[i]);
         if (id < 0 || tokenizer->names[id].added) continue;
         hnp_added_token token = {.content = tokens[i], .id = id, .special = true};
         if (hnp_added_add(tokenizer, token, config->file.path, error)) return error->status;

@@ -1,7 +1,7 @@
 /* See unicode.h. What a code point is taken for stands in ranges (unicode_tables.h) that were read off the
  * reference implementation, because it mixes versions of the Unicode standard. At run time the ranges are
- * spread into two bytes a code point: 2.2 MB, filled in some tens of microseconds, of which a text touches few
- * pages.
+ * spread into two bytes a code point: 2.2 MB, filled in some tens of microseconds, of which a text touches
+ * few pages.
  *
  * Decompositions and combining classes come from utf8proc. The standard never changes those of a code point
  * once assigned, so asking only for code points that the reference knows (HNP_MOVING) gives its answers
@@ -68,10 +68,9 @@ size_t hnp_unicode_decompose(uint32_t out[HNP_DECOMPOSED], uint32_t point, bool 
 {
     int boundary = 0;
     utf8proc_int32_t points[HNP_DECOMPOSED];
-    utf8proc_ssize_t count = utf8proc_decompose_char((utf8proc_int32_t)point, points, HNP_DECOMPOSED,
-                                                     compatible ? UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT
-                                                                : UTF8PROC_DECOMPOSE,
-                                                     &boundary);
+    utf8proc_ssize_t count = utf8proc_decompose_char(
+        (utf8proc_int32_t)point, points, HNP_DECOMPOSED,
+        compatible ? UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT : UTF8PROC_DECOMPOSE, &boundary);
     if (count < 1 || count > HNP_DECOMPOSED) {
         out[0] = point;
         return 1;

@@ -10,17 +10,17 @@
 #define HNP_REPLACEMENT 0xFFFDu
 
 enum {
-    HNP_CONTROL = 1,     /* clean_text drops it */
-    HNP_SPACE = 2,       /* white space */
-    HNP_PUNCTUATION = 4, /* BertPreTokenizer sets it apart */
-    HNP_CHINESE = 8,     /* handle_chinese_chars sets it apart */
-    HNP_MARK = 16,       /* strip_accents drops it, after canonical decomposition */
-    HNP_MOVING = 32,     /* canonical decomposition takes it apart or reorders it */
-    HNP_WORD = 64,       /* may not touch an added token that must be a single word; \w of Whitespace */
-    HNP_LETTER = 128,    /* \p{L} of a split pattern */
-    HNP_NUMBER = 256,    /* \p{N} of a split pattern */
-    HNP_DIGIT = 512,     /* Digits sets it apart */
-    HNP_ACCENT = 1024,   /* StripAccents drops it */
+    HNP_CONTROL = 1,      /* clean_text drops it */
+    HNP_SPACE = 2,        /* white space */
+    HNP_PUNCTUATION = 4,  /* BertPreTokenizer sets it apart */
+    HNP_CHINESE = 8,      /* handle_chinese_chars sets it apart */
+    HNP_MARK = 16,        /* strip_accents drops it, after canonical decomposition */
+    HNP_MOVING = 32,      /* canonical decomposition takes it apart or reorders it */
+    HNP_WORD = 64,        /* may not touch an added token that must be a single word; \w of Whitespace */
+    HNP_LETTER = 128,     /* \p{L} of a split pattern */
+    HNP_NUMBER = 256,     /* \p{N} of a split pattern */
+    HNP_DIGIT = 512,      /* Digits sets it apart */
+    HNP_ACCENT = 1024,    /* StripAccents drops it */
     HNP_COMPATIBLE = 2048 /* compatibility decomposition takes it apart */
 };
 

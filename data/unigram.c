@@ -1,11 +1,11 @@
-/* Unigram (Kudo, "Subword Regularization", 2018): of all ways to write a word as a row of tokens the one with the
- * largest sum of scores, by Viterbi's algorithm from left to right. A character that is no token by itself may
- * also be unknown, for the lowest score of all less 10. Unknown characters beside each other are one token, or
- * their bytes' <0xNN>.
+/* Unigram (Kudo, "Subword Regularization", 2018): of all ways to write a word as a row of tokens the one with
+ * the largest sum of scores, by Viterbi's algorithm from left to right. A character that is no token by
+ * itself may also be unknown, for the lowest score of all less 10. Unknown characters beside each other are
+ * one token, or their bytes' <0xNN>.
  *
  * best[i] is the best way to the first i bytes. Of equal ways the one found first stays, as in the reference,
- * whose sums (in double, from the left) these are. Tokens are at most HNP_MAX_ADDED_LENGTH bytes, which bounds
- * the work at each character. */
+ * whose sums (in double, from the left) these are. Tokens are at most HNP_MAX_ADDED_LENGTH bytes, which
+ * bounds the work at each character. */
 #include <math.h>
 #include <string.h>
 
@@ -25,8 +25,8 @@ hn_status hnp_unigram_init(hn_tokenizer *tokenizer, double *scores, int64_t unkn
     for (size_t i = 0; i < tokenizer->size; i++) {
         size_t length = strlen(tokenizer->names[i].text);
         if (!length || length > HNP_MAX_ADDED_LENGTH)
-            return hn_fail(error, HN_ERR_FORMAT, "%s.vocab[%zu]: a token of %d to %d bytes expected, got %zu", where,
-                           i, 1, HNP_MAX_ADDED_LENGTH, length);
+            return hn_fail(error, HN_ERR_FORMAT, "%s.vocab[%zu]: a token of %d to %d bytes expected, got %zu",
+                           where, i, 1, HNP_MAX_ADDED_LENGTH, length);
         if (scores[i] < lowest) lowest = scores[i];
     }
     if (unknown_id < 0 || (size_t)unknown_id >= tokenizer->size)
@@ -78,7 +78,8 @@ static bool add_unknown(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp
     int32_t id = hnp_trie_find(&tokenizer->trie, text.text, text.length);
     bool known = unigram->byte_fallback;
     if (id >= 0) return hnp_ids_add(scratch->ids, id);
-    for (size_t i = 0; known && i < text.length; i++) known = unigram->escape[(unsigned char)text.text[i]] >= 0;
+    for (size_t i = 0; known && i < text.length; i++)
+        known = unigram->escape[(unsigned char)text.text[i]] >= 0;
     if (!known) return hnp_ids_add(scratch->ids, unigram->unknown_id);
     for (size_t i = 0; i < text.length; i++)
         if (!hnp_ids_add(scratch->ids, unigram->escape[(unsigned char)text.text[i]])) return false;
@@ -89,11 +90,13 @@ static bool unigram_word(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hn
 {
     int32_t unknown = tokenizer->model.unigram.unknown_id;
     void *memory = scratch->best;
-    if (word.length >= INT32_MAX || !hn_grow(&memory, &scratch->best_capacity, word.length + 1, sizeof(hnp_best)))
+    if (word.length >= INT32_MAX ||
+        !hn_grow(&memory, &scratch->best_capacity, word.length + 1, sizeof(hnp_best)))
         return false;
     hnp_best *best = scratch->best = memory;
     search(tokenizer, best, word);
-    /* The way back, turned round in place: best[start].id becomes the token that begins there, .score its end. */
+    /* The way back, turned round in place: best[start].id becomes the token that begins there, .score its
+     * end. */
     size_t next = word.length;
     for (size_t end = word.length; end > 0;) {
         size_t start = (size_t)best[end].start;

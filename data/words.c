@@ -1,10 +1,11 @@
-/* The way from the splitters to the model: a cache of words. Text repeats its words, and a word's ids depend on
- * nothing but the word; so the ids of short words that came out lately are kept, per encoding (that is, per
- * thread) in a table of fixed size, one cache line a word:
+/* The way from the splitters to the model: a cache of words. Text repeats its words, and a word's ids depend
+ * on nothing but the word; so the ids of short words that came out lately are kept, per encoding (that is,
+ * per thread) in a table of fixed size, one cache line a word:
  *
  *     length | count | word, up to 34 bytes | ids, up to 7
  *
- * A word has one place, by its hash; a word that comes later takes it. Longer words always go through the model. */
+ * A word has one place, by its hash; a word that comes later takes it. Longer words always go through the
+ * model. */
 #include <string.h>
 
 #include "core/mem.h"

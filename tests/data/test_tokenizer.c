@@ -118,18 +118,26 @@ static const struct refusal {
     {"{}", "model", "an object expected"},
     {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", "model.type", "\"WordLevel\""},
     {"{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", "model.merges", "an array"},
-    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "model.dropout", "0.1"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "model.dropout",
+     "0.1"},
     {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"</w>\"}}",
      "model.end_of_word_suffix", "</w>"},
-    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"?\"}}", "model.unk_token", "\"?\""},
-    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"aa\"]}}", "model.merges[0]", "two tokens"},
-    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a  a\"]}}", "model.merges[0]", "two tokens"},
-    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",7]]}}", "model.merges[0]", "two tokens"},
-    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", "model.merges[0]", "the second"},
-    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]}}", "model.merges[0]", "the merge"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"?\"}}",
+     "model.unk_token", "\"?\""},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"aa\"]}}", "model.merges[0]",
+     "two tokens"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a  a\"]}}", "model.merges[0]",
+     "two tokens"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",7]]}}", "model.merges[0]",
+     "two tokens"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", "model.merges[0]",
+     "the second"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]}}", "model.merges[0]",
+     "the merge"},
     {"{" LEVEL ",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", "byte-level", "none for"},
     {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[]}}", "model.vocab", "an array"},
-    {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",null]]}}", "model.vocab[0]", "its score"},
+    {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",null]]}}", "model.vocab[0]",
+     "its score"},
     {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]]}}", "model.unk_id", "-1"},
     {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"a\",-1]]}}", "model.unk_id", "got 1"},
     {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"\",-1]]}}", "model.vocab[0]", "got 0"},
@@ -145,18 +153,20 @@ static const struct refusal {
     {"{\"model\":{\"type\":\"WordPiece\",\"max_input_chars_per_word\":1000000,\"vocab\":{\"[UNK]\":0}}}",
      "max_input_chars_per_word", "1000000"},
     {"{\"normalizer\":{\"type\":\"Nmt\"}," MODEL "}", "normalizer", "\"Nmt\""},
-    {"{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"X\"}]}," MODEL "}",
+    {"{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"X\"}]}," MODEL
+     "}",
      "normalizer.normalizers[1]", "\"X\""},
     {"{\"normalizer\":{\"type\":\"Sequence\"}," MODEL "}", "normalizer.normalizers", "an array"},
-    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(a\"},\"content\":\"\"}," MODEL "}", "normalizer",
-     "does not compile"},
+    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(a\"},\"content\":\"\"}," MODEL "}",
+     "normalizer", "does not compile"},
     {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"\"}," MODEL "}",
      "normalizer.pattern", "empty"},
-    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"}}," MODEL "}", "normalizer.content", "missing"},
-    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":\"a\",\"content\":\"\"}," MODEL "}", "normalizer.pattern",
-     "\"Regex\""},
-    {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA\"}," MODEL "}", "precompiled_charsmap",
-     "base64"},
+    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"}}," MODEL "}", "normalizer.content",
+     "missing"},
+    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":\"a\",\"content\":\"\"}," MODEL "}",
+     "normalizer.pattern", "\"Regex\""},
+    {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA\"}," MODEL "}",
+     "precompiled_charsmap", "base64"},
     {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"////fwAAAAA=\"}," MODEL "}",
      "precompiled_charsmap", "base64"},
     {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"BAAAAAAAAAD/\"}," MODEL "}",
@@ -165,21 +175,27 @@ static const struct refusal {
     {"{\"normalizer\":7," MODEL "}", "normalizer", "an object or null"},
     {"{\"normalizer\":{}," MODEL "}", "normalizer.type", "missing"},
     {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," MODEL "}", "pre_tokenizer", "UnicodeScripts"},
-    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\h\"},\"behavior\":\"Isolated\"}," MODEL "}",
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\h\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
      "pre_tokenizer", "an escape"},
-    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}," MODEL "}",
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
      "pre_tokenizer", "an intersection"},
     {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Cut\"}," MODEL "}",
      "pre_tokenizer.behavior", "Cut"},
-    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}," MODEL "}", "pre_tokenizer.replacement",
-     "one character"},
-    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"last\"}," MODEL "}",
+    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}," MODEL "}",
+     "pre_tokenizer.replacement", "one character"},
+    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"last\"}," MODEL
+     "}",
      "pre_tokenizer.prepend_scheme", "last"},
     {"{\"decoder\":{\"type\":\"CTC\"}," MODEL "}", "decoder", "CTC"},
-    {"{\"decoder\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"\"}," MODEL "}", "decoder", "Regex"},
+    {"{\"decoder\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"\"}," MODEL "}",
+     "decoder", "Regex"},
     {"{\"decoder\":{\"type\":\"Strip\",\"content\":\"\",\"start\":1}," MODEL "}", "decoder.content", "empty"},
-    {"{\"post_processor\":{\"type\":\"RobertaProcessing\"}," MODEL "}", "post_processor", "the id of a token"},
-    {"{\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"BertProcessing\",\"sep\":[\"\",2],"
+    {"{\"post_processor\":{\"type\":\"RobertaProcessing\"}," MODEL "}", "post_processor",
+     "the id of a token"},
+    {"{\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"BertProcessing\",\"sep\":[\"\","
+     "2],"
      "\"cls\":[\"\",1]},{\"type\":\"TemplateProcessing\"}]}," MODEL "}",
      "post_processor.processors[1]", "the second"},
     {"{\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"[CLS]\",99],\"sep\":[\"[SEP]\",2]}," MODEL
@@ -192,7 +208,8 @@ static const struct refusal {
     {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"[CLS]\","
      "\"type_id\":0}}],\"pair\":[],\"special_tokens\":{}}," MODEL "}",
      "post_processor.single[0]", "[CLS]"},
-    {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},"
+    {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\",\"type_"
+     "id\":0}},"
      "{\"Sequence\":{\"id\":\"B\",\"type_id\":0}}],\"pair\":[],\"special_tokens\":{}}," MODEL "}",
      "post_processor.single", "got 1 and 1"},
     {"{\"added_tokens\":[{\"id\":12,\"content\":\"\"}]," MODEL "}", "added_tokens[0].content", "got 0"},
@@ -261,7 +278,8 @@ static hn_status open_kind(hn_tokenizer **out, const char *kind, hn_error *error
 /* Words of very many characters, as one and as many, in every kind of model. */
 TEST(takes_long_words)
 {
-    static const char *const pieces[] = {"a", "play", "\xCC\x81", "\xE2\x96\x81", "\xF0\x9F\x98\x80", "the", "a "};
+    static const char *const pieces[] = {"a",   "play", "\xCC\x81", "\xE2\x96\x81", "\xF0\x9F\x98\x80",
+                                         "the", "a "};
     const size_t size = 300000;
     char *text = malloc(size);
     CHECK(text != NULL);
@@ -375,9 +393,11 @@ TEST(every_kind_survives_without_memory)
             hn_mem_fail_at(n);
             hn_status status = open_kind(&tokenizer, kinds[i], &error);
             if (!status)
-                status = hn_tokenizer_encode(tokenizer, &encoding, line, strlen(line), line, 9, true, 0, &error);
+                status =
+                    hn_tokenizer_encode(tokenizer, &encoding, line, strlen(line), line, 9, true, 0, &error);
             if (!status)
-                status = hn_tokenizer_decode(tokenizer, &text, encoding.ids, (size_t)encoding.count, false, &error);
+                status = hn_tokenizer_decode(tokenizer, &text, encoding.ids, (size_t)encoding.count, false,
+                                             &error);
             hn_mem_fail_at(0);
             hn_encoding_close(&encoding);
             hn_strbuf_close(&text);
@@ -429,5 +449,6 @@ TEST(survives_without_memory)
 }
 
 TEST_MAIN(hn_json_init(); RUN(encodes); RUN(truncates_the_longer_first); RUN(decodes);
-          RUN(refuses_with_the_place); RUN(is_linear); RUN(takes_long_words); RUN(one_encoding_many_tokenizers); RUN(reads_vocab_txt); RUN(survives_without_memory);
+          RUN(refuses_with_the_place); RUN(is_linear); RUN(takes_long_words);
+          RUN(one_encoding_many_tokenizers); RUN(reads_vocab_txt); RUN(survives_without_memory);
           RUN(every_kind_survives_without_memory))

@@ -1,5 +1,5 @@
-/* The split patterns written by hand against the same patterns through PCRE2, on random texts of characters where
- * they have to decide something. */
+/* The split patterns written by hand against the same patterns through PCRE2, on random texts of characters
+ * where they have to decide something. */
 #include "core/mem.h"
 #include "data/tokenizer_stages.h"
 #include "tests/test.h"
@@ -10,11 +10,42 @@
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" REST
 
 static const char *const patterns[] = {
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", NEWER("{1,3}"), NEWER("")};
-static const char *const pieces[] = {" ",  " ",  "\n", "\r", "\t", "'",  "s",  "S",  "t",      "re",     "VE",   "ll",
-                                     "a",  "B",  "m",  "D",  "1",  "23", ".",  "!?", "\xC2\xA0", "\xE3\x80\x80",
-                                     "\xC3\xA9", "\xCC\x81", "\xC2\xB2", "\xC5\xBF", "\xE4\xB8\xAD", "\xD9\xA3", "\xF0\x9F\x98\x80",
-                                     "\xE1\xA0\x8E", "\xE2\x80\x8D", "\xC2\x85", "-", "_"};
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", NEWER("{1,3}"),
+    NEWER("")};
+static const char *const pieces[] = {" ",
+                                     " ",
+                                     "\n",
+                                     "\r",
+                                     "\t",
+                                     "'",
+                                     "s",
+                                     "S",
+                                     "t",
+                                     "re",
+                                     "VE",
+                                     "ll",
+                                     "a",
+                                     "B",
+                                     "m",
+                                     "D",
+                                     "1",
+                                     "23",
+                                     ".",
+                                     "!?",
+                                     "\xC2\xA0",
+                                     "\xE3\x80\x80",
+                                     "\xC3\xA9",
+                                     "\xCC\x81",
+                                     "\xC2\xB2",
+                                     "\xC5\xBF",
+                                     "\xE4\xB8\xAD",
+                                     "\xD9\xA3",
+                                     "\xF0\x9F\x98\x80",
+                                     "\xE1\xA0\x8E",
+                                     "\xE2\x80\x8D",
+                                     "\xC2\x85",
+                                     "-",
+                                     "_"};
 
 static uint32_t drawn = 12345;
 
@@ -50,7 +81,8 @@ TEST(agree_with_pcre2)
         CHECK_OK(hnp_regex_open(&regex, patterns[i], "pattern", &error));
         for (int round = 0; round < 20000; round++) {
             char text[256] = "";
-            for (uint32_t n = 1 + draw(20); n; n--) strcat(text, pieces[draw(sizeof pieces / sizeof *pieces)]);
+            for (uint32_t n = 1 + draw(20); n; n--)
+                strcat(text, pieces[draw(sizeof pieces / sizeof *pieces)]);
             size_t length = strlen(text), same = agreement(known, regex, &room, flags, text, length);
             if (same < length) fprintf(stderr, "pattern %zu: \"%s\" at %zu\n", i, text, same);
             CHECK(same == length);

@@ -28,9 +28,10 @@ static void encode(const hn_tokenizer *tokenizer, const char *text, size_t lengt
     for (int round = 0; round < 4; round++) {
         const char *pair = round & 1 ? text + length / 2 : NULL;
         size_t first = pair ? length / 2 : length;
-        if (hn_tokenizer_encode(tokenizer, &encoding, text, first, pair, pair ? length - first : 0, round & 2,
-                                max_tokens, &error))
-            abort();
+        hn_status status = hn_tokenizer_encode(tokenizer, &encoding, text, first, pair,
+                                               pair ? length - first : 0, round & 2, max_tokens, &error);
+        if (status == HN_ERR_UNSUPPORTED) break; /* a regular expression of the file took too many steps */
+        if (status) abort();
         if (max_tokens && encoding.count > max_tokens) abort();
         for (int32_t i = 0; i < encoding.count; i++)
             if (!hn_tokenizer_token(tokenizer, encoding.ids[i])) abort();
