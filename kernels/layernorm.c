@@ -9,21 +9,10 @@ void HN_ISA_NAME(hnp_layernorm_forward)(hn_ops_context *ctx, const hn_tensor *y,
                                         const hn_dropout *dropout)
 {
     (void)ctx;
-    HN_ASSERT(hnp_norm_same(x, y) && hnp_norm_same(h, y) && hnp_norm_same(residual, y));
-    HN_ASSERT(gamma->shape[0] == x->shape[1] && beta->shape[0] == x->shape[1]);
-    hnp_norm n = {.y = y,
-                  .h = hnp_norm_present(h) ? h : y,
-                  .x = x,
-                  .residual = hnp_norm_present(residual),
-                  .gamma = gamma,
-                  .beta = beta,
-                  .mean = mean,
-                  .rstd = rstd,
-                  .groups = 1,
-                  .epsilon = epsilon,
-                  .dropout = dropout};
-    if (x->dtype == HN_F32) hnp_norm_forward_rows(&n, true, HN_F32);
-    else hnp_norm_forward_rows(&n, true, HN_BF16);
+    HN_ASSERT(beta->shape[0] == x->shape[1]);
+    hnp_norm n = {.y = y, .h = h, .x = x, .residual = residual, .gamma = gamma, .beta = beta, .mean = mean, .rstd = rstd,
+                  .groups = 1, .epsilon = epsilon, .dropout = dropout};
+    hnp_norm_forward_run(&n, true);
 }
 
 void HN_ISA_NAME(hnp_layernorm_backward)(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual,

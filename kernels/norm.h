@@ -21,7 +21,7 @@
 #include "kernels/scratch.h"
 
 typedef struct hnp_norm {
-    const hn_tensor *y, *h, *x, *residual; /* h never NULL: y serves, whose row is h until the last pass */
+    const hn_tensor *y, *h, *x, *residual; /* h NULL: y serves, whose row is h until the last pass */
     const hn_tensor *gamma, *beta;
     float *mean, *rstd; /* may be NULL */
     int64_t groups;
@@ -111,6 +111,17 @@ HN_BODY void hnp_norm_forward_rows(const hnp_norm *n, bool centred, hn_dtype typ
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < n->x->shape[0]; r++)
         for (int64_t g = 0; g < n->groups; g++) hnp_norm_forward_row(n, r, g, columns, centred, type);
+}
+
+/* n as the caller has it: h and residual may be NULL or without data. */
+HN_BODY void hnp_norm_forward_run(hnp_norm *n, bool centred)
+{
+    HN_ASSERT(hnp_norm_same(n->x, n->y) && hnp_norm_same(n->h, n->y) && hnp_norm_same(n->residual, n->y));
+    hnp_norm_width(n->x, n->groups, n->gamma, n->dropout);
+    if (!hnp_norm_present(n->h)) n->h = n->y;
+    n->residual = hnp_norm_present(n->residual);
+    if (n->x->dtype == HN_F32) hnp_norm_forward_rows(n, centred, HN_F32);
+    else hnp_norm_forward_rows(n, centred, HN_BF16);
 }
 
 HN_BODY void hnp_norm_backward_row(const hnp_norm_backward *b, int64_t r, int64_t g, int64_t columns, float *dgamma,

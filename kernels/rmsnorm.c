@@ -8,19 +8,9 @@ void HN_ISA_NAME(hnp_rmsnorm_forward)(hn_ops_context *ctx, const hn_tensor *y, c
                                       int groups, float epsilon, const hn_dropout *dropout)
 {
     (void)ctx;
-    HN_ASSERT(hnp_norm_same(x, y) && hnp_norm_same(h, y) && hnp_norm_same(residual, y));
-    HN_ASSERT(hnp_norm_width(x, groups, gamma, dropout) > 0);
-    hnp_norm n = {.y = y,
-                  .h = hnp_norm_present(h) ? h : y,
-                  .x = x,
-                  .residual = hnp_norm_present(residual),
-                  .gamma = gamma,
-                  .rstd = rstd,
-                  .groups = groups,
-                  .epsilon = epsilon,
-                  .dropout = dropout};
-    if (x->dtype == HN_F32) hnp_norm_forward_rows(&n, false, HN_F32);
-    else hnp_norm_forward_rows(&n, false, HN_BF16);
+    hnp_norm n = {.y = y, .h = h, .x = x, .residual = residual, .gamma = gamma, .rstd = rstd, .groups = groups,
+                  .epsilon = epsilon, .dropout = dropout};
+    hnp_norm_forward_run(&n, false);
 }
 
 void HN_ISA_NAME(hnp_rmsnorm_backward)(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual,
