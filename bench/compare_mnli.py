@@ -6,7 +6,8 @@ slow for all. Ratios are taken within a round. Printed is the median of the roun
 
     pairs/s, tokens/s   after the first steps (--skip); tokens without padding
     hone fp32, bf16     how many times as many pairs a second hone does in that precision
-    of ceiling          multiplications and additions of the model's products, as a share of the fp32 product ceiling
+    of ceiling          multiplications and additions of the model's products, as a share of the fp32 product ceiling; also those that
+                        a contestant finds a way to leave out (hone: most of the last layer)
     peak MiB            ru_maxrss of the process
     first step s        from starting the process until the first step starts; hone from the second round on has its token cache
 """
