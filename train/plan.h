@@ -10,8 +10,9 @@
 #include "train/job.h"
 
 #define HN_PLAN_ARENAS 6 /* hnp_trainer_arenas */
-#define HN_PLAN_BASE 24  /* MiB a process takes beside its arenas: the program, its libraries, what oneDNN compiles; the token caches,
-                            which are mapped, come on top */
+/* MiB that a process takes beside its arenas: the program, its libraries, what oneDNN compiles. The token caches, which are mapped, come
+ * on top. */
+#define HN_PLAN_BASE 24
 
 typedef struct hn_plan {
     struct {

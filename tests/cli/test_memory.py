@@ -1,5 +1,6 @@
-"""What `hone plan` counts is what a run takes: the peak of its memory is the arenas plus the base that it states, for both precisions, frozen or
-not. The arenas are full at the largest batch, which every run here meets. Not under the sanitizers, which keep books of their own."""
+"""What `hone plan` counts is what a run takes: the peak of its memory is the arenas plus the base that it states, for both
+precisions, frozen or not. The arenas are full at the largest batch, which every run here meets. Not under the sanitizers, which
+keep books of their own."""
 import os, re, sys
 
 import tiny
