@@ -25,6 +25,7 @@ int hn_verb_predict(int argc, char **argv);
 int hn_verb_tokenize(int argc, char **argv);
 int hn_verb_data(int argc, char **argv);
 int hn_verb_plan(int argc, char **argv);
+int hn_verb_import(int argc, char **argv);
 int hn_verb_export(int argc, char **argv);
 int hn_verb_verify(int argc, char **argv);
 int hn_verb_keys(int argc, char **argv);

@@ -148,10 +148,10 @@ static hn_status copy_tokenizer(const char *folder, const char *from, hn_error *
 }
 
 static hn_status write_weights(const char *folder, const hn_named_tensor *tensors, size_t count,
-                               hn_dtype dtype, hn_error *error)
+                               const hn_tensor_source *source, hn_dtype dtype, hn_error *error)
 {
     char *path = hn_path_join(folder, "model.safetensors");
-    hn_status status = path ? hn_safetensors_save(path, tensors, count, dtype, error)
+    hn_status status = path ? hn_safetensors_save_from(path, tensors, count, source, dtype, error)
                             : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     hn_free(path);
     return status;
@@ -177,18 +177,32 @@ static hn_status end(char *temporary, const char *path, hn_status status, hn_err
     return status;
 }
 
-hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
-                         hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra,
-                         size_t extra_count, hn_error *error)
+static hn_status save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
+                      const hn_tensor_source *source, hn_dtype dtype, const char *tokenizer_from,
+                      const hn_folder_file *extra, size_t extra_count, hn_error *error)
 {
     char *temporary = NULL;
     hn_status status = begin(&temporary, path, extra, extra_count, error);
     if (status == HN_OK) status = write_config(temporary, config, error);
-    if (status == HN_OK) status = write_weights(temporary, tensors, count, dtype, error);
+    if (status == HN_OK) status = write_weights(temporary, tensors, count, source, dtype, error);
     if (status == HN_OK && tokenizer_from) status = copy_tokenizer(temporary, tokenizer_from, error);
     for (size_t i = 0; i < extra_count && status == HN_OK; i++)
         status = write_text(temporary, extra[i].name, extra[i].text, strlen(extra[i].text), error);
     return end(temporary, path, status, error);
+}
+
+hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
+                         hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra,
+                         size_t extra_count, hn_error *error)
+{
+    return save(path, config, tensors, count, NULL, dtype, tokenizer_from, extra, extra_count, error);
+}
+
+hn_status hn_folder_save_from(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
+                              const hn_tensor_source *source, hn_dtype dtype, const hn_folder_file *extra,
+                              size_t extra_count, hn_error *error)
+{
+    return save(path, config, tensors, count, source, dtype, NULL, extra, extra_count, error);
 }
 
 hn_status hn_folder_copy(const char *path, const char *from, hn_error *error)

@@ -3,8 +3,8 @@
  * begin on a multiple of 8. So wide types are always aligned, and two saves of the same tensors are the same
  * file.
  *
- * Data go out through one block of fixed size, converted as they pass: saving needs no second copy of a
- * model. */
+ * Data go out through one block of fixed size (or one row of the longest), converted as they pass: saving needs no
+ * second copy of a model, and with a source not even a first one. */
 #include "formats/safetensors.h"
 
 #include <inttypes.h>
@@ -34,7 +34,16 @@ typedef struct item {
     const char *name;
     const hn_tensor *tensor;
     hn_dtype dtype;
+    size_t index; /* where the caller has it */
 } item;
+
+/* What all tensors go through. */
+typedef struct saver {
+    hn_writer writer;
+    const hn_tensor_source *source; /* NULL: all data are there */
+    void *block;                    /* what is written next */
+    float *values;                  /* from the source, before they are converted */
+} saver;
 
 /* The Python package's order: by alignment, then type, as its enum counts them, downwards; then by name. */
 static int rank_of(hn_dtype dtype)
@@ -93,58 +102,107 @@ static void convert(void *block, const hn_tensor *tensor, hn_dtype dtype, int64_
     }
 }
 
-static hn_status write_data(hn_writer *writer, const item *of, void *block, hn_error *error)
+/* Elements of one row, as a source counts them. */
+static int64_t row_of(const hn_tensor *tensor)
 {
-    int64_t count = hn_tensor_count(of->tensor);
-    if (of->dtype == of->tensor->dtype)
-        return hn_writer_add(writer, of->tensor->data, hn_tensor_bytes(of->tensor), error);
-    for (int64_t first = 0; first < count; first += BLOCK) {
-        int64_t n = count - first < BLOCK ? count - first : BLOCK;
-        convert(block, of->tensor, of->dtype, first, n);
-        hn_status status = hn_writer_add(writer, block, (size_t)n * hn_dtype_size(of->dtype), error);
+    return tensor->rank ? tensor->shape[tensor->rank - 1] : 1;
+}
+
+/* Elements that are converted at a time: whole rows. */
+static int64_t block_of(const hn_tensor *tensor)
+{
+    int64_t row = row_of(tensor);
+    return row < 1 || row > BLOCK ? row : BLOCK / row * row;
+}
+
+static hn_status write_filled(saver *self, const item *of, hn_error *error)
+{
+    int64_t count = hn_tensor_count(of->tensor), block = block_of(of->tensor);
+    for (int64_t first = 0; first < count; first += block) {
+        int64_t n = count - first < block ? count - first : block;
+        hn_tensor values = hn_tensor_1d(self->values, HN_F32, n);
+        hn_status status = self->source->fill(self->source->context, self->values, of->index, first, n, error);
+        if (status != HN_OK) return status;
+        if (of->dtype != HN_F32) convert(self->block, &values, of->dtype, 0, n);
+        status = hn_writer_add(&self->writer, of->dtype == HN_F32 ? self->values : self->block,
+                               (size_t)n * hn_dtype_size(of->dtype), error);
         if (status != HN_OK) return status;
     }
     return HN_OK;
 }
 
-static hn_status write_file(hn_writer *writer, const hn_strbuf *header, const item *items, size_t count,
-                            void *block, hn_error *error)
+static hn_status write_data(saver *self, const item *of, hn_error *error)
+{
+    int64_t count = hn_tensor_count(of->tensor);
+    if (!of->tensor->data) return write_filled(self, of, error);
+    if (of->dtype == of->tensor->dtype)
+        return hn_writer_add(&self->writer, of->tensor->data, hn_tensor_bytes(of->tensor), error);
+    for (int64_t first = 0; first < count; first += BLOCK) {
+        int64_t n = count - first < BLOCK ? count - first : BLOCK;
+        convert(self->block, of->tensor, of->dtype, first, n);
+        hn_status status = hn_writer_add(&self->writer, self->block, (size_t)n * hn_dtype_size(of->dtype), error);
+        if (status != HN_OK) return status;
+    }
+    return HN_OK;
+}
+
+static hn_status write_file(saver *self, const hn_strbuf *header, const item *items, size_t count, hn_error *error)
 {
     unsigned char length[8];
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header->length >> (8 * i));
-    hn_status status = hn_writer_add(writer, length, sizeof length, error);
-    if (status == HN_OK) status = hn_writer_add(writer, header->text, header->length, error);
-    for (size_t i = 0; i < count && status == HN_OK; i++)
-        status = write_data(writer, &items[i], block, error);
-    return status == HN_OK ? hn_writer_commit(writer, error) : status;
+    hn_status status = hn_writer_add(&self->writer, length, sizeof length, error);
+    if (status == HN_OK) status = hn_writer_add(&self->writer, header->text, header->length, error);
+    for (size_t i = 0; i < count && status == HN_OK; i++) status = write_data(self, &items[i], error);
+    return status == HN_OK ? hn_writer_commit(&self->writer, error) : status;
+}
+
+/* Memory for what is converted: for data that are there a block, for a source the longest of its blocks twice. */
+static bool reserve(saver *self, const hn_named_tensor *tensors, size_t count)
+{
+    int64_t longest = BLOCK;
+    size_t bytes;
+    for (size_t i = 0; i < count; i++)
+        if (!tensors[i].tensor.data && block_of(&tensors[i].tensor) > longest) longest = block_of(&tensors[i].tensor);
+    if (!hn_size_mul((size_t)longest, sizeof(float), &bytes)) return false;
+    self->block = hn_malloc(bytes);
+    self->values = self->source ? hn_malloc(bytes) : NULL;
+    return self->block && (self->values || !self->source);
+}
+
+hn_status hn_safetensors_save_from(const char *path, const hn_named_tensor *tensors, size_t count,
+                                   const hn_tensor_source *source, hn_dtype dtype, hn_error *error)
+{
+    HN_ASSERT(dtype == HN_F32 || dtype == HN_BF16 || dtype == HN_F16);
+    saver self = {.source = source};
+    hn_strbuf header;
+    hn_strbuf_init(&header);
+    item *items = hn_reallocarray(NULL, count, sizeof *items);
+    bool room = items && reserve(&self, tensors, count);
+    for (size_t i = 0; room && i < count; i++) {
+        HN_ASSERT(hn_tensor_dense(&tensors[i].tensor));
+        HN_ASSERT(source || tensors[i].tensor.data || !hn_tensor_count(&tensors[i].tensor));
+        items[i] = (item){tensors[i].name, &tensors[i].tensor, stored(&tensors[i].tensor, dtype), i};
+    }
+    if (room) {
+        qsort(items, count, sizeof *items, by_file_order);
+        write_header(&header, items, count);
+    }
+    hn_status status;
+    if (!room || header.failed) {
+        status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the names of %zu tensors", path, count);
+    } else if ((status = hn_writer_open(&self.writer, path, error)) == HN_OK) {
+        status = write_file(&self, &header, items, count, error);
+        hn_writer_close(&self.writer);
+    }
+    hn_strbuf_close(&header);
+    hn_free(items);
+    hn_free(self.block);
+    hn_free(self.values);
+    return status;
 }
 
 hn_status hn_safetensors_save(const char *path, const hn_named_tensor *tensors, size_t count, hn_dtype dtype,
                               hn_error *error)
 {
-    HN_ASSERT(dtype == HN_F32 || dtype == HN_BF16 || dtype == HN_F16);
-    hn_writer writer;
-    hn_strbuf header;
-    hn_strbuf_init(&header);
-    item *items = hn_reallocarray(NULL, count, sizeof *items);
-    void *block = hn_malloc(BLOCK * sizeof(float));
-    for (size_t i = 0; items && i < count; i++) {
-        HN_ASSERT(hn_tensor_dense(&tensors[i].tensor));
-        items[i] = (item){tensors[i].name, &tensors[i].tensor, stored(&tensors[i].tensor, dtype)};
-    }
-    if (items) {
-        qsort(items, count, sizeof *items, by_file_order);
-        write_header(&header, items, count);
-    }
-    hn_status status;
-    if (!items || !block || header.failed) {
-        status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the names of %zu tensors", path, count);
-    } else if ((status = hn_writer_open(&writer, path, error)) == HN_OK) {
-        status = write_file(&writer, &header, items, count, block, error);
-        hn_writer_close(&writer);
-    }
-    hn_strbuf_close(&header);
-    hn_free(items);
-    hn_free(block);
-    return status;
+    return hn_safetensors_save_from(path, tensors, count, NULL, dtype, error);
 }

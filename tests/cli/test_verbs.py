@@ -14,7 +14,7 @@ def trained(folder):
 
 def help_everywhere(folder):
     text = hone("--help").stdout
-    for verb in ("train", "eval", "predict", "tokenize", "data", "plan", "export", "verify", "keys"):
+    for verb in ("train", "eval", "predict", "tokenize", "data", "plan", "import", "export", "verify", "keys"):
         assert f"hone {verb}" in text
         assert hone(verb, "--help").stdout.startswith(f"hone {verb} ")
     assert "frobnicate" in hone("frobnicate", check=2).stderr
@@ -105,6 +105,47 @@ def export_and_verify(folder):
     assert "rank-0.h5" in hone("verify", newest(run), check=1).stderr
 
 
+def make_gguf(path, architecture="llama"):
+    """The smallest Llama: one layer of width 4, tokens a to d, every weight 0.5."""
+    text = lambda value: struct.pack("<Q", len(value)) + value.encode()
+    whole = lambda key, value: text(key) + struct.pack("<II", 4, value)
+    keys = [text("general.architecture") + struct.pack("<I", 8) + text(architecture)]
+    for name, value in (("block_count", 1), ("embedding_length", 4), ("feed_forward_length", 6), ("context_length", 8),
+                        ("attention.head_count", 2), ("vocab_size", 4)):
+        keys.append(whole(f"{architecture}.{name}", value))
+    keys.append(text(f"{architecture}.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5))
+    for name, value in (("model", "gpt2"), ("pre", "smollm")):
+        keys.append(text(f"tokenizer.ggml.{name}") + struct.pack("<I", 8) + text(value))
+    keys.append(text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, 4) + b"".join(map(text, "abcd")))
+    keys.append(text("tokenizer.ggml.merges") + struct.pack("<IIQ", 9, 8, 0))
+    layer = {"attn_norm": [4], "attn_q": [4, 4], "attn_k": [4, 4], "attn_v": [4, 4], "attn_output": [4, 4], "ffn_norm": [4],
+             "ffn_gate": [4, 6], "ffn_up": [4, 6], "ffn_down": [6, 4]}
+    shapes = {"token_embd": [4, 4], "output_norm": [4], **{f"blk.0.{name}": shape for name, shape in layer.items()}}
+    table, data = b"", b""
+    for name, shape in shapes.items():
+        count = shape[0] * (shape[1] if len(shape) > 1 else 1)
+        table += text(name + ".weight") + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, len(data))
+        data += struct.pack("<f", 0.5) * count
+        data += bytes(-len(data) % 32)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(keys)) + b"".join(keys) + table
+    with open(path, "wb") as f:
+        f.write(head + bytes(-len(head) % 32) + data)
+    return path
+
+
+def import_of_a_gguf(folder):
+    path, out = make_gguf(os.path.join(folder, "small.gguf")), os.path.join(folder, "out")
+    assert hone("import", path, out).stdout == f"{out}: llama, 11 tensors, 164 parameters as f32\n"
+    assert sorted(os.listdir(out)) == ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert hone("import", "--type", "bf16", path, out).stdout.endswith("as bf16\n")
+    assert json.load(open(os.path.join(out, "config.json")))["torch_dtype"] == "bfloat16"
+    assert "expected f32, bf16 or f16, got q4" in hone("import", path, out, "--type", "q4", check=2).stderr
+    assert "takes no config keys" in hone("import", path, out, "a.b=1", check=2).stderr
+    other = make_gguf(os.path.join(folder, "other.gguf"), "mamba")
+    assert "general.architecture: expected one of llama" in hone("import", other, os.path.join(folder, "no"), check=1).stderr
+    assert not os.path.exists(os.path.join(folder, "no"))
+
+
 def a_head_that_is_no_softmax_is_refused(folder):
     config, model, run = trained(folder)
     path = os.path.join(run, "best/config.json")
@@ -187,6 +228,7 @@ def regression_trains_and_predicts_numbers(folder):
 
 
 main(help_everywhere, evaluation_and_prediction_agree, prediction_reads_standard_input, tokenize_there_and_back,
-     plan_is_what_train_allocates, data_shows_what_the_model_will_see, export_and_verify, a_head_that_is_no_softmax_is_refused,
+     plan_is_what_train_allocates, data_shows_what_the_model_will_see, export_and_verify, import_of_a_gguf,
+     a_head_that_is_no_softmax_is_refused,
      keys_are_documented,
      wrong_configs_never_start, lost_output_is_a_failure, broken_weights_give_no_broken_json, regression_trains_and_predicts_numbers)
