@@ -134,20 +134,13 @@ static bool drops(const hn_attention *a)
     return a->dropout.random && a->dropout.probability > 0;
 }
 
-HN_BODY vi first_lanes(int64_t n)
-{
-    vi lane;
-    for (int i = 0; i < HN_LANES; i++) lane[i] = i;
-    return lane < (int32_t)(n < HN_LANES ? n : HN_LANES);
-}
-
 /* The highest of a query's first `seen` scores; -inf of none. */
 static float highest_of(const float *s, int64_t seen)
 {
     vf most = vf_all(-INFINITY);
     int64_t j = 0;
     for (; j + HN_LANES <= seen; j += HN_LANES) most = vf_max(vf_load(s + j), most);
-    if (j < seen) most = vf_max(vf_select(first_lanes(seen - j), vf_load(s + j), vf_all(-INFINITY)), most);
+    if (j < seen) most = vf_max(vf_select(vf_first_lanes(seen - j), vf_load(s + j), vf_all(-INFINITY)), most);
     return vf_highest(most);
 }
 
@@ -160,7 +153,7 @@ static float softmax_row(float *s, float highest, int64_t seen, int64_t keys, co
     int64_t j = 0;
     for (; j < seen; j += HN_LANES) {
         vf p = vf_exp(vf_load(s + j) * a->scale - highest);
-        if (j + HN_LANES > seen) p = vf_select(first_lanes(seen - j), p, vf_all(0.0f));
+        if (j + HN_LANES > seen) p = vf_select(vf_first_lanes(seen - j), p, vf_all(0.0f));
         total += p;
         if (words) {
             vu word;
@@ -232,7 +225,7 @@ static void backward_row(float *s, float *t, int64_t seen, int64_t keys, const j
             dropped = vf_select(keep, probability * kept, vf_all(0.0f));
             slope = vf_select(keep, slope * kept, vf_all(0.0f));
         }
-        vi seen_lanes = first_lanes(seen - j);
+        vi seen_lanes = vf_first_lanes(seen - j);
         vf_store(s + j, vf_select(seen_lanes, dropped, vf_all(0.0f)));
         vf_store(t + j, vf_select(seen_lanes, probability * (slope - delta) * a->scale, vf_all(0.0f)));
     }

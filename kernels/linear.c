@@ -27,59 +27,7 @@
 
 #include "core/error.h"
 #include "kernels/activation.h"
-#include "kernels/product.h"
-#include "kernels/scratch.h"
-#include "kernels/transpose.h"
-
-/* Sizes of tiles by the product's type. bf16 products repack what they read as B for every primitive, so theirs are larger. */
-typedef struct tiling {
-    int64_t rows;  /* of a forward or backward_input tile; half of it at the end */
-    int64_t out;   /* rows of dw in a tile */
-    int64_t chunk; /* rows of a weight gradient's partial sum */
-    int64_t chunk_tail; /* the last chunk is rounded up to a multiple of this */
-} tiling;
-
-static tiling tiling_of(hn_dtype type)
-{
-    return type == HN_BF16 ? (tiling){256, 192, 1024, 128} : (tiling){64, 64, 256, 32};
-}
-
-static hn_dtype product_type(const hn_ops_context *ctx, const hn_tensor *a, const hn_tensor *b)
-{
-    bool narrow = a->dtype == HN_BF16 || b->dtype == HN_BF16;
-    return narrow && hnp_products_narrow(ctx->state) ? HN_BF16 : HN_F32;
-}
-
-static size_t type_size(hn_dtype type)
-{
-    return type == HN_F32 ? sizeof(float) : sizeof(uint16_t);
-}
-
-HN_BODY void copy_row_as(void *to, hn_dtype to_type, const void *from, hn_dtype from_type, int64_t columns)
-{
-    int64_t c = 0;
-    for (; c + HN_LANES <= columns; c += HN_LANES) vf_put(to, to_type, c, HN_LANES, vf_get(from, from_type, c, HN_LANES));
-    if (c < columns) vf_put(to, to_type, c, columns - c, vf_get(from, from_type, c, columns - c));
-}
-
-static void copy_row(void *to, hn_dtype to_type, const void *from, hn_dtype from_type, int64_t columns)
-{
-    if (to_type == from_type) memcpy(to, from, (size_t)columns * type_size(to_type));
-    else if (to_type == HN_F32) copy_row_as(to, HN_F32, from, HN_BF16, columns);
-    else copy_row_as(to, HN_BF16, from, HN_F32, columns);
-}
-
-/* Rows [first, first + rows) of the tensor, dense in `panel`; those beyond its end are zero. */
-static void fill_panel(char *panel, hn_dtype type, const hn_tensor *tensor, int64_t first, int64_t rows)
-{
-    int64_t columns = tensor->shape[1];
-    size_t row_size = (size_t)columns * type_size(type);
-    for (int64_t r = 0; r < rows; r++) {
-        char *to = panel + (size_t)r * row_size;
-        if (first + r < tensor->shape[0]) copy_row(to, type, hnp_row(tensor, first + r), tensor->dtype, columns);
-        else memset(to, 0, row_size);
-    }
-}
+#include "kernels/tiling.h"
 
 /* The weights as a product reads them. */
 typedef struct weights {
@@ -96,18 +44,15 @@ static weights prepare(hnp_scratch *scratch, const hn_tensor *w, hn_dtype type, 
     if (w->dtype == type && !turn)
         return (weights){w->data, transposed ? 1 : w->stride, transposed ? w->stride : 1};
     weights out = {.row = transposed && !turn ? 1 : turn ? rows : columns, .column = transposed && !turn ? columns : 1};
-    size_t row_size = (size_t)columns * type_size(type);
+    size_t row_size = (size_t)columns * hnp_type_size(type);
     char *copy = hnp_scratch_take(scratch, (size_t)rows * row_size);
     out.data = copy;
     if (!copy) return out;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r += HN_LANES) {
         int64_t count = hnp_least(HN_LANES, rows - r);
-        float *to = (float *)(void *)copy + r;
-        if (!turn) fill_panel(copy + (size_t)r * row_size, type, w, r, count);
-        else if (w->dtype == HN_F32)
-            hnp_transpose_rows(to, rows, hnp_row(w, r), HN_F32, w->stride, count, columns, false);
-        else hnp_transpose_rows(to, rows, hnp_row(w, r), HN_BF16, w->stride, count, columns, false);
+        if (turn) hnp_turn_rows((float *)(void *)copy + r, rows, w, r, count);
+        else hnp_fill_panel(copy + (size_t)r * row_size, type, w, r, count);
     }
     return out;
 }
@@ -165,39 +110,12 @@ static void finish(const epilogue *e, const float *c, int64_t first, int64_t row
     }
 }
 
-static int team_size(const hnp_products *products)
-{
-    return (int)hnp_least(omp_get_max_threads(), hnp_products_threads(products));
-}
-
-static void fail_run(hn_ops_context *ctx, const char *what)
-{
-    hn_fail(ctx->error, HN_ERR_DEVICE, "oneDNN failed in a matrix product of %s", what);
-}
-
-/* How the rows of a result are cut: `whole` tiles of `size` rows, then halves; the last half may lack rows. */
-typedef struct cut {
-    int64_t rows, size, whole, tiles;
-} cut;
-
-static cut cut_rows(int64_t rows, int64_t size)
-{
-    cut out = {.rows = rows, .size = size, .whole = rows >= 2 * size ? (rows - size) / size : 0};
-    out.tiles = out.whole + hnp_ceil_div(rows - out.whole * size, size / 2);
-    return out;
-}
-
-static int64_t cut_first(const cut *of, int64_t tile)
-{
-    return tile < of->whole ? tile * of->size : of->whole * of->size + (tile - of->whole) * (of->size / 2);
-}
-
 /* One row-tiled product: y = epilogue(x B). */
 typedef struct tiled {
     const hn_tensor *x;
     const void *b;
     hn_dtype type;
-    cut cut;
+    hnp_cut cut;
     bool direct; /* oneDNN reads x itself, but for a last tile that lacks rows */
     hnp_plan *whole, *half, *last;
     char *own; /* each thread's panel and result */
@@ -223,11 +141,11 @@ static bool tiled_run(const tiled *t, const epilogue *e, int64_t tile, int threa
 {
     char *panel = t->own + (size_t)thread * t->own_size;
     float *result = (float *)(void *)(panel + t->panel_size);
-    int64_t first = cut_first(&t->cut, tile), size = tile < t->cut.whole ? t->cut.size : t->cut.size / 2;
+    int64_t first = hnp_cut_first(&t->cut, tile), size = tile < t->cut.whole ? t->cut.size : t->cut.size / 2;
     int64_t rows = hnp_least(size, t->cut.rows - first);
     bool direct = t->direct && rows == size;
     hnp_plan *plan = tile < t->cut.whole ? t->whole : direct ? t->half : t->last;
-    if (!direct) fill_panel(panel, t->type, t->x, first, size);
+    if (!direct) hnp_fill_panel(panel, t->type, t->x, first, size);
     bool done = hnp_plan_run(plan, thread, result, direct ? hnp_row(t->x, first) : panel, t->b);
     finish(e, result, first, rows);
     return done;
@@ -237,12 +155,12 @@ static bool tiled_run(const tiled *t, const epilogue *e, int64_t tile, int threa
 static void run_tiled(hn_ops_context *ctx, const epilogue *e, const hn_tensor *x, const hn_tensor *w, bool transposed,
                       const char *what)
 {
-    hn_dtype type = product_type(ctx, x, w);
+    hn_dtype type = hnp_product_type(ctx, x, w);
     hnp_scratch scratch = {.ctx = ctx};
-    tiled t = {.x = x, .type = type, .cut = cut_rows(x->shape[0], tiling_of(type).rows), .direct = x->dtype == type};
-    int threads = team_size(ctx->state);
+    tiled t = {.x = x, .type = type, .cut = hnp_cut_rows(x->shape[0], hnp_tiling_of(type).rows), .direct = x->dtype == type};
+    int threads = hnp_team_size(ctx->state);
     size_t result_size = (size_t)(t.cut.size * e->y->shape[1]) * sizeof(float);
-    t.panel_size = ((size_t)(t.cut.size * x->shape[1]) * type_size(type) + 63) & ~(size_t)63;
+    t.panel_size = ((size_t)(t.cut.size * x->shape[1]) * hnp_type_size(type) + 63) & ~(size_t)63;
     t.own_size = (t.panel_size + result_size + 63) & ~(size_t)63;
     weights b = prepare(&scratch, w, type, transposed);
     t.b = b.data;
@@ -256,20 +174,15 @@ static void run_tiled(hn_ops_context *ctx, const epilogue *e, const hn_tensor *x
         for (int64_t tile = 0; tile < t.cut.tiles; tile++)
             if (!tiled_run(&t, e, tile, omp_get_thread_num())) failed = true;
     }
-    if (failed) fail_run(ctx, what);
-}
-
-static const hn_tensor *present(const hn_tensor *tensor)
-{
-    return tensor && tensor->data ? tensor : NULL;
+    if (failed) hnp_fail_run(ctx, what);
 }
 
 void HN_ISA_NAME(hnp_linear_forward)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z, const hn_tensor *x,
                                      const hn_tensor *w, const hn_tensor *bias, hn_activation activation)
 {
     HN_ASSERT(x->shape[1] == w->shape[1] && y->shape[0] == x->shape[0] && y->shape[1] == w->shape[0]);
-    z = present(z);
-    bias = present(bias);
+    z = hnp_present(z);
+    bias = hnp_present(bias);
     HN_ASSERT(!z || (z->shape[0] == y->shape[0] && z->shape[1] == y->shape[1]));
     HN_ASSERT(!bias || bias->shape[0] == w->shape[0]);
     if (!hn_tensor_count(y)) return;
@@ -282,7 +195,7 @@ void HN_ISA_NAME(hnp_linear_backward_input)(hn_ops_context *ctx, const hn_tensor
                                             bool add)
 {
     HN_ASSERT(dy->shape[1] == w->shape[0] && dx->shape[0] == dy->shape[0] && dx->shape[1] == w->shape[1]);
-    HN_ASSERT(activation == HN_ACT_NONE || (!add && present(z) && z->shape[0] == dx->shape[0] && z->shape[1] == dx->shape[1]));
+    HN_ASSERT(activation == HN_ACT_NONE || (!add && hnp_present(z) && z->shape[0] == dx->shape[0] && z->shape[1] == dx->shape[1]));
     if (!hn_tensor_count(dx)) return;
     epilogue e = {.y = dx, .slope_of = activation == HN_ACT_NONE ? NULL : z, .activation = activation, .add = add};
     run_tiled(ctx, &e, dy, w, false, "linear_backward_input");
@@ -319,7 +232,7 @@ typedef struct chunk {
 static bool chunk_make(hn_ops_context *ctx, chunk *out, const hn_tensor *dw, const hn_tensor *dy, const hn_tensor *x,
                        hn_dtype type, void *dy_panel, void *x_panel, int64_t first)
 {
-    tiling size = tiling_of(type);
+    hnp_tiling size = hnp_tiling_of(type);
     int64_t end = hnp_least(first + size.chunk, dy->shape[0]);
     int64_t padded = hnp_ceil_div(end - first, size.chunk_tail) * size.chunk_tail, tail = dw->shape[0] % size.out;
     *out = (chunk){.first = first, .end = end};
@@ -337,10 +250,10 @@ static bool chunk_make(hn_ops_context *ctx, chunk *out, const hn_tensor *dw, con
 static void chunk_fill(const hn_tensor *view, const hn_tensor *tensor, int64_t first)
 {
     if (view->data == hnp_row(tensor, first)) return;
-    size_t row_size = (size_t)view->stride * type_size(view->dtype);
+    size_t row_size = (size_t)view->stride * hnp_type_size(view->dtype);
 #pragma omp for schedule(static)
     for (int64_t r = 0; r < view->shape[0]; r++)
-        fill_panel((char *)view->data + (size_t)r * row_size, view->dtype, tensor, first + r, 1);
+        hnp_fill_panel((char *)view->data + (size_t)r * row_size, view->dtype, tensor, first + r, 1);
 }
 
 /* dw += dy^T x over the chunk, dbias += its column sums; called by every thread of a team. false: oneDNN failed. */
@@ -359,7 +272,7 @@ static bool chunk_run(const chunk *c, const hn_tensor *dw, float *dbias, const h
 #pragma omp for schedule(dynamic)
     for (int64_t n = 0; n < dw->shape[0]; n += tile_rows) {
         hnp_plan *plan = n + tile_rows <= dw->shape[0] ? c->plan : c->tail_plan;
-        const char *a = (const char *)c->dy.data + (size_t)n * type_size(c->dy.dtype);
+        const char *a = (const char *)c->dy.data + (size_t)n * hnp_type_size(c->dy.dtype);
         done &= hnp_plan_run(plan, omp_get_thread_num(), hnp_row(dw, n), a, c->x.data);
     }
     return done;
@@ -369,37 +282,37 @@ void HN_ISA_NAME(hnp_linear_backward_weight)(hn_ops_context *ctx, const hn_tenso
                                              const hn_tensor *dy, const hn_tensor *x)
 {
     int64_t rows = dy->shape[0];
-    dw = present(dw);
-    dbias = present(dbias);
+    dw = hnp_present(dw);
+    dbias = hnp_present(dbias);
     HN_ASSERT(!dbias || (dbias->dtype == HN_F32 && dbias->shape[0] == dy->shape[1]));
     HN_ASSERT(!dw || (x->shape[0] == rows && dw->dtype == HN_F32 && dw->shape[0] == dy->shape[1] &&
                       dw->shape[1] == x->shape[1]));
     if (!rows || (!dw && !dbias)) return;
-    hn_dtype type = dw ? product_type(ctx, dy, x) : dy->dtype;
-    tiling size = tiling_of(type);
+    hn_dtype type = dw ? hnp_product_type(ctx, dy, x) : dy->dtype;
+    hnp_tiling size = hnp_tiling_of(type);
     hnp_scratch scratch = {.ctx = ctx};
     int64_t most = dw ? hnp_least(size.chunk, hnp_ceil_div(rows, size.chunk_tail) * size.chunk_tail) : 0;
-    void *dy_panel = hnp_scratch_take(&scratch, (size_t)(most * dy->shape[1]) * type_size(type));
-    void *x_panel = hnp_scratch_take(&scratch, dw ? (size_t)(most * x->shape[1]) * type_size(type) : 0);
+    void *dy_panel = hnp_scratch_take(&scratch, (size_t)(most * dy->shape[1]) * hnp_type_size(type));
+    void *x_panel = hnp_scratch_take(&scratch, dw ? (size_t)(most * x->shape[1]) * hnp_type_size(type) : 0);
     if (!dy_panel || !x_panel) return;
     bool failed = false;
     for (int64_t first = 0; first < rows && !failed; first += size.chunk) {
         chunk c = {.first = first, .end = hnp_least(first + size.chunk, rows)};
         if (dw && !chunk_make(ctx, &c, dw, dy, x, type, dy_panel, x_panel, first)) return;
-#pragma omp parallel num_threads(team_size(ctx->state)) reduction(|| : failed)
+#pragma omp parallel num_threads(hnp_team_size(ctx->state)) reduction(|| : failed)
         {
             omp_set_num_threads(1);
             if (!chunk_run(&c, dw, dbias ? dbias->data : NULL, dy, x, size.out)) failed = true;
         }
     }
-    if (failed) fail_run(ctx, "linear_backward_weight");
+    if (failed) hnp_fail_run(ctx, "linear_backward_weight");
 }
 
 size_t HN_ISA_NAME(hnp_linear_workspace)(int64_t widest, int threads)
 {
     size_t wide = (size_t)(widest + 16) * sizeof(float), weights_size = (size_t)widest * wide, most = 0;
     for (int narrow = 0; narrow < 2; narrow++) {
-        tiling size = tiling_of(narrow ? HN_BF16 : HN_F32);
+        hnp_tiling size = hnp_tiling_of(narrow ? HN_BF16 : HN_F32);
         size_t tiles = (size_t)threads * 2 * (size_t)size.rows * wide, chunks = 2 * (size_t)size.chunk * wide;
         most = tiles + weights_size > most ? tiles + weights_size : most;
         most = chunks > most ? chunks : most;

@@ -37,11 +37,6 @@ typedef struct hnp_norm_backward {
     float *partial; /* NULL: no gradient of gamma and beta is wanted */
 } hnp_norm_backward;
 
-static inline const hn_tensor *hnp_norm_present(const hn_tensor *tensor)
-{
-    return tensor && tensor->data ? tensor : NULL;
-}
-
 static inline bool hnp_norm_same(const hn_tensor *a, const hn_tensor *b)
 {
     return !a || !a->data || (a->dtype == b->dtype && a->shape[0] == b->shape[0] && a->shape[1] == b->shape[1]);
@@ -118,8 +113,8 @@ HN_BODY void hnp_norm_forward_run(hnp_norm *n, bool centred)
 {
     HN_ASSERT(hnp_norm_same(n->x, n->y) && hnp_norm_same(n->h, n->y) && hnp_norm_same(n->residual, n->y));
     hnp_norm_width(n->x, n->groups, n->gamma, n->dropout);
-    if (!hnp_norm_present(n->h)) n->h = n->y;
-    n->residual = hnp_norm_present(n->residual);
+    if (!hnp_present(n->h)) n->h = n->y;
+    n->residual = hnp_present(n->residual);
     if (n->x->dtype == HN_F32) hnp_norm_forward_rows(n, centred, HN_F32);
     else hnp_norm_forward_rows(n, centred, HN_BF16);
 }
@@ -188,9 +183,9 @@ HN_BODY void hnp_norm_backward_run(hn_ops_context *ctx, hnp_norm_backward *b, fl
     int64_t columns = hnp_norm_width(h, b->groups, b->gamma, b->dropout), blocks = hnp_ceil_div(h->shape[0], HNP_SUM_ROWS);
     HN_ASSERT(hnp_norm_same(b->dy, h) && hnp_norm_same(b->dx, h) && hnp_norm_same(b->d_residual, h) && hnp_norm_same(b->dh_in, h));
     if (!h->shape[0]) return;
-    b->dx = hnp_norm_present(b->dx);
-    b->d_residual = hnp_norm_present(b->d_residual);
-    b->dh_in = hnp_norm_present(b->dh_in);
+    b->dx = hnp_present(b->dx);
+    b->d_residual = hnp_present(b->d_residual);
+    b->dh_in = hnp_present(b->dh_in);
     /* without dropout dx and d_residual may be one tensor; with it, d_residual must be another */
     HN_ASSERT(!b->dx || !b->d_residual || b->dx->data != b->d_residual->data || !hnp_drops(b->dropout));
     if (dgamma || dbeta) {

@@ -87,6 +87,15 @@ typedef struct hn_adamw_step {
     const float *group_lr;                  /* [groups] warm-up factor of a group after its unfreezing */
 } hn_adamw_step;
 
+/* What a loss over target rows gives; each in the backend's memory. */
+typedef struct hn_target_loss {
+    double *loss;       /* += the sum over the rows with a label */
+    int64_t *count;     /* += their number */
+    int64_t *correct;   /* += those whose arg max is the label; NULL: not wanted */
+    float *row_loss;    /* [n] of each row, 0 without a label; NULL: not wanted */
+    bool *row_correct;  /* [n]; NULL: not wanted */
+} hn_target_loss;
+
 typedef struct hn_ops hn_ops;
 struct hn_ops {
     const char *name;
@@ -179,6 +188,14 @@ struct hn_ops {
      * dlogits = (softmax - q) * *scale, 0 for a row without a label; NULL: not wanted. logits fp32 or bf16 [n, K]. */
     void (*cross_entropy)(hn_ops_context *ctx, double *loss, int64_t *count, const hn_tensor *dlogits,
                           const hn_tensor *logits, const int32_t *label, float smoothing, const float *scale);
+    /* cross_entropy of the logits x w^T + bias, which are never stored whole, with its gradients: dx is overwritten, dw and dbias
+     * (fp32) are added to, each may be NULL; with all three NULL (evaluation) so may scale. Rows labelled HN_NO_TARGET cost
+     * nothing and have dx = 0. dx may not alias x. */
+    void (*linear_cross_entropy)(hn_ops_context *ctx, const hn_target_loss *out, const hn_tensor *dx /* [n, C] */,
+                                 const hn_tensor *dw /* [V, C] */, const hn_tensor *dbias /* [V] */,
+                                 const hn_tensor *x /* [n, C] */, const hn_tensor *w /* [V, C] */,
+                                 const hn_tensor *bias /* [V] or NULL */, const int32_t *label /* [n] */, float smoothing,
+                                 const float *scale);
     /* Sum of (logit - value)^2 over the rows; dlogits = 2 (logit - value) * *scale. A NaN value has no target. */
     void (*mean_squared_error)(hn_ops_context *ctx, double *loss, int64_t *count, const hn_tensor *dlogits,
                                const hn_tensor *logits /* [n, 1] */, const float *value, const float *scale);
@@ -195,6 +212,8 @@ struct hn_ops {
     /* Bytes of scratch that the operations need at most for products up to [rows, width] x [width, width] of `dtype` and
      * attention up to `longest` tokens a sequence. */
     size_t (*workspace)(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype);
+    /* ... and that linear_cross_entropy needs for up to `rows` rows: the caller plans for the larger of the two. */
+    size_t (*linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary);
     /* Makes and frees ctx->state. */
     hn_status (*open)(hn_ops_context *ctx, hn_error *error);
     void (*close)(hn_ops_context *ctx);

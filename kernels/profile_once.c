@@ -26,6 +26,7 @@ static const char *const names[HN_OPERATIONS] = {
     [HN_OP_SCATTER_ADD_ROWS] = "scatter_add_rows",
     [HN_OP_EXPAND_ROWS] = "expand_rows",
     [HN_OP_CROSS_ENTROPY] = "cross_entropy",
+    [HN_OP_LINEAR_CROSS_ENTROPY] = "linear_cross_entropy",
     [HN_OP_MEAN_SQUARED_ERROR] = "mean_squared_error",
     [HN_OP_SUM_SQUARES] = "sum_squares",
     [HN_OP_ADAMW] = "adamw",

@@ -11,6 +11,7 @@
 #include "kernels/gated.h"
 #include "kernels/layernorm.h"
 #include "kernels/linear.h"
+#include "kernels/linear_cross_entropy.h"
 #include "kernels/loss.h"
 #include "kernels/optimizer.h"
 #include "kernels/product.h"
@@ -179,6 +180,16 @@ static void cross_entropy(hn_ops_context *ctx, double *loss, int64_t *count, con
         HN_ISA_NAME(hnp_cross_entropy)(ctx, loss, count, dlogits, logits, label, smoothing, factor));
 }
 
+/* Rows without a label are counted as if they had one. */
+static void linear_cross_entropy(hn_ops_context *ctx, const hn_target_loss *out, const hn_tensor *dx, const hn_tensor *dw,
+                                 const hn_tensor *dbias, const hn_tensor *x, const hn_tensor *w, const hn_tensor *bias,
+                                 const int32_t *label, float smoothing, const float *factor)
+{
+    int products = 1 + (dx && dx->data) + (dw && dw->data);
+    RUN(HN_OP_LINEAR_CROSS_ENTROPY, products * product_flop(x, w->shape[0]),
+        HN_ISA_NAME(hnp_linear_cross_entropy)(ctx, out, dx, dw, dbias, x, w, bias, label, smoothing, factor));
+}
+
 static void mean_squared_error(hn_ops_context *ctx, double *loss, int64_t *count, const hn_tensor *dlogits,
                                const hn_tensor *logits, const float *value, const float *factor)
 {
@@ -229,6 +240,11 @@ static size_t workspace(int64_t rows, int64_t widest, int64_t longest, int heads
     return most;
 }
 
+static size_t linear_cross_entropy_workspace(int64_t rows, int64_t width, int64_t vocabulary)
+{
+    return HN_ISA_NAME(hnp_linear_cross_entropy_workspace)(rows, width, vocabulary, omp_get_max_threads());
+}
+
 static hn_status table_open(hn_ops_context *ctx, hn_error *error)
 {
     int threads = omp_get_num_procs() > omp_get_max_threads() ? omp_get_num_procs() : omp_get_max_threads();
@@ -269,6 +285,7 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .scatter_add_rows = scatter_add_rows,
     .expand_rows = expand_rows,
     .cross_entropy = cross_entropy,
+    .linear_cross_entropy = linear_cross_entropy,
     .mean_squared_error = mean_squared_error,
     .sum_squares = sum_squares,
     .adamw = adamw,
@@ -276,6 +293,7 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .zero = zero,
     .scale = scale,
     .workspace = workspace,
+    .linear_cross_entropy_workspace = linear_cross_entropy_workspace,
     .open = table_open,
     .close = table_close,
 };

@@ -36,6 +36,14 @@ HN_BODY vf vf_select(vi mask, vf yes, vf no)
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
 
+/* A mask of the first n lanes. */
+HN_BODY vi vf_first_lanes(int64_t n)
+{
+    vi lane;
+    for (int i = 0; i < HN_LANES; i++) lane[i] = i;
+    return lane < (int32_t)(n < HN_LANES ? n : HN_LANES);
+}
+
 /* The second argument where either is NaN. */
 HN_BODY vf vf_max(vf a, vf b)
 {
@@ -225,6 +233,12 @@ HN_BODY void vf_put(void *data, hn_dtype type, int64_t i, int64_t n, vf v)
             if (j < n) p[j] = lane[j];
 #endif
     }
+}
+
+/* An optional operand: NULL, or without data, is not there. */
+static inline const hn_tensor *hnp_present(const hn_tensor *tensor)
+{
+    return tensor && tensor->data ? tensor : NULL;
 }
 
 /* Row r of a matrix. */

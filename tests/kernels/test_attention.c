@@ -8,6 +8,7 @@ typedef struct shape {
     float dropout;
     int n;
     int q[4], k[4]; /* lengths */
+    int back;       /* above 0: q_position is given, this many before the last tokens */
 } shape;
 
 typedef struct problem {
@@ -48,7 +49,7 @@ static problem problem_make(shape s, hn_dtype type)
     for (int i = 0; i < s.n; i++)
         for (int r = 0; r < s.q[i]; r++) {
             p.example[p.cu_q[i] + r] = 40u + (uint32_t)i;
-            p.position[p.cu_q[i] + r] = s.k[i] - s.q[i] + r;
+            p.position[p.cu_q[i] + r] = s.k[i] - s.q[i] + r - s.back;
         }
     p.a = (hn_attention){.heads = s.heads, .kv_heads = s.kv_heads, .head_size = s.size,
                          .scale = (float)(1 / sqrt((double)s.size)), .causal = s.causal, .n = s.n,
@@ -61,6 +62,7 @@ static void problem_link(problem *p)
 {
     p->random = (hn_random){.seed = 99, .step = &p->step, .example = p->example, .position = p->position};
     p->a.cu_q = p->cu_q, p->a.cu_k = p->cu_k;
+    p->a.q_position = p->s.back ? p->position : NULL;
     p->a.dropout = (hn_dropout){p->s.dropout, HN_SITE(2, HN_SITE_ATTENTION, 0), &p->random};
 }
 
@@ -152,6 +154,10 @@ static const shape cases[] = {
     {.heads = 1, .kv_heads = 1, .size = 40, .causal = true, .n = 2, .q = {3, 16}, .k = {20, 16}},
     {.heads = 1, .kv_heads = 1, .size = 256, .n = 1, .q = {19}, .k = {19}},
     {.heads = 1, .kv_heads = 1, .size = 16, .dropout = 0.5f, .n = 1, .q = {257}, .k = {257}},
+    {.heads = 9, .kv_heads = 3, .size = 64, .causal = true, .n = 2, .q = {33, 7}, .k = {33, 7}},
+    {.heads = 2, .kv_heads = 2, .size = 80, .causal = true, .n = 1, .q = {31}, .k = {31}},
+    {.heads = 4, .kv_heads = 1, .size = 128, .causal = true, .n = 2, .q = {1, 1}, .k = {257, 40}},
+    {.heads = 2, .kv_heads = 1, .size = 64, .causal = true, .dropout = 0.2f, .n = 2, .q = {2, 5}, .k = {66, 9}, .back = 4},
 };
 
 static void against_reference(hn_dtype type)
@@ -163,6 +169,28 @@ static void against_reference(hn_dtype type)
         compare(&p, type);
         problem_free(&p);
     }
+}
+
+/* Generation: queries that come one at a time against the keys so far give what they give within the whole sequence. */
+static void one_at_a_time(hn_dtype type)
+{
+    enum { T = 2048, TAIL = 3 };
+    shape whole = {.heads = 2, .kv_heads = 1, .size = 64, .causal = true, .n = 1, .q = {T}, .k = {T}};
+    problem all = problem_make(whole, type);
+    problem_link(&all);
+    ops_now->attention_forward(&context_now, &all.o.t, all.lse, &all.q, &all.k, &all.v, &all.a);
+    for (int i = 0; i < TAIL; i++) {
+        int32_t row = i * (T - 1) / (TAIL - 1), cu_q[2] = {0, 1}, cu_k[2] = {0, T}; /* keys to come are masked */
+        hn_tensor q = hn_tensor_rows(&all.q, row, 1);
+        matrix o = matrix_random(type, 1, 128, 1);
+        hn_attention one = all.a;
+        one.cu_q = cu_q, one.cu_k = cu_k, one.longest_q = 1, one.q_position = &row;
+        ops_now->attention_forward(&context_now, &o.t, NULL, &q, &all.k, &all.v, &one);
+        for (int64_t c = 0; c < 128; c++) o.d[c] = value_at(&all.o.t, row, c);
+        CHECK_CLOSE(&o.t, o.d, tolerance(type));
+        matrix_free(&o);
+    }
+    problem_free(&all);
 }
 
 static void same_bits(hn_dtype type)
@@ -212,8 +240,9 @@ static void nan_stays(hn_dtype type)
 }
 
 TEST(values) { on_every_table(against_reference, 300, 800, 257, 1); }
+TEST(long_sequences) { on_every_table(one_at_a_time, 2048, 128, 2048, 2); }
 TEST(bits) { on_every_table(same_bits, 300, 800, 257, 4); }
 TEST(no_keys) { on_every_table(sees_nothing, 300, 800, 257, 4); }
 TEST(nan) { on_every_table(nan_stays, 300, 800, 257, 4); }
 
-TEST_MAIN(RUN(values); RUN(bits); RUN(no_keys); RUN(nan))
+TEST_MAIN(RUN(values); RUN(long_sequences); RUN(bits); RUN(no_keys); RUN(nan))
