@@ -111,6 +111,11 @@ HN_BODY void read_turned(float *turned, int64_t keys, const hn_tensor *tensor, i
     }
 }
 
+static int64_t keys_of(const hn_attention *a, int64_t sequence)
+{
+    return a->k_count ? a->k_count[sequence] : a->cu_k[sequence + 1] - a->cu_k[sequence];
+}
+
 /* How many keys query i of the sequence sees. */
 static int64_t visible(const hn_attention *a, const head *h, int64_t i)
 {
@@ -282,8 +287,7 @@ HN_BODY void task(panels *p, const job *work, int64_t sequence, int kv_head, boo
     int64_t size = a->head_size;
     int group = a->heads / a->kv_heads;
     head h = {.q_first = a->cu_q[sequence], .q_count = a->cu_q[sequence + 1] - a->cu_q[sequence],
-              .k_first = a->cu_k[sequence], .k_count = a->cu_k[sequence + 1] - a->cu_k[sequence],
-              .k_column = kv_head * size};
+              .k_first = a->cu_k[sequence], .k_count = keys_of(a, sequence), .k_column = kv_head * size};
     p->keys = padded(h.k_count);
     read_turned(p->kt, p->keys, work->k, h.k_first, h.k_count, h.k_column, size, type);
     if (!backward) {
@@ -324,11 +328,12 @@ static void start(hn_ops_context *ctx, const job *work, bool backward)
     const hn_tensor *q = work->q, *k = work->k;
     HN_ASSERT(a->head_size >= 8 && a->head_size <= 256 && a->head_size % 8 == 0);
     HN_ASSERT(a->kv_heads > 0 && a->heads % a->kv_heads == 0 && a->scale > 0);
+    HN_ASSERT(!backward || !a->k_count);
     HN_ASSERT(q->shape[1] == a->heads * a->head_size && k->shape[1] == a->kv_heads * a->head_size);
     HN_ASSERT(q->dtype == k->dtype && q->dtype == work->v->dtype && q->dtype == work->o->dtype);
     if (!a->n) return;
     HN_ASSERT(a->cu_q[a->n] <= q->shape[0] && a->cu_k[a->n] <= k->shape[0]);
-    for (int64_t s = 0; s < a->n; s++) HN_ASSERT(a->cu_k[s + 1] - a->cu_k[s] <= a->longest_k);
+    for (int64_t s = 0; s < a->n; s++) HN_ASSERT(keys_of(a, s) <= a->longest_k);
     panels p;
     hnp_scratch scratch = {.ctx = ctx};
     int threads = omp_get_max_threads();

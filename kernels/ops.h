@@ -66,6 +66,7 @@ typedef struct hn_attention {
     const int32_t *cu_q, *cu_k; /* [n + 1] */
     hn_dropout dropout; /* on probabilities; its random's example/position arrays are those of the QUERY rows */
     const int32_t *q_position; /* [Tq], for causal; NULL: the queries of a sequence are its last tokens */
+    const int32_t *k_count; /* [n] keys that a sequence has, of the places cu_k gives it (a cache); NULL: all. Forward only */
 } hn_attention;
 
 /* One run of parameters for AdamW: fp32 master and moments, and the bf16 copy that products read (NULL in fp32). */
@@ -178,6 +179,10 @@ struct hn_ops {
     /* x[index[r]] += y[r]; indices are distinct. */
     void (*scatter_add_rows)(hn_ops_context *ctx, const hn_tensor *x /* [T, C] */, const hn_tensor *y /* [n, C] */,
                              const int32_t *index /* [n] */);
+
+    /* x[index[r]] = y[r]; indices are distinct. */
+    void (*scatter_rows)(hn_ops_context *ctx, const hn_tensor *x /* [T, C] */, const hn_tensor *y /* [n, C] */,
+                         const int32_t *index /* [n] */);
 
     /* row[r] = value[s] for the rows [cu[s], cu[s+1]) of sequence s < n: a value an example becomes one a token. */
     void (*expand_rows)(hn_ops_context *ctx, uint32_t *row /* [cu[n]] */, const uint32_t *value /* [n] */,

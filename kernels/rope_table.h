@@ -21,7 +21,7 @@ typedef struct hn_rope {
     int64_t original_positions;               /* of llama3: original_max_position_embeddings */
 } hn_rope;
 
-/* table [positions, head_size] is the caller's; head_size is even. */
-void hn_rope_table_fill(float *table, const hn_rope *rope, int64_t positions, int head_size);
+/* Rows [first, first + count) of the table, to `rows` [count, head_size], the caller's; head_size is even. */
+void hn_rope_table_fill(float *rows, const hn_rope *rope, int64_t first, int64_t count, int head_size);
 
 #endif

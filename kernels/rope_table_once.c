@@ -26,17 +26,17 @@ static float frequency_of(const hn_rope *rope, int i, int head_size)
     return rope->kind == HN_ROPE_LLAMA3 ? scale_llama3(frequency, rope) : frequency;
 }
 
-void hn_rope_table_fill(float *table, const hn_rope *rope, int64_t positions, int head_size)
+void hn_rope_table_fill(float *rows, const hn_rope *rope, int64_t first, int64_t count, int head_size)
 {
     HN_ASSERT(head_size > 0 && head_size % 2 == 0 && rope->theta > 0);
     HN_ASSERT(rope->kind == HN_ROPE_DEFAULT || rope->factor > 0);
     int half = head_size / 2;
     for (int i = 0; i < half; i++) {
         float frequency = frequency_of(rope, i, head_size);
-        for (int64_t p = 0; p < positions; p++) {
-            float angle = (float)p * frequency;
-            table[p * head_size + i] = cosf(angle);
-            table[p * head_size + half + i] = sinf(angle);
+        for (int64_t p = 0; p < count; p++) {
+            float angle = (float)(first + p) * frequency;
+            rows[p * head_size + i] = cosf(angle);
+            rows[p * head_size + half + i] = sinf(angle);
         }
     }
 }

@@ -34,6 +34,18 @@ void HN_ISA_NAME(hnp_scatter_add_rows)(hn_ops_context *ctx, const hn_tensor *x, 
     }
 }
 
+void HN_ISA_NAME(hnp_scatter_rows)(hn_ops_context *ctx, const hn_tensor *x, const hn_tensor *y, const int32_t *index)
+{
+    (void)ctx;
+    HN_ASSERT(x->dtype == y->dtype && x->shape[1] == y->shape[1]);
+    size_t size = (size_t)x->shape[1] * hn_dtype_size(x->dtype);
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < y->shape[0]; r++) {
+        HN_ASSERT(index[r] >= 0 && index[r] < x->shape[0]);
+        memcpy(hnp_row(x, index[r]), hnp_row(y, r), size);
+    }
+}
+
 void HN_ISA_NAME(hnp_expand_rows)(hn_ops_context *ctx, uint32_t *row, const uint32_t *value, const int32_t *cu, int32_t n)
 {
     (void)ctx;

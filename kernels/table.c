@@ -168,6 +168,11 @@ static void scatter_add_rows(hn_ops_context *ctx, const hn_tensor *x, const hn_t
     RUN(HN_OP_SCATTER_ADD_ROWS, 0, HN_ISA_NAME(hnp_scatter_add_rows)(ctx, x, y, index));
 }
 
+static void scatter_rows(hn_ops_context *ctx, const hn_tensor *x, const hn_tensor *y, const int32_t *index)
+{
+    RUN(HN_OP_SCATTER_ROWS, 0, HN_ISA_NAME(hnp_scatter_rows)(ctx, x, y, index));
+}
+
 static void expand_rows(hn_ops_context *ctx, uint32_t *row, const uint32_t *value, const int32_t *cu, int32_t n)
 {
     RUN(HN_OP_EXPAND_ROWS, 0, HN_ISA_NAME(hnp_expand_rows)(ctx, row, value, cu, n));
@@ -283,6 +288,7 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .attention_backward = attention_backward,
     .gather_rows = gather_rows,
     .scatter_add_rows = scatter_add_rows,
+    .scatter_rows = scatter_rows,
     .expand_rows = expand_rows,
     .cross_entropy = cross_entropy,
     .linear_cross_entropy = linear_cross_entropy,

@@ -32,7 +32,7 @@ template <class T, int D> struct shape {
 template <class T> struct job {
     matrix<T> q, k, v, o, d_o, dq, dk, dv;
     float *lse, *delta; /* [heads, query_rows] */
-    const int32_t *cu_q, *cu_k, *q_position;
+    const int32_t *cu_q, *cu_k, *q_position, *k_count;
     int64_t query_rows;
     int group, head_size, tiles; /* query heads a K/V head; tiles of own rows of the longest sequence */
     float scale;
@@ -47,7 +47,7 @@ struct sequence {
 template <class T> __device__ __forceinline__ sequence sequence_of(const job<T> &a, int number)
 {
     const int q = a.cu_q[number], k = a.cu_k[number];
-    return {q, a.cu_q[number + 1] - q, k, a.cu_k[number + 1] - k};
+    return {q, a.cu_q[number + 1] - q, k, a.k_count ? a.k_count[number] : a.cu_k[number + 1] - k};
 }
 
 /* How many keys query i of the sequence sees; none when there is no such query. */
@@ -163,6 +163,7 @@ job<T> job_of(const hn_tensor *q, const hn_tensor *k, const hn_tensor *v, const 
     a.cu_q = p->cu_q;
     a.cu_k = p->cu_k;
     a.q_position = p->q_position;
+    a.k_count = p->k_count;
     a.query_rows = q->shape[0];
     a.group = p->heads / p->kv_heads;
     a.head_size = p->head_size;

@@ -64,6 +64,11 @@ static void rows_all(hn_dtype type)
         for (int64_t r = 0; r < n; r++)
             for (int64_t c = 0; c < 37; c++) x.d[index[r] * 37 + c] *= 2;
         CHECK_CLOSE(&x.t, x.d, tolerance(type));
+        for (int64_t r = 0; r < n; r++) index[r] = (int32_t)(n - r);
+        ops_now->scatter_rows(&context_now, &x.t, &y.t, index);
+        for (int64_t r = 0; r < n; r++)
+            for (int64_t c = 0; c < 37; c++) CHECK_NEAR(value_at(&x.t, index[r], c), value_at(&y.t, r, c), 0);
+        for (int64_t c = 0; c < 37 && n; c++) CHECK_NEAR(value_at(&x.t, n + 1, c), x.d[(n + 1) * 37 + c], tolerance(type));
         matrix_free(&x), matrix_free(&y), free(index);
     }
 }

@@ -8,7 +8,7 @@ enum { P = 50 };
 static void table_fill(matrix *table)
 {
     hn_rope rope = {.theta = 100};
-    hn_rope_table_fill(table->block, &rope, table->t.shape[0], (int)table->t.shape[1]);
+    hn_rope_table_fill(table->block, &rope, 0, table->t.shape[0], (int)table->t.shape[1]);
     matrix_sync(table);
 }
 
@@ -117,7 +117,7 @@ static void same_bits(hn_dtype type)
 static void frequency_is(const hn_rope *rope, int size, int i, double frequency)
 {
     float *table = calloc((size_t)(3 * size), sizeof *table);
-    hn_rope_table_fill(table, rope, 3, size);
+    hn_rope_table_fill(table, rope, 0, 3, size);
     CHECK_NEAR((double)table[i], 1, 0);
     CHECK_NEAR((double)table[size / 2 + i], 0, 0);
     for (int p = 1; p < 3; p++) {
