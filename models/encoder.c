@@ -15,12 +15,12 @@
 static hn_tensor embed(const hnp_pass *pass, const hn_tensor *out)
 {
     hn_model *model = pass->model;
-    hnp_activations *act = &model->act;
+    hnp_encoder_activations *act = &model->enc;
     const hnp_embeddings *e = &model->embeddings;
     const hn_batch *batch = pass->batch;
     bool keeps = hnp_pass_keeps(pass, 0);
     /* A model with one segment was trained with all its tokens in it, whatever the batch says. */
-    const int32_t *types = model->config.types > 1 ? batch->type : act->zeros;
+    const int32_t *types = model->config.types > 1 ? batch->type : model->act.zeros;
     hn_tensor y = hn_tensor_rows(out, 0, batch->tokens);
     hn_tensor sum = keeps ? hn_tensor_rows(&act->embedding_sum, 0, batch->tokens) : y;
     pass->ops->embedding_forward(pass->ctx, &sum, &e->token.value, &e->position.value,
@@ -28,7 +28,7 @@ static hn_tensor embed(const hnp_pass *pass, const hn_tensor *out)
                                  types, model->config.position_offset);
     hn_norm_forward(pass->ops, pass->ctx, &y, keeps ? &sum : NULL, act->embedding_mean, act->embedding_rstd,
                     &sum, NULL, &e->norm, model->config.norm_epsilon, NULL);
-    hn_dropout dropout = hnp_pass_dropout(pass, 0, model->config.hidden_dropout,
+    hn_dropout dropout = hnp_pass_dropout(pass, 0, model->config.embedding_dropout,
                                           HN_SITE(0, HN_SITE_EMBEDDING, 0), &pass->tokens);
     if (dropout.probability > 0) pass->ops->dropout(pass->ctx, &y, &y, &dropout);
     return y;
@@ -37,7 +37,7 @@ static hn_tensor embed(const hnp_pass *pass, const hn_tensor *out)
 /* Attention of all rows: x [T, C] to o [T, C]. */
 static void attend(const hnp_pass *pass, int l, const hn_tensor *o, const hn_tensor *x)
 {
-    hnp_layer_state *state = &pass->model->act.layers[l];
+    hnp_layer_state *state = &pass->model->enc.layers[l];
     int64_t width = pass->model->config.hidden;
     hn_tensor qkv = hn_tensor_rows(&state->qkv, 0, pass->batch->tokens);
     hn_linear_forward(pass->ops, pass->ctx, &qkv, NULL, x, &pass->model->layers[l].qkv, HN_ACT_NONE);
@@ -52,7 +52,7 @@ static void attend(const hnp_pass *pass, int l, const hn_tensor *o, const hn_ten
 /* Attention of the first tokens to all: x [T, C] to o [n, C]; the rows of x that they are go to last_x. */
 static void attend_from_first(const hnp_pass *pass, int l, const hn_tensor *o, const hn_tensor *x)
 {
-    hnp_activations *act = &pass->model->act;
+    hnp_encoder_activations *act = &pass->model->enc;
     hnp_layer_state *state = &act->layers[l];
     int64_t width = pass->model->config.hidden;
     hn_linear to_q = hn_linear_rows(&pass->model->layers[l].qkv, 0, width);
@@ -75,7 +75,7 @@ static hn_tensor run_layer(const hnp_pass *pass, int l, const hn_tensor *x, cons
 {
     const hn_model_config *c = &pass->model->config;
     const hnp_layer *layer = &pass->model->layers[l];
-    hnp_layer_state *state = &pass->model->act.layers[l];
+    hnp_layer_state *state = &pass->model->enc.layers[l];
     const hn_ops *ops = pass->ops;
     hn_ops_context *ctx = pass->ctx;
     bool last = l == c->layers - 1, keeps = hnp_pass_keeps(pass, l + 1);
@@ -94,7 +94,7 @@ static hn_tensor run_layer(const hnp_pass *pass, int l, const hn_tensor *x, cons
 
     state->input = *x;
     (last ? attend_from_first : attend)(pass, l, &o, x);
-    hn_tensor residual = last ? hn_tensor_rows(&pass->model->act.last_x, 0, rows) : *x;
+    hn_tensor residual = last ? hn_tensor_rows(&pass->model->enc.last_x, 0, rows) : *x;
     hn_linear_forward(ops, ctx, &sum1, NULL, &o, &layer->attention_out, HN_ACT_NONE);
     hn_norm_forward(ops, ctx, &middle, keeps ? &sum1 : NULL, state->attention_mean, state->attention_rstd,
                     &sum1, &residual, &layer->attention_norm, c->norm_epsilon, &dropout1);
@@ -105,41 +105,20 @@ static hn_tensor run_layer(const hnp_pass *pass, int l, const hn_tensor *x, cons
     return y;
 }
 
-bool hn_model_trunk_pooled(const hn_model *model, int first)
+hn_tensor hnp_encoder_forward(const hnp_pass *pass)
 {
-    return first > model->config.layers;
-}
-
-/* The trunk's output as a cache holds it, or where to write it. */
-static hn_tensor trunk_rows(const hnp_pass *pass, const hn_tensor *tensor)
-{
-    bool pooled = hn_model_trunk_pooled(pass->model, pass->first);
-    HN_ASSERT(pass->first > 0 && tensor->dtype == pass->model->precision);
-    HN_ASSERT(tensor->shape[1] == pass->model->config.hidden && hn_tensor_dense(tensor));
-    return hn_tensor_rows(tensor, 0, pooled ? pass->batch->n : pass->batch->tokens);
-}
-
-hn_tensor hn_model_forward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch,
-                           const hn_forward *forward)
-{
-    hnp_pass pass = hnp_pass_make(model, ctx, batch, forward);
-    hnp_activations *act = &model->act;
-    int layers = model->config.layers, room = model->config.positions - model->config.position_offset;
-    if (batch->longest > room)
-        hn_fail(ctx->error, HN_ERR_MISMATCH, "a sequence has %d tokens, the model has positions for %d",
-                batch->longest, room);
+    const hn_forward *forward = pass->forward;
+    hnp_encoder_activations *act = &pass->model->enc;
     hn_tensor x;
     int group = 0;
-    if (forward->training)
-        pass.ops->expand_rows(ctx, act->row_example, batch->example, batch->cu_seqlens, batch->n);
     if (forward->trunk_output) {
-        x = trunk_rows(&pass, forward->trunk_output);
-        group = pass.first;
+        x = hnp_pass_trunk(pass, forward->trunk_output);
+        group = pass->first;
     }
-    for (; group <= layers; group++) {
+    for (; group <= pass->model->config.layers; group++) {
         hn_tensor out = group ? act->layers[group - 1].y : act->embedding;
-        if (forward->trunk_keep && group == pass.first - 1) out = trunk_rows(&pass, forward->trunk_keep);
-        x = group ? run_layer(&pass, group - 1, &x, &out) : embed(&pass, &out);
+        if (forward->trunk_keep && group == pass->first - 1) out = hnp_pass_trunk(pass, forward->trunk_keep);
+        x = group ? run_layer(pass, group - 1, &x, &out) : embed(pass, &out);
     }
-    return hnp_head_forward(&pass, &x);
+    return hnp_head_forward(pass, &x);
 }

@@ -29,7 +29,7 @@ static void mlp_backward(const hnp_pass *pass, int l, const hn_tensor d[3])
 {
     const hn_model_config *c = &pass->model->config;
     const hnp_layer *layer = &pass->model->layers[l];
-    hnp_layer_state *state = &pass->model->act.layers[l];
+    hnp_layer_state *state = &pass->model->enc.layers[l];
     int64_t rows = d[0].shape[0];
     const hn_random *random = l == c->layers - 1 ? &pass->examples : &pass->tokens;
     hn_dropout dropout =
@@ -37,7 +37,7 @@ static void mlp_backward(const hnp_pass *pass, int l, const hn_tensor d[3])
     hn_tensor sum = hn_tensor_rows(&state->mlp_sum, 0, rows),
               middle = hn_tensor_rows(&state->middle, 0, rows);
     hn_tensor z = hn_tensor_rows(&state->z, 0, rows), a = hn_tensor_rows(&state->a, 0, rows);
-    hn_norm_backward(pass->ops, pass->ctx, &d[1], &d[2], &layer->mlp_norm, &d[0], &sum, state->mlp_mean,
+    hn_norm_backward(pass->ops, pass->ctx, &d[1], &d[2], &layer->mlp_norm, &d[0], NULL, &sum, state->mlp_mean,
                      state->mlp_rstd, &dropout);
     hn_linear_backward_weight(pass->ops, pass->ctx, &layer->down, &d[1], &a);
     pass->ops->linear_backward_input(pass->ctx, &a, &d[1], &layer->down.weight.value, &z, c->activation,
@@ -51,14 +51,14 @@ static void attention_out_backward(const hnp_pass *pass, int l, const hn_tensor 
 {
     const hn_model_config *c = &pass->model->config;
     const hnp_layer *layer = &pass->model->layers[l];
-    hnp_layer_state *state = &pass->model->act.layers[l];
+    hnp_layer_state *state = &pass->model->enc.layers[l];
     int64_t rows = d[0].shape[0];
     const hn_random *random = l == c->layers - 1 ? &pass->examples : &pass->tokens;
     hn_dropout dropout =
         hnp_pass_dropout(pass, l + 1, c->attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0), random);
     hn_tensor sum = hn_tensor_rows(&state->attention_sum, 0, rows),
               o = hn_tensor_rows(&state->attention, 0, rows);
-    hn_norm_backward(pass->ops, pass->ctx, &d[1], below ? &d[0] : NULL, &layer->attention_norm, &d[2], &sum,
+    hn_norm_backward(pass->ops, pass->ctx, &d[1], below ? &d[0] : NULL, &layer->attention_norm, &d[2], NULL, &sum,
                      state->attention_mean, state->attention_rstd, &dropout);
     hn_linear_backward_weight(pass->ops, pass->ctx, &layer->attention_out, &d[1], &o);
     backward_input(pass, &d[2], &d[1], &layer->attention_out, false);
@@ -66,7 +66,7 @@ static void attention_out_backward(const hnp_pass *pass, int l, const hn_tensor 
 
 static void attend_backward(const hnp_pass *pass, int l, const hn_tensor d[3], bool below)
 {
-    hnp_activations *act = &pass->model->act;
+    hnp_encoder_activations *act = &pass->model->enc;
     hnp_layer_state *state = &act->layers[l];
     const hn_linear *linear = &pass->model->layers[l].qkv;
     int64_t rows = pass->batch->tokens, width = pass->model->config.hidden;
@@ -87,7 +87,7 @@ static void attend_backward(const hnp_pass *pass, int l, const hn_tensor d[3], b
 static void attend_from_first_backward(const hnp_pass *pass, int l, const hn_tensor d[3], const hn_tensor *dx,
                                        bool below)
 {
-    hnp_activations *act = &pass->model->act;
+    hnp_encoder_activations *act = &pass->model->enc;
     hnp_layer_state *state = &act->layers[l];
     int64_t rows = pass->batch->tokens, n = pass->batch->n, width = pass->model->config.hidden;
     hn_linear to_q = hn_linear_rows(&pass->model->layers[l].qkv, 0, width);
@@ -111,50 +111,48 @@ static void attend_from_first_backward(const hnp_pass *pass, int l, const hn_ten
 static void embed_backward(const hnp_pass *pass, const hn_tensor *dy)
 {
     hn_model *model = pass->model;
-    hnp_activations *act = &model->act;
+    hnp_encoder_activations *act = &model->enc;
     const hnp_embeddings *e = &model->embeddings;
     const hn_batch *batch = pass->batch;
     hn_tensor sum = hn_tensor_rows(&act->embedding_sum, 0, batch->tokens);
-    hn_dropout dropout = hnp_pass_dropout(pass, 0, model->config.hidden_dropout,
+    hn_dropout dropout = hnp_pass_dropout(pass, 0, model->config.embedding_dropout,
                                           HN_SITE(0, HN_SITE_EMBEDDING, 0), &pass->tokens);
     if (dropout.probability > 0) pass->ops->dropout(pass->ctx, dy, dy, &dropout);
-    hn_norm_backward(pass->ops, pass->ctx, dy, NULL, &e->norm, dy, &sum, act->embedding_mean,
+    hn_norm_backward(pass->ops, pass->ctx, dy, NULL, &e->norm, dy, NULL, &sum, act->embedding_mean,
                      act->embedding_rstd, NULL);
     pass->ops->embedding_backward(pass->ctx, &e->token.gradient, &e->position.gradient,
                                   model->config.types ? &e->type.gradient : NULL, dy, batch->token,
-                                  batch->position, model->config.types > 1 ? batch->type : act->zeros,
+                                  batch->position, model->config.types > 1 ? batch->type : model->act.zeros,
                                   model->config.position_offset);
 }
 
-void hn_model_backward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)
+void hnp_encoder_backward(const hnp_pass *pass)
 {
-    hnp_pass pass = hnp_pass_make(model, ctx, batch, forward);
-    hnp_activations *act = &model->act;
-    int layers = model->config.layers;
-    HN_ASSERT(forward->training);
-    if (pass.first > layers) {
-        hnp_head_backward(&pass, NULL);
+    const hnp_encoder_activations *act = &pass->model->enc;
+    int layers = pass->model->config.layers;
+    if (pass->first > layers) {
+        hnp_head_backward(pass, NULL);
         return;
     }
     hn_tensor d[3], few[3];
     for (int i = 0; i < 3; i++) {
-        d[i] = hn_tensor_rows(&act->d_rows[i], 0, batch->tokens);
-        few[i] = hn_tensor_rows(&act->d_rows[i], 0, batch->n);
+        d[i] = hn_tensor_rows(&act->d_rows[i], 0, pass->batch->tokens);
+        few[i] = hn_tensor_rows(&act->d_rows[i], 0, pass->batch->n);
     }
-    hnp_head_backward(&pass, &few[0]);
-    for (int l = layers - 1; l >= 0 && l + 1 >= pass.first; l--) {
-        bool last = l == layers - 1, below = l + 1 > pass.first;
+    hnp_head_backward(pass, &few[0]);
+    for (int l = layers - 1; l >= 0 && l + 1 >= pass->first; l--) {
+        bool last = l == layers - 1, below = l + 1 > pass->first;
         const hn_tensor *rows = last ? few : d;
-        mlp_backward(&pass, l, rows);
-        attention_out_backward(&pass, l, rows, below);
+        mlp_backward(pass, l, rows);
+        attention_out_backward(pass, l, rows, below);
         if (!last) {
-            attend_backward(&pass, l, d, below);
+            attend_backward(pass, l, d, below);
             continue;
         }
-        attend_from_first_backward(&pass, l, few, &d[1], below);
+        attend_from_first_backward(pass, l, few, &d[1], below);
         hn_tensor down = d[1];
         d[1] = d[0];
         d[0] = down;
     }
-    if (pass.first == 0) embed_backward(&pass, &d[0]);
+    if (pass->first == 0) embed_backward(pass, &d[0]);
 }

@@ -37,10 +37,10 @@ static hn_tensor dropped(const hnp_pass *pass, const hn_tensor *out, const hn_te
 hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows)
 {
     hn_model *model = pass->model;
-    hnp_activations *act = &model->act;
+    hnp_encoder_activations *act = &model->enc;
     hn_dropout before = input_dropout(pass), between = hidden_dropout(pass);
     hn_tensor dense = hn_tensor_rows(&act->dense, 0, pass->batch->n);
-    hn_tensor logits = hn_tensor_rows(&act->logits, 0, pass->batch->n);
+    hn_tensor logits = hn_tensor_rows(&model->act.logits, 0, pass->batch->n);
     act->head_rows = dropped(pass, &act->head_input, rows, &before);
     hn_linear_forward(pass->ops, pass->ctx, &dense, NULL, &act->head_rows, &model->head.dense,
                       model->config.head_activation);
@@ -49,11 +49,11 @@ hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows)
     return logits;
 }
 
-void hn_model_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
+void hnp_head_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
                    float smoothing, const float *scale, bool training)
 {
     hn_tensor logits = hn_tensor_rows(&model->act.logits, 0, batch->n), d_logits = {0};
-    if (training) d_logits = hn_tensor_rows(&model->act.d_logits, 0, batch->n);
+    if (training) d_logits = hn_tensor_rows(&model->enc.d_logits, 0, batch->n);
     const hn_tensor *gradient = training ? &d_logits : NULL;
     if (model->config.head == HN_HEAD_REGRESS)
         model->ops->mean_squared_error(ctx, loss, count, gradient, &logits, batch->value, scale);
@@ -64,7 +64,7 @@ void hn_model_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *
 void hnp_head_backward(const hnp_pass *pass, const hn_tensor *dx)
 {
     hn_model *model = pass->model;
-    hnp_activations *act = &model->act;
+    hnp_encoder_activations *act = &model->enc;
     const hn_ops *ops = pass->ops;
     hn_dropout before = input_dropout(pass), between = hidden_dropout(pass);
     hn_tensor d_logits = hn_tensor_rows(&act->d_logits, 0, pass->batch->n);

@@ -1,20 +1,23 @@
 /* What the files of models/ share: the model's struct, the rows of the families' parameter tables, and the
  * activations.
  *
- *     config.c -> families.c (tables) -> params.c (one list of parameters, views into arrays) -> load.c,
- * export.c activations.c (where everything of a batch stands) -> encoder.c, head.c (forward) ->
- * encoder_backward.c */
+ *     config*.c -> families.c (tables) -> params.c (one list of parameters, views into arrays) -> load.c
+ *     model.c (the public calls) -> encoder*.c, head.c, activations.c  |  decoder*.c, lm_head.c, kv_cache.c */
 #ifndef HONE_MODELS_INTERNAL_H
 #define HONE_MODELS_INTERNAL_H
 
+#include "models/kv_cache.h"
 #include "models/linear.h"
 #include "models/model.h"
 
+/* Q of `heads` heads and K and V of `kv_heads` are one below the other; so are gate and up. A weight that a
+ * family lacks has no data. An encoder's norms stand behind its sums, a decoder's before its branches. */
 typedef struct hnp_layer {
-    hn_linear qkv;           /* [3C, C]: Q, K and V one below the other */
-    hn_linear attention_out; /* [C, C] */
+    hn_linear qkv;           /* [(heads + 2 kv_heads) D, C] */
+    hn_norm q_norm, k_norm;  /* [D] */
+    hn_linear attention_out; /* [C, heads D] */
     hn_norm attention_norm;
-    hn_linear up;   /* [I, C] */
+    hn_linear up;   /* [I, C], gated [2I, C] */
     hn_linear down; /* [C, I] */
     hn_norm mlp_norm;
 } hnp_layer;
@@ -25,16 +28,21 @@ typedef struct hnp_embeddings {
 } hnp_embeddings;
 
 typedef struct hnp_head {
-    hn_linear dense; /* [C, C] */
-    hn_linear out;   /* [labels, C] */
+    hn_norm norm;    /* a decoder's last */
+    hn_linear dense; /* [C, C] an encoder's */
+    hn_linear out;   /* [labels, C]; none when it is tied to the table of tokens */
 } hnp_head;
 
 /* A size that a table names; model-dependent. */
 typedef enum hnp_size {
     HNP_ONE, /* columns of a vector */
     HNP_HIDDEN,
-    HNP_QKV, /* 3 * hidden */
+    HNP_QUERIES, /* heads * head size */
+    HNP_KEYS,    /* kv heads * head size; values are as many */
+    HNP_QKV,     /* all three */
+    HNP_HEAD,
     HNP_INTERMEDIATE,
+    HNP_GATED, /* 2 * intermediate: gate and up */
     HNP_VOCABULARY,
     HNP_POSITIONS,
     HNP_TYPES,
@@ -42,15 +50,20 @@ typedef enum hnp_size {
 } hnp_size;
 
 /* One row of a family's table. "%d" in a name is the layer. `offset` is where the parameter's hn_weight
- * stands in hnp_embeddings, hnp_layer or hnp_head. Several sources are equal runs of rows. */
+ * stands in hnp_embeddings, hnp_layer or hnp_head. Its sources are runs of its rows, one below the other. */
 typedef struct hnp_entry {
     const char *name;
     hnp_size rows, columns;
     hn_init init;
     bool decays;
     bool may_be_missing;
+    bool untied; /* only in a model whose head is not tied */
+    bool turned; /* the file has rows as columns */
     size_t offset;
-    const char *sources[HN_PARAM_SOURCES];
+    struct {
+        const char *name;
+        hnp_size rows;
+    } sources[HN_PARAM_SOURCES];
 } hnp_entry;
 
 typedef struct hnp_table {
@@ -59,9 +72,11 @@ typedef struct hnp_table {
 } hnp_table;
 
 /* A family: its tables, the prefix that a checkpoint's names may have, and the names that it may hold and
- * hone has no use for (without the prefix; a name that ends in "." stands for all that begin with it; NULL
- * ends the list). */
+ * hone has no use for (without the prefix; a name that ends in "." stands for all that begin with it, one that
+ * begins with "." for all that end with it; NULL ends the list). */
+typedef struct hnp_architecture hnp_architecture;
 typedef struct hnp_family {
+    const hnp_architecture *architecture;
     const char *prefix;
     hnp_table embeddings, layer, head;
     const char *const *unused;
@@ -90,12 +105,17 @@ typedef struct hnp_layer_state {
     hn_tensor y; /* [R, C] the layer's output */
 } hnp_layer_state;
 
+/* What both architectures have. */
 typedef struct hnp_activations {
     hn_bounds bounds;
     bool training;
-    int first;                          /* lowest group that keeps what backward needs */
-    uint32_t *row_example;              /* [T] the example of each token */
-    int32_t *zeros;                     /* [max(T, n)] */
+    int first;             /* lowest group that keeps what backward needs */
+    uint32_t *row_example; /* [T] the example of each token */
+    int32_t *zeros;        /* [max(T, n)] */
+    hn_tensor logits;      /* fp32 [n, labels] */
+} hnp_activations;
+
+typedef struct hnp_encoder_activations {
     int32_t *iota;                      /* [n + 1] 0, 1, 2, ... */
     hn_tensor embedding_sum, embedding; /* [T, C] input and output of the embeddings' norm */
     float *embedding_mean, *embedding_rstd;
@@ -104,13 +124,41 @@ typedef struct hnp_activations {
     hn_tensor head_rows;      /* [n, C] set by forward: what the head reads */
     hn_tensor head_input;     /* [n, C] the same after dropout */
     hn_tensor dense, dropped; /* [n, C] the head's hidden layer, before and after dropout */
-    hn_tensor logits;         /* fp32 [n, labels] */
     hn_tensor d_logits;       /* [n, labels] */
     hn_tensor d_head;         /* [n, C] */
     hn_tensor d_rows[3];      /* [T, C] gradients on their way down */
     hn_tensor d_qkv;          /* [T, 3C] */
     hn_tensor d_q;            /* [n, C] */
-} hnp_activations;
+} hnp_encoder_activations;
+
+/* What a decoder's layer keeps; layers that keep nothing share one set, and write the residual stream in place. */
+typedef struct hnp_block_state {
+    hn_tensor input; /* [T, C] set by forward: the stream as the layer finds it, in `stream` or in a cache */
+    hn_tensor stream, middle; /* [T, C] the stream before the first and before the second norm */
+    float *mean, *rstd, *middle_mean, *middle_rstd;
+    hn_tensor qkv;            /* [T, (heads + 2 kv_heads) D], Q and K normed and turned */
+    hn_tensor qk;             /* [T, (heads + kv_heads) D] Q and K before their norms */
+    float *q_rstd, *k_rstd;   /* [T, heads], [T, kv_heads] */
+    hn_tensor attention;      /* [T, heads D] */
+    float *lse;               /* [heads, T] */
+    hn_tensor z;              /* [T, I], gated [T, 2I]: before the activation */
+    hn_tensor a;              /* [T, I] after it; shared by all layers when it is gated */
+} hnp_block_state;
+
+typedef struct hnp_decoder_activations {
+    hn_tensor rope_table;    /* fp32 [longest, D] of gated ones */
+    hnp_block_state *layers; /* [L], host memory of the model */
+    hn_tensor stream;        /* [T, C] of the layers that keep nothing */
+    hn_tensor norm, branch;  /* [T, C] what a norm gave, after forward the last one; what is to be added to the stream next */
+    hn_tensor a;             /* [T, I] of layers that keep none of their own */
+    hn_tensor last;          /* [T, C] the stream before the last norm: its place */
+    hn_tensor last_input;    /* the same, set by forward */
+    float *last_mean, *last_rstd;
+    hn_tensor rows;          /* [n, C] what logits are made of */
+    hn_tensor d_stream, d_branch, d_norm; /* [T, C]; d_branch only where there is dropout */
+    hn_tensor d_attention;   /* [T, heads D] */
+    hn_tensor d_qkv;
+} hnp_decoder_activations;
 
 struct hn_model {
     hn_model_config config;
@@ -134,7 +182,14 @@ struct hn_model {
     float *master;
     uint16_t *copy;
     hnp_activations act;
+    hnp_encoder_activations enc;
+    hnp_decoder_activations dec;
 };
+
+/* Rows of the vocabulary that one product for logits takes. */
+#define HNP_LOGITS_CHUNK 1024
+/* The weight of a language model's head: its own, or the table of tokens. */
+const hn_weight *hnp_lm_weight(const hn_model *model);
 
 /* Name without the family's prefix, and with the norm's old words ("gamma", "beta") replaced, in `buffer`. */
 const char *hnp_source_key(char *buffer, size_t size, const hn_model *model, const char *name);
@@ -143,32 +198,76 @@ const char *hnp_source_key(char *buffer, size_t size, const hn_model *model, con
 hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, uint64_t seed,
                          hn_error *error);
 
+/* Sizes of one placing of activations, and pieces of its arena. */
+typedef struct hnp_layout {
+    hn_model *model;
+    hn_arena *arena;
+    int64_t tokens, examples;
+} hnp_layout;
+hn_tensor hnp_take(const hnp_layout *layout, int64_t rows, int64_t columns); /* in the model's precision */
+float *hnp_take_floats(const hnp_layout *layout, int64_t rows, int64_t columns);
+/* Integers 0, step, 2 step, ... in the backend's memory. */
+int32_t *hnp_take_series(const hnp_layout *layout, int64_t count, int32_t step);
+
 /* One forward, or the backward that belongs to it. */
 typedef struct hnp_pass {
     hn_model *model;
     const hn_ops *ops;
     hn_ops_context *ctx;
     const hn_batch *batch;
+    const hn_forward *forward;
     bool training;
     int first;          /* lowest trainable group; groups below are the trunk */
     hn_random tokens;   /* keys of the rows of [T, C] */
     hn_random examples; /* keys of the rows of [n, C]: first tokens */
 } hnp_pass;
 
+/* What model.c calls; a family names its own. */
+struct hnp_architecture {
+    bool causal; /* a token sees those before it, and the head reads tokens; else it reads the first of each sequence */
+    void (*place)(const hnp_layout *layout);
+    int64_t (*widest)(const hn_model_config *config); /* columns or rows of a matrix in a product */
+    hn_tensor (*forward)(const hnp_pass *pass);
+    void (*loss)(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
+                 float smoothing, const float *scale, bool training);
+    void (*backward)(const hnp_pass *pass);
+};
+extern const hnp_architecture hnp_encoder, hnp_decoder;
+
 /* Marks the parameters of the plan as trainable and checks that the placed activations fit. */
-hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *batch,
-                       const hn_forward *forward);
+hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward);
 /* Dropout at a site of a group: none in evaluation and in the trunk. */
 hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, uint32_t site,
                             const hn_random *random);
-/* What attention of a layer runs over: all rows, or in the last layer the queries of the first tokens. */
+/* What attention runs over: causally the tokens before (and the cache's), or all of a sequence. */
 hn_attention hnp_pass_attention(const hnp_pass *pass, int layer);
 /* Whether a group keeps what backward needs. */
 bool hnp_pass_keeps(const hnp_pass *pass, int group);
+/* The trunk's output as a cache holds it, or where to write it. */
+hn_tensor hnp_pass_trunk(const hnp_pass *pass, const hn_tensor *tensor);
 
+/* encoder: activations.c, encoder.c, encoder_backward.c, head.c */
+void hnp_encoder_place(const hnp_layout *layout);
+int64_t hnp_encoder_widest(const hn_model_config *config);
+hn_tensor hnp_encoder_forward(const hnp_pass *pass);
+void hnp_encoder_backward(const hnp_pass *pass);
+void hnp_head_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
+                   float smoothing, const float *scale, bool training);
 /* From what the last layer (or a cache) gave for the first tokens to logits; and back to its gradient in `dx`
  * (NULL: not wanted). */
 hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows);
 void hnp_head_backward(const hnp_pass *pass, const hn_tensor *dx);
+
+/* decoder: decoder_activations.c, decoder.c, decoder_backward.c, decoder_attention.c, lm_head.c */
+void hnp_decoder_place(const hnp_layout *layout);
+int64_t hnp_decoder_widest(const hn_model_config *config);
+hn_tensor hnp_decoder_forward(const hnp_pass *pass);
+void hnp_decoder_backward(const hnp_pass *pass);
+void hnp_lm_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
+                 float smoothing, const float *scale, bool training);
+/* Attention of a layer: x [T, C], its input's norm, to o [T, heads D]; and the gradient of o to that of Q, K and V as the
+ * product gave them, in d_qkv. */
+void hnp_attend(const hnp_pass *pass, int layer, const hn_tensor *o, const hn_tensor *x);
+void hnp_attend_backward(const hnp_pass *pass, int layer, const hn_tensor *d_qkv, const hn_tensor *d_o);
 
 #endif

@@ -18,9 +18,10 @@ typedef struct hn_weight {
 
 typedef struct hn_linear {
     hn_weight weight; /* [N, K] */
-    hn_weight bias;   /* [N] */
+    hn_weight bias;   /* [N], or no data */
 } hn_linear;
 
+/* A layer norm; without beta (no data) an RMS norm. */
 typedef struct hn_norm {
     hn_weight gamma, beta; /* [C] */
 } hn_norm;
@@ -35,13 +36,13 @@ void hn_linear_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *
 void hn_linear_backward_weight(const hn_ops *ops, hn_ops_context *ctx, const hn_linear *linear,
                                const hn_tensor *dy, const hn_tensor *x);
 
-/* y = norm(h), h = residual + dropout(x), as layernorm_forward of kernels/ops.h. */
+/* y = norm(h), h = residual + dropout(x), as layernorm_forward and rmsnorm_forward of kernels/ops.h. */
 void hn_norm_forward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h,
                      float *mean, float *rstd, const hn_tensor *x, const hn_tensor *residual,
                      const hn_norm *norm, float epsilon, const hn_dropout *dropout);
-/* As layernorm_backward of kernels/ops.h; dgamma and dbeta only when the norm is trainable. */
+/* As layernorm_backward and rmsnorm_backward of kernels/ops.h; dgamma and dbeta only when the norm is trainable. */
 void hn_norm_backward(const hn_ops *ops, hn_ops_context *ctx, const hn_tensor *dx,
                       const hn_tensor *d_residual, const hn_norm *norm, const hn_tensor *dy,
-                      const hn_tensor *h, const float *mean, const float *rstd, const hn_dropout *dropout);
+                      const hn_tensor *dh_in, const hn_tensor *h, const float *mean, const float *rstd, const hn_dropout *dropout);
 
 #endif

@@ -29,12 +29,22 @@ static void format_shape(char text[SHAPE_TEXT], const hn_tensor *tensor)
     snprintf(text + used, (size_t)(SHAPE_TEXT - used), "]");
 }
 
+/* A source's rows among the masters. */
 static hn_tensor source_view(const hn_model *model, const hn_param *param, int s)
 {
     int64_t row = param->sources[s].row, rows = param->sources[s].rows;
     float *data = model->master ? model->master + param->offset + row * param->columns : NULL;
     return param->rank == 1 ? hn_tensor_1d(data, HN_F32, rows)
                             : hn_tensor_2d(data, HN_F32, rows, param->columns);
+}
+
+/* The tensor that a file has for it, without memory. */
+static hn_tensor source_file_shape(const hn_param *param, int s)
+{
+    int64_t rows = param->sources[s].rows;
+    if (param->rank == 1) return hn_tensor_1d(NULL, HN_F32, rows);
+    return param->sources[s].turned ? hn_tensor_2d(NULL, HN_F32, param->columns, rows)
+                                    : hn_tensor_2d(NULL, HN_F32, rows, param->columns);
 }
 
 static bool same_shape(const hn_tensor *a, const hn_tensor *b)
@@ -49,8 +59,9 @@ static bool is_unused(const hn_model *model, const char *key)
 {
     for (const char *const *unused = model->family->unused; *unused; unused++) {
         size_t length = strlen(*unused);
-        bool prefix = (*unused)[length - 1] == '.';
-        if (prefix ? !strncmp(key, *unused, length) : !strcmp(key, *unused)) return true;
+        bool prefix = (*unused)[length - 1] == '.', suffix = (*unused)[0] == '.';
+        size_t skipped = suffix && strlen(key) > length ? strlen(key) - length : 0;
+        if (prefix ? !strncmp(key, *unused, length) : !strcmp(key + skipped, *unused)) return true;
     }
     return false;
 }
@@ -60,6 +71,11 @@ static float to_float(const char *data, hn_dtype dtype)
 {
     uint16_t half;
     double wide;
+    float value;
+    if (dtype == HN_F32) {
+        memcpy(&value, data, sizeof value);
+        return value;
+    }
     if (dtype == HN_F64) {
         memcpy(&wide, data, sizeof wide);
         return (float)wide;
@@ -68,16 +84,21 @@ static float to_float(const char *data, hn_dtype dtype)
     return dtype == HN_F16 ? hn_f16_to_float(half) : hn_bf16_to_float(half);
 }
 
-/* Elements [first, first + count) of a dense tensor as floats. */
-static void to_floats(float *out, const hn_tensor *tensor, int64_t first, int64_t count)
+/* Elements [first, first + count) of a dense tensor as floats; of its transpose when `turned`. */
+static void to_floats(float *out, const hn_tensor *tensor, bool turned, int64_t first, int64_t count)
 {
     size_t size = hn_dtype_size(tensor->dtype);
-    const char *data = (const char *)tensor->data + (size_t)first * size;
-    if (tensor->dtype == HN_F32) {
-        memcpy(out, data, (size_t)count * size);
+    const char *data = tensor->data;
+    int64_t width = tensor->shape[0], height = tensor->shape[1]; /* of the transpose */
+    if (tensor->dtype == HN_F32 && !turned) {
+        memcpy(out, data + (size_t)first * size, (size_t)count * size);
         return;
     }
-    for (int64_t i = 0; i < count; i++) out[i] = to_float(data + (size_t)i * size, tensor->dtype);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = first + i;
+        if (turned) at = at % width * height + at / width;
+        out[i] = to_float(data + (size_t)at * size, tensor->dtype);
+    }
 }
 
 /* The first element that is NaN or infinite, or `count`. */
@@ -91,7 +112,7 @@ static int64_t find_not_finite(const float *values, int64_t count)
     return at;
 }
 
-static hn_status copy_tensor(hn_model *model, const hn_tensor *to, const hn_named_tensor *from,
+static hn_status copy_tensor(hn_model *model, const hn_tensor *to, const hn_named_tensor *from, bool turned,
                              const char *where, hn_error *error)
 {
     float piece[PIECE];
@@ -103,12 +124,12 @@ static hn_status copy_tensor(hn_model *model, const hn_tensor *to, const hn_name
                        where, from->name, hn_dtype_name(dtype));
     for (int64_t done = 0; done < total; done += PIECE) {
         int64_t count = total - done < PIECE ? total - done : PIECE;
-        to_floats(piece, &from->tensor, done, count);
+        to_floats(piece, &from->tensor, turned, done, count);
         int64_t bad = find_not_finite(piece, count);
         if (bad < count)
             return hn_fail(error, HN_ERR_NUMERIC,
-                           "%s: tensor %.200s: expected finite numbers, got %f at element %lld", where,
-                           from->name, piece[bad], (long long)(done + bad));
+                           "%s: tensor %.200s: expected finite numbers, got %f at element %lld%s", where,
+                           from->name, piece[bad], (long long)(done + bad), turned ? " of its transpose" : "");
         model->backend->copy_in(model->backend, (float *)to->data + done, piece,
                                 (size_t)count * sizeof *piece);
         hn_status status = model->backend->synchronize(model->backend, error);
@@ -140,15 +161,17 @@ static hn_status take_tensor(hn_model *model, bool *found, const hn_named_tensor
     if (found[source - model->sources])
         return hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s is there twice, under two names", where,
                        tensor->name);
-    hn_tensor view = source_view(model, &model->params[source->param], source->index);
-    if (!same_shape(&view, &tensor->tensor)) {
-        format_shape(expected, &view);
+    const hn_param *param = &model->params[source->param];
+    hn_tensor view = source_view(model, param, source->index);
+    hn_tensor shape = source_file_shape(param, source->index);
+    if (!same_shape(&shape, &tensor->tensor)) {
+        format_shape(expected, &shape);
         format_shape(got, &tensor->tensor);
         return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %.200s: expected shape %s, got %s", where,
                        tensor->name, expected, got);
     }
     found[source - model->sources] = true;
-    return copy_tensor(model, &view, tensor, where, error);
+    return copy_tensor(model, &view, tensor, param->sources[source->index].turned, where, error);
 }
 
 static hn_status fill_missing(hn_model *model, const bool *found, const char *where, uint64_t seed,
@@ -207,13 +230,15 @@ static void four_normals(float out[4], uint64_t seed, int param, uint64_t block)
 
 static float init_value(const hn_model *model, int param, uint64_t seed, int64_t element, float normals[4])
 {
+    float spread = model->config.init_range;
     switch (model->params[param].init) {
     case HN_INIT_ZERO: return 0;
     case HN_INIT_ONE: return 1;
+    case HN_INIT_NORMAL_BY_DEPTH: spread /= sqrtf(2.0f * (float)model->config.layers); break;
     case HN_INIT_NORMAL: break;
     }
     if (element % 4 == 0) four_normals(normals, seed, param, (uint64_t)element / 4);
-    return model->config.init_range * normals[element % 4];
+    return spread * normals[element % 4];
 }
 
 hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, uint64_t seed,
@@ -224,7 +249,7 @@ hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, 
     int64_t first = row * p->columns, end = first + rows * p->columns;
     int64_t done = first;
     /* The first element of a source may stand inside a block of four. */
-    if (p->init == HN_INIT_NORMAL && first % 4) four_normals(normals, seed, param, (uint64_t)first / 4);
+    if (first % 4) four_normals(normals, seed, param, (uint64_t)first / 4);
     while (done < end) {
         int64_t count = end - done < PIECE ? end - done : PIECE;
         for (int64_t i = 0; i < count; i++) piece[i] = init_value(model, param, seed, done + i, normals);
@@ -246,13 +271,53 @@ hn_status hn_model_init(hn_model *model, uint64_t seed, hn_error *error)
     return status;
 }
 
-size_t hn_model_export(const hn_model *model, hn_named_tensor *out)
+/* Elements of the sources that stand turned in their files. */
+static size_t turned_elements(const hn_model *model)
 {
     size_t count = 0;
     for (int p = 0; p < model->count; p++)
-        for (int s = 0; s < model->params[p].source_count; s++, count++)
-            if (out)
-                out[count] = (hn_named_tensor){model->params[p].sources[s].name,
-                                               source_view(model, &model->params[p], s)};
+        for (int s = 0; s < model->params[p].source_count; s++)
+            if (model->params[p].sources[s].turned)
+                count += (size_t)(model->params[p].sources[s].rows * model->params[p].columns);
     return count;
+}
+
+/* The transpose of a source's rows, at `to`. */
+static hn_tensor turn(float *to, const hn_tensor *rows)
+{
+    const float *from = rows->data;
+    int64_t height = rows->shape[0], width = rows->shape[1];
+    for (int64_t c = 0; c < width; c++)
+        for (int64_t r = 0; r < height; r++) to[c * height + r] = from[r * width + c];
+    return hn_tensor_2d(to, HN_F32, width, height);
+}
+
+hn_status hn_exported_init(hn_exported *out, const hn_model *model, hn_error *error)
+{
+    size_t turned = turned_elements(model);
+    hn_exported exported = {.tensors = hn_calloc(model->source_count, sizeof *exported.tensors)};
+    if (turned) exported.turned = hn_calloc(turned, sizeof *exported.turned);
+    if (!exported.tensors || (turned && !exported.turned)) {
+        hn_exported_close(&exported);
+        return hn_fail(error, HN_ERR_MEMORY, "out of memory for the list of %zu tensors to export", model->source_count);
+    }
+    float *to = exported.turned;
+    for (int p = 0; p < model->count; p++)
+        for (int s = 0; s < model->params[p].source_count; s++) {
+            hn_tensor view = source_view(model, &model->params[p], s);
+            if (model->params[p].sources[s].turned) {
+                view = turn(to, &view);
+                to += hn_tensor_count(&view);
+            }
+            exported.tensors[exported.count++] = (hn_named_tensor){model->params[p].sources[s].name, view};
+        }
+    *out = exported;
+    return HN_OK;
+}
+
+void hn_exported_close(hn_exported *exported)
+{
+    hn_free(exported->tensors);
+    hn_free(exported->turned);
+    *exported = (hn_exported){0};
 }

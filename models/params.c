@@ -36,8 +36,12 @@ static int64_t size_of(const hn_model_config *config, hnp_size size)
     switch (size) {
     case HNP_ONE: return 1;
     case HNP_HIDDEN: return config->hidden;
-    case HNP_QKV: return 3 * (int64_t)config->hidden;
+    case HNP_QUERIES: return (int64_t)config->heads * config->head_size;
+    case HNP_KEYS: return (int64_t)config->kv_heads * config->head_size;
+    case HNP_QKV: return ((int64_t)config->heads + 2 * (int64_t)config->kv_heads) * config->head_size;
+    case HNP_HEAD: return config->head_size;
     case HNP_INTERMEDIATE: return config->intermediate;
+    case HNP_GATED: return 2 * (int64_t)config->intermediate;
     case HNP_VOCABULARY: return config->vocabulary;
     case HNP_POSITIONS: return config->positions;
     case HNP_TYPES: return config->types;
@@ -49,7 +53,7 @@ static int64_t size_of(const hn_model_config *config, hnp_size size)
 static int source_count(const hnp_entry *entry)
 {
     int count = 0;
-    while (count < HN_PARAM_SOURCES && entry->sources[count]) count++;
+    while (count < HN_PARAM_SOURCES && entry->sources[count].name) count++;
     return count;
 }
 
@@ -58,6 +62,7 @@ static void add_group(hn_model *model, pool *names, const hnp_table *table, int 
 {
     for (int i = 0; i < table->count; i++) {
         const hnp_entry *entry = &table->entries[i];
+        if (entry->untied && model->config.tied) continue;
         hn_param *param = &model->params[model->count];
         *param = (hn_param){.name = pool_name(names, entry->name, layer),
                             .rank = entry->columns == HNP_ONE ? 1 : 2,
@@ -69,12 +74,15 @@ static void add_group(hn_model *model, pool *names, const hnp_table *table, int 
                             .group = group,
                             .offset = model->elements,
                             .source_count = source_count(entry)};
-        int64_t rows = param->rows / param->source_count;
+        int64_t row = 0;
         for (int s = 0; s < param->source_count; s++) {
-            param->sources[s].name = pool_name(names, entry->sources[s], layer);
-            param->sources[s].row = s * rows;
-            param->sources[s].rows = rows;
+            param->sources[s].name = pool_name(names, entry->sources[s].name, layer);
+            param->sources[s].row = row;
+            param->sources[s].rows = size_of(&model->config, entry->sources[s].rows);
+            param->sources[s].turned = entry->turned;
+            row += param->sources[s].rows;
         }
+        HN_ASSERT(row == param->rows);
         model->weights[model->count++] = (hn_weight *)(void *)((char *)owner + entry->offset);
         model->elements += (param->rows * param->columns + 31) & ~(int64_t)31;
     }
@@ -136,6 +144,7 @@ hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype 
     if (!model) return hn_fail(error, HN_ERR_MEMORY, "model: out of memory");
     *model = (hn_model){.config = *config, .precision = precision, .backend = backend, .ops = ops};
     model->family = hnp_family_get(config->family);
+    HN_ASSERT(model->family->architecture->causal == (config->head == HN_HEAD_LM));
 
     size_t layers = (size_t)config->layers;
     size_t count = (size_t)model->family->embeddings.count + layers * (size_t)model->family->layer.count +
@@ -145,10 +154,11 @@ hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype 
     model->sources = hn_calloc(count * HN_PARAM_SOURCES, sizeof *model->sources);
     model->group_names = hn_calloc(layers + 2, sizeof *model->group_names);
     model->layers = hn_calloc(layers, sizeof *model->layers);
-    model->act.layers = hn_calloc(layers, sizeof *model->act.layers);
+    if (model->family->architecture->causal) model->dec.layers = hn_calloc(layers, sizeof *model->dec.layers);
+    else model->enc.layers = hn_calloc(layers, sizeof *model->enc.layers);
     pool names = {0};
     if (model->params && model->weights && model->sources && model->group_names && model->layers &&
-        model->act.layers) {
+        (model->enc.layers || model->dec.layers)) {
         add_params(model, &names);
         model->names = hn_malloc(names.used);
     }
@@ -174,7 +184,8 @@ void hn_model_free(hn_model *model)
     hn_free(model->sources);
     hn_free(model->group_names);
     hn_free(model->layers);
-    hn_free(model->act.layers);
+    hn_free(model->enc.layers);
+    hn_free(model->dec.layers);
     hn_free(model->names);
     hn_free(model);
 }

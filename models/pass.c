@@ -19,7 +19,7 @@ hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *bat
 {
     hnp_activations *act = &model->act;
     hnp_pass pass = {
-        .model = model, .ops = model->ops, .ctx = ctx, .batch = batch, .training = forward->training};
+        .model = model, .ops = model->ops, .ctx = ctx, .batch = batch, .forward = forward, .training = forward->training};
     HN_ASSERT(batch->tokens <= act->bounds.tokens && batch->n <= act->bounds.examples);
     bool planned = forward->training || forward->trunk_output || forward->trunk_keep;
     if (planned) pass.first = hn_train_plan_first(model, &forward->plan);
@@ -48,18 +48,34 @@ hn_attention hnp_pass_attention(const hnp_pass *pass, int layer)
 {
     const hn_model_config *c = &pass->model->config;
     const hn_batch *batch = pass->batch;
-    bool last = layer == c->layers - 1;
-    int head_size = c->hidden / c->heads;
-    return (hn_attention){.heads = c->heads,
-                          .kv_heads = c->heads,
-                          .head_size = head_size,
-                          .scale = 1.0f / sqrtf((float)head_size),
-                          .n = batch->n,
-                          .longest_q = last ? 1 : batch->longest,
-                          .longest_k = batch->longest,
-                          .cu_q = last ? pass->model->act.iota : batch->cu_seqlens,
-                          .cu_k = batch->cu_seqlens,
-                          .dropout = hnp_pass_dropout(pass, layer + 1, c->attention_dropout,
-                                                      HN_SITE(layer, HN_SITE_ATTENTION, 0),
-                                                      last ? &pass->examples : &pass->tokens)};
+    bool causal = pass->model->family->architecture->causal, few = !causal && layer == c->layers - 1;
+    hn_attention attention = {.heads = c->heads,
+                              .kv_heads = c->kv_heads,
+                              .head_size = c->head_size,
+                              .scale = 1.0f / sqrtf((float)c->head_size),
+                              .causal = causal,
+                              .n = batch->n,
+                              .longest_q = few ? 1 : batch->longest,
+                              .longest_k = batch->longest,
+                              .cu_q = few ? pass->model->enc.iota : batch->cu_seqlens,
+                              .cu_k = batch->cu_seqlens,
+                              .q_position = causal ? batch->position : NULL,
+                              .dropout = hnp_pass_dropout(pass, layer + 1, c->attention_dropout,
+                                                          HN_SITE(layer, HN_SITE_ATTENTION, 0),
+                                                          few ? &pass->examples : &pass->tokens)};
+    const hn_kv_cache *cache = pass->forward->cache;
+    if (cache) {
+        attention.cu_k = cache->cu;
+        attention.k_count = cache->count;
+        attention.longest_k = cache->longest;
+    }
+    return attention;
+}
+
+hn_tensor hnp_pass_trunk(const hnp_pass *pass, const hn_tensor *tensor)
+{
+    bool pooled = hn_model_trunk_pooled(pass->model, pass->first);
+    HN_ASSERT(pass->first > 0 && tensor->dtype == pass->model->precision);
+    HN_ASSERT(tensor->shape[1] == pass->model->config.hidden && hn_tensor_dense(tensor));
+    return hn_tensor_rows(tensor, 0, pooled ? pass->batch->n : pass->batch->tokens);
 }

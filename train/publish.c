@@ -29,16 +29,14 @@ static hn_status describe_head(const hn_job *job, json_t *root, hn_error *error)
 hn_status hnp_publish(const hn_job *job, const hn_model *model, const char *path, hn_error *error)
 {
     json_t *root = json_deep_copy(hn_folder_config(job->source->folder));
-    size_t count = hn_model_export(model, NULL);
-    hn_named_tensor *tensors = hn_calloc(count, sizeof *tensors);
-    hn_status status = root && tensors ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory to write %s", path);
+    hn_exported exported = {0};
+    hn_status status = root ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory to write %s", path);
     if (status == HN_OK) status = hn_model_export_config(model, root, error);
     if (status == HN_OK) status = describe_head(job, root, error);
-    if (status == HN_OK) {
-        hn_model_export(model, tensors);
-        status = hn_folder_save(path, root, tensors, count, HN_F32, job->source->path, NULL, 0, error);
-    }
-    hn_free(tensors);
+    if (status == HN_OK) status = hn_exported_init(&exported, model, error);
+    if (status == HN_OK)
+        status = hn_folder_save(path, root, exported.tensors, exported.count, HN_F32, job->source->path, NULL, 0, error);
+    hn_exported_close(&exported);
     json_decref(root);
     return status;
 }

@@ -10,7 +10,7 @@
 #include "models/internal.h"
 #include "tests/models/tiny.h"
 
-#define RIG_GROUPS 8
+#define RIG_GROUPS 32
 
 typedef struct rig {
     hn_backend backend;
@@ -47,7 +47,7 @@ static inline void rig_place_parameters(rig *r)
 
 static inline void rig_place_gradients(rig *r)
 {
-    static const bool all[RIG_GROUPS] = {true, true, true, true, true, true, true, true};
+    static const bool all[RIG_GROUPS] = {[0 ... RIG_GROUPS - 1] = true};
     hn_model_place_gradients(r->model, &r->gradients, all);
 }
 
@@ -128,7 +128,7 @@ static inline hn_tensor rig_run(rig *r, const hn_batch *batch)
 typedef struct rig_batch {
     hn_batch batch;
     int32_t cu_seqlens[MAX_EXAMPLES + 1], token[MAX_TOKENS], position[MAX_TOKENS], type[MAX_TOKENS],
-        label[MAX_EXAMPLES];
+        target[MAX_TOKENS], label[MAX_EXAMPLES];
     uint32_t example[MAX_EXAMPLES];
     float value[MAX_EXAMPLES];
 } rig_batch;
@@ -150,6 +150,16 @@ static inline void rig_batch_finish(rig_batch *b, int n)
         if (length > b->batch.longest) b->batch.longest = length;
         for (int i = 0; i < length; i++) b->position[b->cu_seqlens[s] + i] = i;
     }
+}
+
+/* Makes it a language model's batch; returns how many tokens have a target. */
+static inline int rig_batch_targets(rig_batch *b, const int32_t *target)
+{
+    int count = 0;
+    memcpy(b->target, target, (size_t)b->batch.tokens * sizeof *target);
+    b->batch.target = b->target;
+    for (int32_t i = 0; i < b->batch.tokens; i++) count += target[i] != HN_NO_TARGET;
+    return count;
 }
 
 /* Made-up sequences of the given lengths, of a vocabulary of 50 and with labels below `labels`. */

@@ -20,7 +20,7 @@ static bool setup(rig *r, rig_batch *b, const char *text, hn_dtype precision, fl
     if (tiny_config(&c, text, &error) != HN_OK) return false;
     c.labels = head == HN_HEAD_REGRESS ? 1 : LOGITS;
     c.head = head;
-    c.hidden_dropout = c.attention_dropout = dropout;
+    c.embedding_dropout = c.hidden_dropout = c.attention_dropout = dropout;
     c.head_dropout = dropout;
     if (c.attention_out_dropout > 0) c.attention_out_dropout = dropout;
     if (c.head_input_dropout > 0) c.head_input_dropout = dropout;
@@ -238,7 +238,7 @@ TEST(last_layer_computes_the_rows_that_a_full_one_would)
         CHECK(setup(&three, &b, THREE_LAYERS, dtype, 0.2f, HN_HEAD_CLASSIFY));
         rig_run(&two, &b.batch);
         rig_run(&three, &b.batch);
-        const hn_tensor *few = &two.model->act.layers[1].y, *all = &three.model->act.layers[1].y;
+        const hn_tensor *few = &two.model->enc.layers[1].y, *all = &three.model->enc.layers[1].y;
         size_t row = 32 * hn_dtype_size(dtype);
         for (int s = 0; s < EXAMPLES; s++)
             CHECK(!memcmp((char *)few->data + (size_t)s * row,

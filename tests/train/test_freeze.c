@@ -11,7 +11,7 @@ static hn_error error;
 
 static hn_model *make_model(void)
 {
-    hn_model_config config = {.family = HN_FAMILY_BERT, .layers = 3, .hidden = 16, .heads = 2, .intermediate = 32,
+    hn_model_config config = {.family = HN_FAMILY_BERT, .layers = 3, .hidden = 16, .heads = 2, .kv_heads = 2, .head_size = 8, .intermediate = 32,
                               .vocabulary = 20, .positions = 16, .types = 2, .activation = HN_ACT_GELU,
                               .norm_epsilon = 1e-12f, .init_range = 0.02f, .labels = 3};
     hn_model *model = NULL;

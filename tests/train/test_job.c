@@ -46,11 +46,11 @@ static void make_model(void)
     if (hn_runner_init(&runner, &sizes, &options, &error) || hn_runner_alloc(&runner, &error) ||
         hn_model_init(runner.model, 1, &error))
         abort();
-    size_t count = hn_model_export(runner.model, NULL);
-    hn_named_tensor *tensors = hn_calloc(count, sizeof *tensors);
-    hn_model_export(runner.model, tensors);
-    if (hn_folder_save(model_path, root, tensors, count, HN_F32, NULL, NULL, 0, &error)) abort();
-    hn_free(tensors);
+    hn_exported exported;
+    if (hn_exported_init(&exported, runner.model, &error) ||
+        hn_folder_save(model_path, root, exported.tensors, exported.count, HN_F32, NULL, NULL, 0, &error))
+        abort();
+    hn_exported_close(&exported);
     hn_runner_close(&runner);
     json_decref(root);
     write_text("model/vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n");

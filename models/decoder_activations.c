@@ -1,0 +1,108 @@
+/* Where everything of a decoder's batch stands.
+ *
+ *     kept by group `first` and above      shared by all groups below (in evaluation: by all)
+ *     stream (before the first norm)       stream, where every sum is written over the last
+ *     qkv, attention, lse                  qkv, attention
+ *     qk, when Q and K have norms          -
+ *     middle (before the second norm)      -
+ *     z; a, when it is not gated           z, a
+ *
+ * The outputs of norms and of a gated activation are not kept: backward makes them again from stream, middle and z, which
+ * costs a pass over memory and saves 2 C + I values a token and layer. */
+#include "models/internal.h"
+
+/* Cosines and sines of the positions of the longest sequence. */
+static hn_tensor take_rope_table(const hnp_layout *l)
+{
+    enum { PIECE = 4096 };
+    const hn_model_config *c = &l->model->config;
+    hn_backend *backend = l->model->backend;
+    float piece[PIECE];
+    int64_t rows = l->model->act.bounds.longest, at_once = PIECE / c->head_size;
+    hn_tensor table = hn_arena_tensor(l->arena, HN_F32, rows, c->head_size);
+    for (int64_t done = 0; table.data && done < rows; done += at_once) {
+        int64_t count = rows - done < at_once ? rows - done : at_once;
+        hn_rope_table_fill(piece, &c->rope, done, count, c->head_size);
+        hn_tensor to = hn_tensor_rows(&table, done, count);
+        backend->copy_in(backend, to.data, piece, hn_tensor_bytes(&to));
+        backend->synchronize(backend, NULL); /* what fails here fails at the next call too */
+    }
+    return table;
+}
+
+static void place_block(const hnp_layout *l, hnp_block_state *state, bool keeps)
+{
+    const hn_model_config *c = &l->model->config;
+    int64_t queries = (int64_t)c->heads * c->head_size, keys = (int64_t)c->kv_heads * c->head_size;
+    *state = (hnp_block_state){0};
+    state->qkv = hnp_take(l, l->tokens, queries + 2 * keys);
+    state->attention = hnp_take(l, l->tokens, queries);
+    state->z = hnp_take(l, l->tokens, (c->gated ? 2 : 1) * (int64_t)c->intermediate);
+    state->a = keeps && !c->gated ? hnp_take(l, l->tokens, c->intermediate) : l->model->dec.a;
+    state->mean = hnp_take_floats(l, l->tokens, 1);
+    state->rstd = hnp_take_floats(l, l->tokens, 1);
+    state->middle_mean = hnp_take_floats(l, l->tokens, 1);
+    state->middle_rstd = hnp_take_floats(l, l->tokens, 1);
+    state->q_rstd = hnp_take_floats(l, l->tokens, c->qk_norm ? c->heads : 0);
+    state->k_rstd = hnp_take_floats(l, l->tokens, c->qk_norm ? c->kv_heads : 0);
+    if (!keeps) {
+        state->stream = state->middle = l->model->dec.stream;
+        return;
+    }
+    state->stream = hnp_take(l, l->tokens, c->hidden);
+    state->middle = hnp_take(l, l->tokens, c->hidden);
+    state->lse = hnp_take_floats(l, c->heads, l->tokens);
+    if (c->qk_norm) state->qk = hnp_take(l, l->tokens, queries + keys);
+}
+
+static void place_gradients(const hnp_layout *l)
+{
+    const hn_model_config *c = &l->model->config;
+    hnp_decoder_activations *dec = &l->model->dec;
+    int64_t queries = (int64_t)c->heads * c->head_size, keys = (int64_t)c->kv_heads * c->head_size;
+    bool drops = c->hidden_dropout > 0 || c->attention_out_dropout > 0;
+    dec->d_norm = hnp_take(l, l->tokens, c->hidden);
+    if (l->model->act.first > c->layers) return;
+    dec->d_stream = hnp_take(l, l->tokens, c->hidden);
+    dec->d_branch = drops ? hnp_take(l, l->tokens, c->hidden) : dec->d_stream;
+    dec->d_attention = hnp_take(l, l->tokens, queries);
+    dec->d_qkv = hnp_take(l, l->tokens, queries + 2 * keys);
+}
+
+void hnp_decoder_place(const hnp_layout *l)
+{
+    hnp_activations *act = &l->model->act;
+    hnp_decoder_activations *dec = &l->model->dec;
+    const hn_model_config *c = &l->model->config;
+    hnp_block_state shared = {0};
+    *dec = (hnp_decoder_activations){.layers = dec->layers};
+    if (c->gated) dec->rope_table = take_rope_table(l);
+    dec->stream = hnp_take(l, l->tokens, c->hidden);
+    dec->norm = hnp_take(l, l->tokens, c->hidden);
+    dec->branch = hnp_take(l, l->tokens, c->hidden);
+    dec->a = hnp_take(l, l->tokens, c->intermediate);
+    for (int i = 0; i < c->layers; i++) {
+        bool keeps = act->training && i + 1 >= act->first;
+        if (keeps) place_block(l, &dec->layers[i], true);
+        else if (i == 0) place_block(l, &shared, false);
+        if (!keeps) dec->layers[i] = shared;
+    }
+    dec->last = act->training ? hnp_take(l, l->tokens, c->hidden) : dec->stream;
+    dec->last_mean = hnp_take_floats(l, l->tokens, 1);
+    dec->last_rstd = hnp_take_floats(l, l->tokens, 1);
+    if (act->training) {
+        place_gradients(l);
+        return;
+    }
+    dec->rows = hnp_take(l, l->examples, c->hidden);
+    act->logits = hn_arena_tensor(l->arena, HN_F32, l->examples, c->vocabulary);
+}
+
+int64_t hnp_decoder_widest(const hn_model_config *c)
+{
+    int64_t sizes[] = {c->hidden, (c->gated ? 2 : 1) * (int64_t)c->intermediate,
+                       ((int64_t)c->heads + 2 * (int64_t)c->kv_heads) * c->head_size, HNP_LOGITS_CHUNK};
+    int64_t widest = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) widest = sizes[i] > widest ? sizes[i] : widest;
+    return widest;
+}
