@@ -8,6 +8,9 @@ static hn_status check_head(const hn_source *source, hn_error *error)
 {
     const char *problem = json_string_value(json_object_get(hn_folder_config(source->folder), "problem_type"));
     bool regression = source->config.head == HN_HEAD_REGRESS;
+    if (source->config.head == HN_HEAD_LM)
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: a decoder, which predicts tokens; expected an encoder with a classification head",
+                       source->path);
     if (!source->label_count)
         return hn_fail(error, HN_ERR_MISMATCH, "%s: this checkpoint has no classification head (no classifier.weight): fine-tune "
                        "it first", source->path);

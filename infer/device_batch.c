@@ -12,6 +12,7 @@ void hn_device_batch_place(hn_device_batch *device, hn_arena *arena, hn_bounds b
     device->batch.example = hn_arena_take(arena, examples);
     device->batch.label = hn_arena_take(arena, examples);
     device->batch.value = hn_arena_take(arena, examples);
+    device->target = hn_arena_take(arena, tokens);
 }
 
 void hn_device_batch_upload(hn_device_batch *device, hn_backend *backend, const hn_batch *host)
@@ -29,4 +30,6 @@ void hn_device_batch_upload(hn_device_batch *device, hn_backend *backend, const 
     backend->copy_in(backend, batch->example, host->example, examples);
     backend->copy_in(backend, batch->label, host->label, examples);
     backend->copy_in(backend, batch->value, host->value, examples);
+    batch->target = host->target ? device->target : NULL;
+    if (host->target) backend->copy_in(backend, batch->target, host->target, tokens);
 }

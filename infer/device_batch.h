@@ -8,6 +8,7 @@
 
 typedef struct hn_device_batch {
     hn_batch batch; /* device pointers */
+    int32_t *target; /* [T] of batches that have targets */
     hn_bounds bounds;
 } hn_device_batch;
 

@@ -84,6 +84,21 @@ static hn_status read_labels(hn_source *source, hn_error *error)
     return HN_OK;
 }
 
+/* The head of an encoder's checkpoint, if it has one. */
+static hn_status read_head(hn_source *source, const json_t *root, const char *where, hn_error *error)
+{
+    hn_status status = head_outputs(&source->label_count, source->folder, error);
+    if (status != HN_OK) return status;
+    const char *problem = json_string_value(json_object_get(root, "problem_type"));
+    bool regression = problem ? !strcmp(problem, "regression") : source->label_count == 1;
+    if (regression && source->label_count > 1)
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: \"problem_type\": a regression has one output, the head of %s has %d rows",
+                       where, hn_folder_weights(source->folder), source->label_count);
+    source->config.head = regression ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
+    source->config.labels = source->label_count;
+    return read_labels(source, error);
+}
+
 static hn_status open_parts(hn_source *source, const char *path, hn_error *error)
 {
     hn_status status = hn_source_resolve(&source->path, path, error);
@@ -95,16 +110,7 @@ static hn_status open_parts(hn_source *source, const char *path, hn_error *error
     const json_t *root = hn_folder_config(source->folder);
     status = hn_model_config_read(&source->config, root, where, error);
     if (status != HN_OK) return status;
-    status = head_outputs(&source->label_count, source->folder, error);
-    if (status != HN_OK) return status;
-    const char *problem = json_string_value(json_object_get(root, "problem_type"));
-    bool regression = problem ? !strcmp(problem, "regression") : source->label_count == 1;
-    if (regression && source->label_count > 1)
-        return hn_fail(error, HN_ERR_MISMATCH, "%s: \"problem_type\": a regression has one output, the head of %s has %d rows",
-                       where, hn_folder_weights(source->folder), source->label_count);
-    source->config.head = regression ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
-    source->config.labels = source->label_count;
-    status = read_labels(source, error);
+    if (source->config.head != HN_HEAD_LM) status = read_head(source, root, where, error);
     if (status != HN_OK) return status;
     status = hn_tokenizer_open(&source->tokenizer, source->path, error);
     if (status != HN_OK) return status;

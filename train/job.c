@@ -12,6 +12,9 @@ static hn_status open_labels(hn_job *job, hn_error *error)
 {
     const hn_source *source = job->source;
     const hn_train_config *config = job->config;
+    if (source->config.head == HN_HEAD_LM)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: %s is a decoder, which predicts tokens; expected an encoder for "
+                       "classes or numbers", source->path);
     hn_labels_options options = {
         .names = config->task.labels.items,
         .count = (int32_t)config->task.labels.count,
