@@ -116,12 +116,10 @@ int hn_verb_tokenize(int argc, char **argv)
     hn_arguments arguments;
     hn_error error = {0};
     tokenizing t = {0};
-    char *path = NULL;
     hn_encoding_init(&t.encoding);
     hn_strbuf_init(&t.out);
     hn_status status = hn_cli_arguments(&arguments, argc, argv, 1, 1, flags, &error);
-    if (status == HN_OK) status = hn_source_resolve(&path, arguments.words[0], &error);
-    if (status == HN_OK) status = hn_tokenizer_open(&t.tokenizer, path, &error);
+    if (status == HN_OK) status = hn_source_open_tokenizer(&t.tokenizer, arguments.words[0], &error);
     if (status == HN_OK) {
         t.pair = arguments.found[0];
         t.json = arguments.found[1];
@@ -131,6 +129,5 @@ int hn_verb_tokenize(int argc, char **argv)
     hn_encoding_close(&t.encoding);
     hn_strbuf_close(&t.out);
     hn_tokenizer_free(t.tokenizer);
-    hn_free(path);
     return status == HN_OK ? HN_EXIT_DONE : hn_cli_fail(&error);
 }

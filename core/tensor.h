@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/error.h"
+
 typedef enum hn_dtype { HN_F32, HN_BF16, HN_F16, HN_F64, HN_I64, HN_I32, HN_I16, HN_I8, HN_U8, HN_BOOL, HN_DTYPES } hn_dtype;
 
 #define HN_MAX_RANK 4
@@ -24,6 +26,14 @@ typedef struct hn_named_tensor {
     const char *name;
     hn_tensor tensor;
 } hn_named_tensor;
+
+/* Where values come from that are not in memory as a whole. Gives elements [first, first + n) of tensors[index], both
+ * multiples of its last dimension (its number of elements, when it has but one). Tensors are asked for one after the
+ * other, each from its front, in any order among them. */
+typedef struct hn_tensor_source {
+    hn_status (*fill)(void *context, float *out, size_t index, int64_t first, int64_t n, hn_error *error);
+    void *context;
+} hn_tensor_source;
 
 size_t hn_dtype_size(hn_dtype dtype);
 const char *hn_dtype_name(hn_dtype dtype); /* "f32", "bf16", ... */

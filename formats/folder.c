@@ -8,7 +8,10 @@
  * The folder is as untrusted as its files. A shard's name is a plain file name; what it leads to, links
  * resolved, lies inside the folder, so that no file outside of it is ever opened (the Hub's cache, where
  * `snapshots/X/` holds links into `blobs/`, counts as one folder). The index and the shards must say the
- * same: every tensor of the map stands in the shard that the map names, and no shard holds another. */
+ * same: every tensor of the map stands in the shard that the map names, and no shard holds another.
+ *
+ * A GGUF file opened as a folder has the first and the last of these in memory, and its tensors give their values when they
+ * are asked for (gguf_source.c), so that neither memory nor disk holds a second copy of the weights. */
 #include "formats/folder.h"
 
 #include <inttypes.h>
@@ -20,6 +23,8 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/strbuf.h"
+#include "formats/gguf_source.h"
 #include "formats/printable.h"
 #include "formats/safetensors.h"
 #include "formats/tokenizer_files.h"
@@ -45,6 +50,9 @@ struct hn_folder {
     size_t shard_count;
     hn_named_tensor *tensors; /* of all shards, by name */
     size_t count;
+    hnp_gguf_source *gguf; /* NULL: a folder; else it has the tensors, and there are no shards */
+    hn_tensor_source source;
+    char *tokenizer, *tokenizer_config; /* of a GGUF file */
 };
 
 static int by_name(const void *a, const void *b)
@@ -61,7 +69,7 @@ static hn_status check_folder(const char *path, hn_error *error)
 {
     if (access(path, F_OK)) return hn_fail_errno(error, "%s: cannot open this model folder", path);
     if (hn_path_is_folder(path)) return HN_OK;
-    return hn_fail(error, HN_ERR_IO, "%s: expected a model folder (config.json and %s), got a file", path,
+    return hn_fail(error, HN_ERR_IO, "%s: expected a model folder (config.json and %s) or a file whose name ends in .gguf, got another file", path,
                    SINGLE_NAME);
 }
 
@@ -235,6 +243,43 @@ static hn_status gather(hn_folder *self, hn_error *error)
     return HN_OK;
 }
 
+static hn_status open_folder(hn_folder *self, hn_error *error)
+{
+    hn_status status = check_folder(self->path, error);
+    if (status == HN_OK) status = load_json(&self->config, self, "config.json", HN_JSON_LIMITS_SMALL, error);
+    if (status == HN_OK) status = open_weights(self, error);
+    if (status == HN_OK) status = gather(self, error);
+    if (status == HN_OK) status = hnp_tokenizer_files_check(self->path, error);
+    return status;
+}
+
+static hn_status open_gguf(hn_folder *self, hn_error *error)
+{
+    hn_strbuf tokenizer, config;
+    hn_strbuf_init(&tokenizer);
+    hn_strbuf_init(&config);
+    hn_status status = hnp_gguf_source_open(&self->gguf, self->path, error);
+    if (status == HN_OK) status = hnp_gguf_config(&self->config, &self->gguf->model, HN_F32, error);
+    if (status == HN_OK) status = hnp_gguf_tokenizer(&tokenizer, &config, &self->gguf->model, error);
+    if (status == HN_OK) {
+        self->source = (hn_tensor_source){hnp_gguf_source_fill, self->gguf};
+        self->tokenizer = hn_strbuf_take(&tokenizer);
+        self->tokenizer_config = hn_strbuf_take(&config);
+        self->weights = hn_strdup(self->path);
+        if (!self->tokenizer || !self->tokenizer_config || !self->weights)
+            status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", self->path);
+    }
+    hn_strbuf_close(&tokenizer);
+    hn_strbuf_close(&config);
+    return status;
+}
+
+bool hn_folder_is_gguf(const char *path)
+{
+    size_t length = strlen(path), suffix = strlen(".gguf");
+    return length > suffix && !strcasecmp(path + length - suffix, ".gguf") && !hn_path_is_folder(path);
+}
+
 hn_status hn_folder_open(hn_folder **out, const char *path, hn_error *error)
 {
     hn_folder *self = hn_calloc(1, sizeof *self);
@@ -242,11 +287,7 @@ hn_status hn_folder_open(hn_folder **out, const char *path, hn_error *error)
         hn_free(self);
         return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
     }
-    hn_status status = check_folder(path, error);
-    if (status == HN_OK) status = load_json(&self->config, self, "config.json", HN_JSON_LIMITS_SMALL, error);
-    if (status == HN_OK) status = open_weights(self, error);
-    if (status == HN_OK) status = gather(self, error);
-    if (status == HN_OK) status = hnp_tokenizer_files_check(path, error);
+    hn_status status = (hn_folder_is_gguf(path) ? open_gguf : open_folder)(self, error);
     if (status == HN_OK)
         *out = self;
     else
@@ -262,6 +303,9 @@ void hn_folder_free(hn_folder *folder)
     hn_free(folder->tensors);
     json_decref(folder->config);
     json_decref(folder->index);
+    hnp_gguf_source_free(folder->gguf);
+    hn_free(folder->tokenizer);
+    hn_free(folder->tokenizer_config);
     hn_free(folder->weights);
     hn_free(folder->path);
     hn_free(folder);
@@ -284,18 +328,65 @@ const json_t *hn_folder_config(const hn_folder *folder)
 
 const hn_named_tensor *hn_folder_tensors(const hn_folder *folder, size_t *count)
 {
-    *count = folder->count;
-    return folder->tensors;
+    *count = folder->gguf ? folder->gguf->count : folder->count;
+    return folder->gguf ? folder->gguf->named : folder->tensors;
+}
+
+const hn_tensor_source *hn_folder_source(const hn_folder *folder)
+{
+    return folder->gguf ? &folder->source : NULL;
+}
+
+hn_status hn_folder_digest(hn_digest *out, const hn_folder *folder, hn_error *error)
+{
+    size_t count;
+    const hn_named_tensor *tensors = hn_folder_tensors(folder, &count);
+    hn_hasher *hasher = hn_hasher_open();
+    if (!hasher) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for a digest", folder->path);
+    for (size_t i = 0; i < count; i++) {
+        const hn_tensor *tensor = &tensors[i].tensor;
+        const hn_gguf_tensor *packed = folder->gguf ? folder->gguf->tensors[i].from : NULL;
+        hn_hasher_add_text(hasher, tensors[i].name);
+        hn_hasher_add_text(hasher, packed ? hn_gguf_layout_of(packed->type).name : hn_dtype_name(tensor->dtype));
+        hn_hasher_add(hasher, tensor->shape, sizeof tensor->shape);
+        if (packed) hn_hasher_add(hasher, packed->data, packed->size);
+        else hn_hasher_add(hasher, tensor->data, hn_tensor_bytes(tensor));
+    }
+    *out = hn_hasher_digest(hasher);
+    hn_hasher_free(hasher);
+    return HN_OK;
+}
+
+hn_status hn_folder_read(char **out, size_t *size, const hn_folder *folder, const char *name, size_t limit, hn_error *error)
+{
+    char *real = NULL;
+    *out = NULL;
+    *size = 0;
+    if (folder->gguf) {
+        const char *text = !strcmp(name, "tokenizer.json")          ? folder->tokenizer
+                           : !strcmp(name, "tokenizer_config.json") ? folder->tokenizer_config
+                                                                    : NULL;
+        if (!text) return HN_OK;
+        if (!(*out = hn_strdup(text))) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for %s", folder->path, name);
+        *size = strlen(text);
+        return HN_OK;
+    }
+    if (!holds(folder, name)) return HN_OK;
+    hn_status status = hn_path_inside(&real, folder->path, name, NULL, error);
+    if (status == HN_OK) status = hn_file_read(out, size, real, limit, error);
+    hn_free(real);
+    return status;
 }
 
 void hn_folder_idle(const hn_folder *folder)
 {
+    if (folder->gguf) hn_gguf_idle(folder->gguf->file);
     for (size_t i = 0; i < folder->shard_count; i++) hn_safetensors_idle(folder->shards[i].file);
 }
 
 hn_status hn_folder_intact(const hn_folder *folder, hn_error *error)
 {
-    hn_status status = HN_OK;
+    hn_status status = folder->gguf ? hn_gguf_intact(folder->gguf->file, error) : HN_OK;
     for (size_t i = 0; i < folder->shard_count && status == HN_OK; i++)
         status = hn_safetensors_intact(folder->shards[i].file, error);
     return status;

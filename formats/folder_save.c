@@ -147,6 +147,22 @@ static hn_status copy_tokenizer(const char *folder, const char *from, hn_error *
     return status;
 }
 
+/* Those of an open folder: copied, or of a GGUF file written. */
+static hn_status save_tokenizer(const char *folder, const hn_folder *from, hn_error *error)
+{
+    static const char *const made[] = {"tokenizer.json", "tokenizer_config.json"};
+    hn_status status = HN_OK;
+    if (!hn_folder_source(from)) return copy_tokenizer(folder, hn_folder_path(from), error);
+    for (int i = 0; i < 2 && status == HN_OK; i++) {
+        char *text = NULL;
+        size_t size;
+        status = hn_folder_read(&text, &size, from, made[i], TOKENIZER_FILE_MAX, error);
+        if (status == HN_OK) status = write_text(folder, made[i], text, size, error);
+        hn_free(text);
+    }
+    return status;
+}
+
 static hn_status write_weights(const char *folder, const hn_named_tensor *tensors, size_t count,
                                const hn_tensor_source *source, hn_dtype dtype, hn_error *error)
 {
@@ -178,21 +194,21 @@ static hn_status end(char *temporary, const char *path, hn_status status, hn_err
 }
 
 static hn_status save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
-                      const hn_tensor_source *source, hn_dtype dtype, const char *tokenizer_from,
+                      const hn_tensor_source *source, hn_dtype dtype, const hn_folder *tokenizer_from,
                       const hn_folder_file *extra, size_t extra_count, hn_error *error)
 {
     char *temporary = NULL;
     hn_status status = begin(&temporary, path, extra, extra_count, error);
     if (status == HN_OK) status = write_config(temporary, config, error);
     if (status == HN_OK) status = write_weights(temporary, tensors, count, source, dtype, error);
-    if (status == HN_OK && tokenizer_from) status = copy_tokenizer(temporary, tokenizer_from, error);
+    if (status == HN_OK && tokenizer_from) status = save_tokenizer(temporary, tokenizer_from, error);
     for (size_t i = 0; i < extra_count && status == HN_OK; i++)
         status = write_text(temporary, extra[i].name, extra[i].text, strlen(extra[i].text), error);
     return end(temporary, path, status, error);
 }
 
 hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
-                         hn_dtype dtype, const char *tokenizer_from, const hn_folder_file *extra,
+                         hn_dtype dtype, const hn_folder *tokenizer_from, const hn_folder_file *extra,
                          size_t extra_count, hn_error *error)
 {
     return save(path, config, tensors, count, NULL, dtype, tokenizer_from, extra, extra_count, error);

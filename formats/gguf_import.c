@@ -1,116 +1,23 @@
-/* A GGUF file becomes a Hugging Face folder. What the keys mean is in gguf_config.c and gguf_tokenizer.c,
- * what the tensors are called in gguf_model.c; here their values are put in order while they go out.
- *
- *     file -> dequantise a block of rows -> (rows of a head sorted apart) -> convert -> safetensors
- *
- * A transposed tensor is the exception: its columns run across all of its blocks, so it is turned as a whole
- * in memory that is kept for the next one. The mapping's pages are given back after every tensor, so a large
- * model needs no more memory than a small one. */
+/* A GGUF file becomes a Hugging Face folder: it is opened as one, and saved. Values are put in order and dequantised while
+ * they go out (gguf_source.c). */
 #include "formats/gguf_import.h"
 
-#include <string.h>
-
-#include "core/mem.h"
+#include "core/strbuf.h"
 #include "formats/folder.h"
-#include "formats/gguf_internal.h"
+#include "formats/gguf_source.h"
 
-typedef struct import {
-    hn_gguf *file;
-    hnp_gguf_model model;
-    hnp_gguf_import_tensor *tensors;
-    hn_named_tensor *named; /* the same, without data */
-    size_t count;
-    float *turned;       /* memory for the largest transposed tensor */
-    size_t turned_index; /* whose values it holds, or `count` */
-    float *row;          /* of the longest of these tensors */
-} import;
-
-static const unsigned char *row_at(const hn_gguf_tensor *tensor, int64_t row)
-{
-    int64_t rows = tensor->rank > 1 ? tensor->shape[0] : 1;
-    return tensor->data + tensor->size / (size_t)rows * (size_t)row;
-}
-
-/* Rows x0 x1 ... y0 y1 ... from x0 y0 x1 y1 ... within each head. */
-static void fill_rotated(float *out, const hnp_gguf_import_tensor *from, int64_t first, int64_t n)
-{
-    int64_t columns = from->from->shape[1], half = from->head_size / 2;
-    for (int64_t i = first / columns; i < (first + n) / columns; i++, out += columns) {
-        int64_t head = i / from->head_size, at = i % from->head_size;
-        int64_t source = head * from->head_size + at % half * 2 + at / half;
-        hn_gguf_dequantise(out, from->from->type, row_at(from->from, source), columns);
-    }
-}
-
-static void turn(import *self, size_t index)
-{
-    const hn_gguf_tensor *from = self->tensors[index].from;
-    int64_t rows = from->shape[0], columns = from->shape[1];
-    for (int64_t r = 0; r < rows; r++) {
-        hn_gguf_dequantise(self->row, from->type, row_at(from, r), columns);
-        for (int64_t c = 0; c < columns; c++) self->turned[c * rows + r] = self->row[c];
-    }
-    self->turned_index = index;
-}
-
-static hn_status fill(void *context, float *out, size_t index, int64_t first, int64_t n, hn_error *error)
-{
-    import *self = context;
-    const hnp_gguf_import_tensor *tensor = &self->tensors[index];
-    const hn_gguf_tensor *from = tensor->from;
-    if (first == 0) hn_gguf_idle(self->file);
-    if (tensor->order == HNP_GGUF_ROTATED) {
-        fill_rotated(out, tensor, first, n);
-    } else if (tensor->order == HNP_GGUF_TRANSPOSED) {
-        if (self->turned_index != index) turn(self, index);
-        memcpy(out, self->turned + first, (size_t)n * sizeof *out);
-    } else {
-        int64_t row = from->shape[from->rank - 1];
-        hn_gguf_dequantise(out, from->type, row_at(from, first / row), n);
-    }
-    return hn_gguf_intact(self->file, error);
-}
-
-/* Names and shapes as the folder has them, and memory for what is turned. */
-static hn_status prepare(import *self, hn_gguf_summary *summary, hn_error *error)
-{
-    int64_t elements = 0, longest = 0;
-    self->named = hn_reallocarray(NULL, self->count, sizeof *self->named);
-    for (size_t i = 0; self->named && i < self->count; i++) {
-        const hn_gguf_tensor *from = self->tensors[i].from;
-        bool turned = self->tensors[i].order == HNP_GGUF_TRANSPOSED;
-        int64_t rows = from->shape[turned ? 1 : 0], columns = from->shape[turned ? 0 : 1];
-        hn_tensor shape =
-            from->rank == 1 ? hn_tensor_1d(NULL, HN_F32, rows) : hn_tensor_2d(NULL, HN_F32, rows, columns);
-        self->named[i] = (hn_named_tensor){self->tensors[i].name, shape};
-        summary->parameters += rows * columns;
-        if (turned && rows * columns > elements) elements = rows * columns;
-        if (turned && rows > longest) longest = rows;
-    }
-    summary->tensors = self->count;
-    summary->architecture = self->model.family->architecture;
-    self->turned_index = self->count;
-    self->turned = hn_reallocarray(NULL, (size_t)elements, sizeof *self->turned);
-    self->row = hn_reallocarray(NULL, (size_t)longest, sizeof *self->row);
-    if (self->named && self->turned && self->row) return HN_OK;
-    return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for %zu tensors", hn_gguf_path(self->file),
-                   self->count);
-}
-
-static hn_status save(import *self, const char *folder, hn_dtype dtype, hn_error *error)
+static hn_status save(hnp_gguf_source *source, const char *folder, hn_dtype dtype, hn_error *error)
 {
     hn_strbuf tokenizer, tokenizer_config;
     json_t *config = NULL;
-    hn_tensor_source source = {fill, self};
+    hn_tensor_source values = {hnp_gguf_source_fill, source};
     hn_strbuf_init(&tokenizer);
     hn_strbuf_init(&tokenizer_config);
-    hn_status status = hnp_gguf_config(&config, &self->model, dtype, error);
-    if (status == HN_OK) status = hnp_gguf_tokenizer(&tokenizer, &tokenizer_config, &self->model, error);
+    hn_status status = hnp_gguf_config(&config, &source->model, dtype, error);
+    if (status == HN_OK) status = hnp_gguf_tokenizer(&tokenizer, &tokenizer_config, &source->model, error);
     if (status == HN_OK) {
-        hn_folder_file extra[] = {{"tokenizer.json", tokenizer.text},
-                                  {"tokenizer_config.json", tokenizer_config.text}};
-        status =
-            hn_folder_save_from(folder, config, self->named, self->count, &source, dtype, extra, 2, error);
+        hn_folder_file extra[] = {{"tokenizer.json", tokenizer.text}, {"tokenizer_config.json", tokenizer_config.text}};
+        status = hn_folder_save_from(folder, config, source->named, source->count, &values, dtype, extra, 2, error);
     }
     json_decref(config);
     hn_strbuf_close(&tokenizer);
@@ -118,21 +25,15 @@ static hn_status save(import *self, const char *folder, hn_dtype dtype, hn_error
     return status;
 }
 
-hn_status hn_gguf_import(hn_gguf_summary *out, const char *path, const char *folder, hn_dtype dtype,
-                         hn_error *error)
+hn_status hn_gguf_import(hn_gguf_summary *out, const char *path, const char *folder, hn_dtype dtype, hn_error *error)
 {
-import self = {0 };
-    hn_gguf_summary summary = {0};
-    hn_status status = hn_gguf_open(&self.file, path, error);
-    if (status == HN_OK) status = hnp_gguf_model_read(&self.model, self.file, error);
-    if (status == HN_OK) status = hnp_gguf_model_tensors(&self.tensors, &self.count, &self.model, error);
-    if (status == HN_OK) status = prepare(&self, &summary, error);
-    if (status == HN_OK) status = save(&self, folder, dtype, error);
-    if (status == HN_OK) *out = summary;
-    hnp_gguf_tensors_free(self.tensors, self.count);
-    hn_free(self.named);
-    hn_free(self.turned);
-    hn_free(self.row);
-    hn_gguf_free(self.file);
+    hnp_gguf_source *source = NULL;
+    hn_status status = hnp_gguf_source_open(&source, path, error);
+    if (status == HN_OK) status = save(source, folder, dtype, error);
+    if (status == HN_OK) {
+        *out = (hn_gguf_summary){.architecture = source->model.family->architecture, .tensors = source->count};
+        for (size_t i = 0; i < source->count; i++) out->parameters += hn_tensor_count(&source->named[i].tensor);
+    }
+    hnp_gguf_source_free(source);
     return status;
 }

@@ -30,14 +30,6 @@ void hn_safetensors_idle(const hn_safetensors *file);
 hn_status hn_safetensors_save(const char *path, const hn_named_tensor *tensors, size_t count, hn_dtype dtype,
                               hn_error *error);
 
-/* Where values come from that are not in memory as a whole. Gives elements [first, first + n) of tensors[index], both
- * multiples of its last dimension (its number of elements, when it has but one). Tensors are asked for one after the
- * other, each from its front, in any order among them. */
-typedef struct hn_tensor_source {
-    hn_status (*fill)(void *context, float *out, size_t index, int64_t first, int64_t n, hn_error *error);
-    void *context;
-} hn_tensor_source;
-
 /* The same for F32 tensors whose `data` is NULL: their values come from the source, a block at a time. */
 hn_status hn_safetensors_save_from(const char *path, const hn_named_tensor *tensors, size_t count,
                                    const hn_tensor_source *source, hn_dtype dtype, hn_error *error);

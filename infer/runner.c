@@ -80,7 +80,8 @@ hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t se
 {
     size_t count;
     const hn_named_tensor *tensors = hn_folder_tensors(source->folder, &count);
-    hn_status status = hn_model_load(runner->model, tensors, count, hn_folder_weights(source->folder), seed, initialised, ignored, error);
+    hn_status status = hn_model_load(runner->model, tensors, count, hn_folder_source(source->folder),
+                                     hn_folder_weights(source->folder), seed, initialised, ignored, error);
     if (status == HN_OK) status = hn_folder_intact(source->folder, error);
     hn_folder_idle(source->folder);
     if (status != HN_OK) return status;

@@ -99,25 +99,50 @@ static hn_status read_head(hn_source *source, const json_t *root, const char *wh
     return read_labels(source, error);
 }
 
+/* The tokenizer of an open folder. That of a GGUF file is made in memory. */
+static hn_status open_tokenizer(hn_tokenizer **out, const hn_folder *folder, hn_error *error)
+{
+    char *text = NULL;
+    size_t size;
+    if (!hn_folder_source(folder)) return hn_tokenizer_open(out, hn_folder_path(folder), error);
+    hn_status status = hn_folder_read(&text, &size, folder, "tokenizer.json", SIZE_MAX, error);
+    if (status == HN_OK) status = hn_tokenizer_open_json(out, text, size, hn_folder_path(folder), error);
+    hn_free(text);
+    return status;
+}
+
 static hn_status open_parts(hn_source *source, const char *path, hn_error *error)
 {
     hn_status status = hn_source_resolve(&source->path, path, error);
-    if (status != HN_OK) return status;
-    status = hn_folder_open(&source->folder, source->path, error);
+    if (status == HN_OK) status = hn_folder_open(&source->folder, source->path, error);
     if (status != HN_OK) return status;
     char where[512];
-    snprintf(where, sizeof where, "%s/config.json", source->path);
+    snprintf(where, sizeof where, "%s%s", source->path, hn_folder_source(source->folder) ? "" : "/config.json");
     const json_t *root = hn_folder_config(source->folder);
     status = hn_model_config_read(&source->config, root, where, error);
-    if (status != HN_OK) return status;
-    if (source->config.head != HN_HEAD_LM) status = read_head(source, root, where, error);
-    if (status != HN_OK) return status;
-    status = hn_tokenizer_open(&source->tokenizer, source->path, error);
+    if (status == HN_OK && source->config.head != HN_HEAD_LM) status = read_head(source, root, where, error);
+    if (status == HN_OK) status = open_tokenizer(&source->tokenizer, source->folder, error);
     if (status != HN_OK) return status;
     if (hn_tokenizer_vocabulary(source->tokenizer) > source->config.vocabulary)
         return hn_fail(error, HN_ERR_MISMATCH, "%s: \"vocab_size\": expected at least %d, as the tokenizer has tokens, got %d",
                        where, hn_tokenizer_vocabulary(source->tokenizer), source->config.vocabulary);
     return HN_OK;
+}
+
+hn_status hn_source_open_tokenizer(hn_tokenizer **out, const char *path, hn_error *error)
+{
+    char *found = NULL;
+    hn_folder *folder = NULL;
+    hn_status status = hn_source_resolve(&found, path, error);
+    if (status == HN_OK && !hn_folder_is_gguf(found)) {
+        status = hn_tokenizer_open(out, found, error);
+    } else if (status == HN_OK) {
+        status = hn_folder_open(&folder, found, error);
+        if (status == HN_OK) status = open_tokenizer(out, folder, error);
+    }
+    hn_folder_free(folder);
+    hn_free(found);
+    return status;
 }
 
 hn_status hn_source_open(hn_source **out, const char *path, hn_error *error)

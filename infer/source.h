@@ -1,4 +1,4 @@
-/* A MODEL as users name it: a Hugging Face folder or a run folder (its best, else its final weights). */
+/* A MODEL as users name it: a Hugging Face folder, a .gguf file, or a run folder (its best, else its final weights). */
 #ifndef HONE_INFER_SOURCE_H
 #define HONE_INFER_SOURCE_H
 
@@ -8,7 +8,7 @@
 #include "models/model.h"
 
 typedef struct hn_source {
-    char *path; /* the Hugging Face folder that was opened */
+    char *path; /* the Hugging Face folder or GGUF file that was opened */
     hn_folder *folder;
     hn_tokenizer *tokenizer;
     hn_model_config config; /* head and labels as the checkpoint says: labels 0 when it has no head */
@@ -19,6 +19,8 @@ typedef struct hn_source {
 /* The Hugging Face folder that a MODEL stands for (hn_free): of a run folder best/, else final/; another path is itself. */
 hn_status hn_source_resolve(char **out, const char *path, hn_error *error);
 hn_status hn_source_open(hn_source **out, const char *path, hn_error *error);
+/* Only the tokenizer of a MODEL; its folder needs no weights. */
+hn_status hn_source_open_tokenizer(hn_tokenizer **out, const char *path, hn_error *error);
 void hn_source_free(hn_source *source);
 
 #endif

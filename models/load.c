@@ -5,8 +5,9 @@
  * source must have been found once, but for those of the head. So the masters are either all set, or an error
  * says which tensor was wrong and how.
  *
- * The masters stand in the backend's memory; values are converted in pieces of a few KiB on the stack and
- * copied in. */
+ * The masters stand in the backend's memory; values are converted in pieces of a few KiB and copied in.
+ * Tensors without data (of a GGUF file) are asked of their source, a few rows at a time; one that its file
+ * has turned is asked for whole. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -112,30 +113,84 @@ static int64_t find_not_finite(const float *values, int64_t count)
     return at;
 }
 
-static hn_status copy_tensor(hn_model *model, const hn_tensor *to, const hn_named_tensor *from, bool turned,
+/* What a checkpoint's tensors are read through. */
+typedef struct reader {
+    const hn_named_tensor *tensors;
+    const hn_tensor_source *source; /* NULL: the tensors have data */
+    float *piece; /* of the largest piece */
+    const char *where;
+} reader;
+
+/* How many elements of a tensor stand in memory at a time: whole rows of one without data. */
+static int64_t piece_size(const hn_tensor *tensor)
+{
+    int64_t columns = tensor->rank ? tensor->shape[tensor->rank - 1] : 1;
+    if (tensor->data || !columns) return PIECE;
+    return columns < PIECE ? PIECE / columns * columns : columns;
+}
+
+static hn_status reader_init(reader *out, const hn_named_tensor *tensors, size_t count, const hn_tensor_source *source,
                              const char *where, hn_error *error)
 {
-    float piece[PIECE];
-    hn_dtype dtype = from->tensor.dtype;
-    int64_t total = hn_tensor_count(to);
-    HN_ASSERT(hn_tensor_dense(&from->tensor));
-    if (dtype != HN_F32 && dtype != HN_F16 && dtype != HN_BF16 && dtype != HN_F64)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s: expected f32, f16, bf16 or f64, got %s",
-                       where, from->name, hn_dtype_name(dtype));
-    for (int64_t done = 0; done < total; done += PIECE) {
-        int64_t count = total - done < PIECE ? total - done : PIECE;
-        to_floats(piece, &from->tensor, turned, done, count);
-        int64_t bad = find_not_finite(piece, count);
+    int64_t most = PIECE;
+    *out = (reader){.tensors = tensors, .source = source, .where = where};
+    for (size_t i = 0; i < count; i++) {
+        int64_t size = piece_size(&tensors[i].tensor);
+        if (size > most) most = size;
+    }
+    out->piece = hn_reallocarray(NULL, (size_t)most, sizeof *out->piece);
+    return out->piece ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory to read its tensors", where);
+}
+
+static hn_status check_type(const reader *from, const hn_named_tensor *tensor, hn_error *error)
+{
+    hn_dtype dtype = tensor->tensor.dtype;
+    if (dtype == HN_F32 || dtype == HN_F16 || dtype == HN_BF16 || dtype == HN_F64) return HN_OK;
+    return hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s: expected f32, f16, bf16 or f64, got %s", from->where,
+                   tensor->name, hn_dtype_name(dtype));
+}
+
+static hn_status copy_values(hn_model *model, const hn_tensor *to, const reader *from, size_t index,
+                             const hn_tensor *tensor, bool turned, hn_error *error)
+{
+    int64_t total = hn_tensor_count(to), step = piece_size(tensor);
+    for (int64_t done = 0, count; done < total; done += count) {
+        hn_status status = HN_OK;
+        count = total - done < step ? total - done : step;
+        if (tensor->data) to_floats(from->piece, tensor, turned, done, count);
+        else status = from->source->fill(from->source->context, from->piece, index, done, count, error);
+        if (status != HN_OK) return status;
+        int64_t bad = find_not_finite(from->piece, count);
         if (bad < count)
             return hn_fail(error, HN_ERR_NUMERIC,
-                           "%s: tensor %.200s: expected finite numbers, got %f at element %lld%s", where,
-                           from->name, piece[bad], (long long)(done + bad), turned ? " of its transpose" : "");
-        model->backend->copy_in(model->backend, (float *)to->data + done, piece,
-                                (size_t)count * sizeof *piece);
-        hn_status status = model->backend->synchronize(model->backend, error);
+                           "%s: tensor %.200s: expected finite numbers, got %f at element %lld%s", from->where,
+                           from->tensors[index].name, from->piece[bad], (long long)(done + bad),
+                           turned ? " of its transpose" : "");
+        model->backend->copy_in(model->backend, (float *)to->data + done, from->piece, (size_t)count * sizeof(float));
+        status = model->backend->synchronize(model->backend, error);
         if (status != HN_OK) return status;
     }
     return HN_OK;
+}
+
+static hn_status copy_tensor(hn_model *model, const hn_tensor *to, const reader *from, size_t index, bool turned,
+                             hn_error *error)
+{
+    hn_tensor tensor = from->tensors[index].tensor;
+    float *whole = NULL;
+    hn_status status = check_type(from, &from->tensors[index], error);
+    HN_ASSERT(hn_tensor_dense(&tensor) && (tensor.data || from->source || !hn_tensor_count(&tensor)));
+    if (status == HN_OK && turned && from->source) {
+        whole = hn_reallocarray(NULL, (size_t)hn_tensor_count(&tensor), sizeof *whole);
+        if (!whole)
+            status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for tensor %.200s", from->where,
+                             from->tensors[index].name);
+        else status = from->source->fill(from->source->context, whole, index, 0, hn_tensor_count(&tensor), error);
+        tensor.data = whole;
+    }
+    if (status == HN_OK) status = copy_values(model, to, from, index, &tensor, turned, error);
+    hn_free(whole);
+    return status;
 }
 
 static int compare_key(const void *key, const void *source)
@@ -143,9 +198,11 @@ static int compare_key(const void *key, const void *source)
     return strcmp(key, ((const hnp_source *)source)->key);
 }
 
-static hn_status take_tensor(hn_model *model, bool *found, const hn_named_tensor *tensor, const char *where,
-                             hn_strbuf *ignored, hn_error *error)
+static hn_status take_tensor(hn_model *model, bool *found, const reader *from, size_t index, hn_strbuf *ignored,
+                             hn_error *error)
 {
+    const hn_named_tensor *tensor = &from->tensors[index];
+    const char *where = from->where;
     char buffer[256], expected[SHAPE_TEXT], got[SHAPE_TEXT];
     const char *key = hnp_source_key(buffer, sizeof buffer, model, tensor->name);
     const hnp_source *source =
@@ -171,7 +228,7 @@ static hn_status take_tensor(hn_model *model, bool *found, const hn_named_tensor
                        tensor->name, expected, got);
     }
     found[source - model->sources] = true;
-    return copy_tensor(model, &view, tensor, param->sources[source->index].turned, where, error);
+    return copy_tensor(model, &view, from, index, param->sources[source->index].turned, error);
 }
 
 static hn_status fill_missing(hn_model *model, const bool *found, const char *where, uint64_t seed,
@@ -198,18 +255,19 @@ static hn_status fill_missing(hn_model *model, const bool *found, const char *wh
     return count ? hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %s is missing", where, missing) : HN_OK;
 }
 
-hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const char *where,
-                        uint64_t seed, hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error)
+hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const hn_tensor_source *source,
+                        const char *where, uint64_t seed, hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error)
 {
     HN_ASSERT(model->master);
-    hn_status status = HN_OK;
+    reader from;
     bool *found = hn_calloc(model->source_count, sizeof *found);
     if (!found) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", where);
-    for (size_t i = 0; i < count && status == HN_OK; i++)
-        status = take_tensor(model, found, &tensors[i], where, ignored, error);
+    hn_status status = reader_init(&from, tensors, count, source, where, error);
+    for (size_t i = 0; i < count && status == HN_OK; i++) status = take_tensor(model, found, &from, i, ignored, error);
     if (status == HN_OK) status = fill_missing(model, found, where, seed, initialised, error);
     if (status == HN_OK && (initialised->failed || ignored->failed))
         status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", where);
+    hn_free(from.piece);
     hn_free(found);
     return status;
 }

@@ -99,13 +99,14 @@ uint16_t *hn_model_copy(const hn_model *model); /* NULL in fp32 */
 /* Writes the bf16 copy from the masters (after loading); AdamW keeps it up to date afterwards. Nothing in fp32. */
 void hn_model_refresh_copy(hn_model *model, hn_ops_context *ctx);
 
-/* Fills the masters from a checkpoint's tensors (any of F32, F16, BF16, F64; host memory). Every tensor's name and shape is
+/* Fills the masters from a checkpoint's tensors (any of F32, F16, BF16, F64; host memory; or F32 without data, whose values
+ * come from `source`, which is NULL when all have data). Every tensor's name and shape is
  * checked; a tensor that belongs to nothing is an error unless it is known to be unused (pooler of another head, position_ids,
  * cls.* of pretraining), a missing one is an error unless may_be_missing: then it is initialised by the family's rule with
  * `seed` and named in `initialised` (borrowed names, newline-separated, into a strbuf). A name may come with or without the
  * family's prefix ("bert."). */
-hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const char *where, uint64_t seed,
-                        hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error);
+hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const hn_tensor_source *source,
+                        const char *where, uint64_t seed, hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error);
 /* All parameters by the init rule. Nothing in them depends on the batch, the backend or the order of the calls. */
 hn_status hn_model_init(hn_model *model, uint64_t seed, hn_error *error);
 

@@ -162,25 +162,6 @@ static hn_status count_steps(hn_job *job, hn_error *error)
     return HN_OK;
 }
 
-/* Digest of the checkpoint's tensors: names, types, shapes, bytes. */
-static hn_status digest_weights(hn_job *job, hn_error *error)
-{
-    size_t count;
-    const hn_named_tensor *tensors = hn_folder_tensors(job->source->folder, &count);
-    hn_hasher *hasher = hn_hasher_open();
-    if (!hasher) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a digest");
-    for (size_t i = 0; i < count; i++) {
-        const hn_tensor *tensor = &tensors[i].tensor;
-        hn_hasher_add_text(hasher, tensors[i].name);
-        hn_hasher_add_text(hasher, hn_dtype_name(tensor->dtype));
-        hn_hasher_add(hasher, tensor->shape, sizeof tensor->shape);
-        hn_hasher_add(hasher, tensor->data, hn_tensor_bytes(tensor));
-    }
-    job->weights = hn_hasher_digest(hasher);
-    hn_hasher_free(hasher);
-    return HN_OK;
-}
-
 /* A run folder inside a model's folder would hide the model: whoever opens it finds a run. */
 static hn_status check_output(const char *dir, hn_error *error)
 {
@@ -208,7 +189,7 @@ static hn_status open_data(hn_job *job, hn_error *error)
     if (status == HN_OK) status = open_dev(job, cache, error);
     if (status == HN_OK) status = count_steps(job, error);
     if (status == HN_OK) status = measure_evaluation(job, error);
-    if (status == HN_OK) status = digest_weights(job, error);
+    if (status == HN_OK) status = hn_folder_digest(&job->weights, job->source->folder, error);
     hn_free(cache);
     return status;
 }

@@ -35,7 +35,7 @@ hn_status hnp_publish(const hn_job *job, const hn_model *model, const char *path
     if (status == HN_OK) status = describe_head(job, root, error);
     if (status == HN_OK) status = hn_exported_init(&exported, model, error);
     if (status == HN_OK)
-        status = hn_folder_save(path, root, exported.tensors, exported.count, HN_F32, job->source->path, NULL, 0, error);
+        status = hn_folder_save(path, root, exported.tensors, exported.count, HN_F32, job->source->folder, NULL, 0, error);
     hn_exported_close(&exported);
     json_decref(root);
     return status;

@@ -146,6 +146,68 @@ def import_of_a_gguf(folder):
     assert not os.path.exists(os.path.join(folder, "no"))
 
 
+def make_bert_gguf(path, folder):
+    """The tiny BERT of a folder as a GGUF file (F32)."""
+    text = lambda value: struct.pack("<Q", len(value.encode())) + value.encode()
+    raw = open(os.path.join(folder, "model.safetensors"), "rb").read()
+    size, = struct.unpack("<Q", raw[:8])
+    config, words = json.load(open(os.path.join(folder, "config.json"))), vocabulary()
+    names = {"embeddings.word_embeddings": "token_embd", "embeddings.position_embeddings": "position_embd",
+             "embeddings.token_type_embeddings": "token_types", "embeddings.LayerNorm": "token_embd_norm"}
+    layer = {"attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
+             "attention.output.dense": "attn_output", "attention.output.LayerNorm": "attn_output_norm",
+             "intermediate.dense": "ffn_up", "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm"}
+    for l in range(LAYERS):
+        names.update({f"encoder.layer.{l}.{ours}": f"blk.{l}.{theirs}" for ours, theirs in layer.items()})
+    keys = [text("general.architecture") + struct.pack("<I", 8) + text("bert")]
+    whole = {"bert.block_count": LAYERS, "bert.embedding_length": HIDDEN, "bert.feed_forward_length": MLP,
+             "bert.context_length": POSITIONS, "bert.attention.head_count": HEADS, "tokenizer.ggml.padding_token_id": 0,
+             "tokenizer.ggml.unknown_token_id": 1, "tokenizer.ggml.bos_token_id": 2, "tokenizer.ggml.seperator_token_id": 3}
+    keys += [text(key) + struct.pack("<II", 4, value) for key, value in whole.items()]
+    keys.append(text("bert.attention.layer_norm_epsilon") + struct.pack("<If", 6, config["layer_norm_eps"]))
+    keys.append(text("tokenizer.ggml.model") + struct.pack("<I", 8) + text("bert"))
+    shown = [w if w.startswith("[") and len(w) > 1 else w[2:] if w.startswith("##") else "\u2581" + w for w in words]
+    keys.append(text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(shown)) + b"".join(map(text, shown)))
+    types = [3 if w.startswith("[") and len(w) > 1 else 1 for w in words]
+    keys.append(text("tokenizer.ggml.token_type") + struct.pack(f"<IIQ{len(types)}i", 9, 5, len(types), *types))
+    table, data, count = b"", b"", 0
+    for name, entry in json.loads(raw[8:8 + size]).items():
+        if name.startswith("pooler"):
+            continue
+        stem, kind = name.rsplit(".", 1)
+        shape, (begin, end) = entry["shape"][::-1], entry["data_offsets"]
+        data += bytes(-len(data) % 32)
+        table += text(f"{names[stem]}.{kind}") + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, len(data))
+        data += raw[8 + size + begin:8 + size + end]
+        count += 1
+    head = b"GGUF" + struct.pack("<IQQ", 3, count, len(keys)) + b"".join(keys) + table
+    with open(path, "wb") as f:
+        f.write(head + bytes(-len(head) % 32) + data)
+    return path
+
+
+def a_gguf_trains_into_folders(folder):
+    """model.path names a GGUF file; what comes out are folders with the tokenizer made from it, and a killed run goes on."""
+    model = make_model(os.path.join(folder, "model"))
+    path, run = make_bert_gguf(os.path.join(folder, "tiny.gguf"), model), os.path.join(folder, "run")
+    config = make_config(os.path.join(folder, "c.json"), path, run)
+    line = "the car is red\n"
+    assert hone("tokenize", path, input=line).stdout == hone("tokenize", model, input=line).stdout
+    assert "parameters" in hone("plan", config).stdout
+    hone("train", config, "train.max_steps=10")
+    for name in ("best", "final"):
+        out = os.path.join(run, name)
+        assert sorted(os.listdir(out)) == ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"], name
+        assert hone("tokenize", out, input=line).stdout == hone("tokenize", model, input=line).stdout
+    assert json.loads(hone("eval", run, "--json").stdout)["examples"] > 0
+    hone("export", run, os.path.join(folder, "out"))
+    with open(path, "r+b") as f: # another model under the same name is not gone on with
+        f.seek(-4, 2)
+        f.write(struct.pack("<f", 0.25))
+    done = hone("train", config, "train.max_steps=20", "resume.force=true", check=1)
+    assert "weights in model.path" in done.stderr, done.stderr
+
+
 def a_head_that_is_no_softmax_is_refused(folder):
     config, model, run = trained(folder)
     path = os.path.join(run, "best/config.json")
@@ -229,6 +291,7 @@ def regression_trains_and_predicts_numbers(folder):
 
 main(help_everywhere, evaluation_and_prediction_agree, prediction_reads_standard_input, tokenize_there_and_back,
      plan_is_what_train_allocates, data_shows_what_the_model_will_see, export_and_verify, import_of_a_gguf,
+     a_gguf_trains_into_folders,
      a_head_that_is_no_softmax_is_refused,
      keys_are_documented,
      wrong_configs_never_start, lost_output_is_a_failure, broken_weights_give_no_broken_json, regression_trains_and_predicts_numbers)

@@ -300,13 +300,15 @@ TEST(out_of_memory_while_opening)
 static char saved[80];
 static size_t extras = 1; /* whether a save writes a file that the caller gives it */
 
+static hn_folder *tokenizer_folder; /* `model`, open */
+
 static hn_status save_one(const char *tensor, hn_error *error)
 {
     hn_named_tensor one = {tensor, hn_tensor_1d(values, HN_F32, 4)};
     hn_folder_file extra = {"README.md", "Hello.\n"};
     json_t *config = json_pack("{s:s, s:f}", "model_type", "bert", "layer_norm_eps", 1e-12);
     hn_status status =
-        config ? hn_folder_save(saved, config, &one, 1, HN_BF16, model, &extra, extras, error) : HN_ERR_MEMORY;
+        config ? hn_folder_save(saved, config, &one, 1, HN_BF16, tokenizer_folder, &extra, extras, error) : HN_ERR_MEMORY;
     json_decref(config);
     return status;
 }
@@ -339,6 +341,10 @@ static void fresh_source(void)
     put("vocab.txt", "[PAD]\n");
     put("tokenizer.json", "{}");
     put("training_notes.txt", "not copied");
+    put_tensors("model.safetensors", (const char *const[]){"a"}, 1);
+    hn_folder_free(tokenizer_folder);
+    tokenizer_folder = NULL;
+    if (hn_folder_open(&tokenizer_folder, model, NULL) != HN_OK) abort();
     snprintf(saved, sizeof saved, "%s/saved", base);
     hn_folder_remove(saved, NULL);
 }
@@ -499,4 +505,5 @@ TEST_MAIN(begin(); RUN(opens_one_file); RUN(opens_shards); RUN(refuses_configs);
           RUN(copies_nothing_from_outside);
           RUN(opens_the_hub_cache); RUN(says_what_is_missing); RUN(out_of_memory_while_opening);
           RUN(saves_and_replaces); RUN(replaces_nothing_but_models); RUN(a_failed_save_leaves_old_or_new);
-          RUN(out_of_memory_while_saving); hn_folder_remove(base, NULL))
+          RUN(out_of_memory_while_saving); hn_folder_free(tokenizer_folder);
+          hn_folder_remove(base, NULL))

@@ -584,6 +584,135 @@ TEST(vocabularies_must_fit)
     }
 }
 
+/* Every value of a folder's tensor, asked for a few rows at a time where it has no data (the last dimension at a time). */
+static bool same_values(const hn_folder *folder, size_t index, const hn_tensor *expected)
+{
+    static float values[1024];
+    size_t count;
+    const hn_tensor *tensor = &hn_folder_tensors(folder, &count)[index].tensor;
+    const hn_tensor_source *source_of = hn_folder_source(folder);
+    int64_t total = hn_tensor_count(tensor), step = 2 * tensor->shape[tensor->rank - 1];
+    if (tensor->data || tensor->dtype != HN_F32 || total > 1024 || memcmp(tensor->shape, expected->shape, sizeof tensor->shape)) return false;
+    for (int64_t done = 0; done < total; done += step)
+        if (source_of->fill(source_of->context, values + done, index, done, total - done < step ? total - done : step, NULL)) return false;
+    return !memcmp(values, expected->data, (size_t)total * sizeof(float));
+}
+
+/* What an import wrote and what the file gives when it is opened as a folder are the same: config, tensors, tokenizer. */
+TEST(opened_as_a_folder_it_is_that_folder)
+{
+    static void (*const build[])(model *) = {llama, gpt2, bert, qwen2, qwen3};
+    for (int which = 0; which < 5; which++) {
+        static model m;
+        hn_error error = {0};
+        hn_folder *written = NULL, *opened = NULL;
+        size_t count, opened_count, size;
+        hn_digest digest, other;
+        char *text = NULL;
+        build[which](&m);
+        CHECK_OK(import_model(&m, HN_F32, &error));
+        CHECK_OK(hn_folder_open(&written, target, &error));
+        CHECK_OK(hn_folder_open(&opened, source, &error));
+        CHECK(json_equal(hn_folder_config(written), hn_folder_config(opened)));
+        CHECK(!hn_folder_source(written) && hn_folder_source(opened));
+        CHECK_TEXT(hn_folder_weights(opened), source);
+        const hn_named_tensor *tensors = hn_folder_tensors(written, &count), *of_file = hn_folder_tensors(opened, &opened_count);
+        CHECK_INT(opened_count, count);
+        for (size_t i = 0; i < count; i++) {
+            size_t t = 0;
+            while (t < count && strcmp(tensors[t].name, of_file[i].name)) t++;
+            CHECK(t < count);
+            if (!same_values(opened, i, &tensors[t].tensor)) TEST_FAIL("%s differs", of_file[i].name);
+        }
+        CHECK_OK(hn_folder_intact(opened, &error));
+        static const char *const files[] = {"tokenizer.json", "tokenizer_config.json"};
+        for (int i = 0; i < 2; i++) {
+            char *of_folder = NULL;
+            CHECK_OK(hn_folder_read(&text, &size, opened, files[i], SIZE_MAX, &error));
+            CHECK_INT(strlen(text), size);
+            CHECK_OK(hn_folder_read(&of_folder, &size, written, files[i], SIZE_MAX, &error));
+            CHECK_TEXT(text, of_folder);
+            hn_free(text), hn_free(of_folder);
+        }
+        CHECK_OK(hn_folder_read(&text, &size, opened, "vocab.txt", SIZE_MAX, &error));
+        CHECK(!text && !size);
+        CHECK_OK(hn_folder_digest(&digest, opened, &error));
+        hn_folder_free(opened);
+        opened = NULL;
+        m.data.data[5] ^= 1;
+        static bytes file;
+        file_of(&file, &m);
+        CHECK_OK(hn_file_commit(source, file.data, file.size, &error));
+        CHECK_OK(hn_folder_open(&opened, source, &error));
+        CHECK_OK(hn_folder_digest(&other, opened, &error));
+        CHECK(!hn_digest_equal(digest, other));
+        hn_folder_free(opened);
+        hn_folder_free(written);
+    }
+}
+
+/* A folder saved with the tokenizer of a GGUF file has its files. */
+TEST(its_tokenizer_goes_into_other_folders)
+{
+    static model m;
+    static bytes file;
+    hn_error error = {0};
+    hn_folder *opened = NULL, *again = NULL;
+    char *before = NULL, *after = NULL;
+    float values[4] = {1, 2, 3, 4};
+    hn_named_tensor one = {"weight", hn_tensor_1d(values, HN_F32, 4)};
+    size_t size;
+    llama(&m);
+    file_of(&file, &m);
+    CHECK_OK(hn_file_commit(source, file.data, file.size, &error));
+    CHECK_OK(hn_folder_open(&opened, source, &error));
+    CHECK_OK(hn_folder_save(target, hn_folder_config(opened), &one, 1, HN_F32, opened, NULL, 0, &error));
+    CHECK_OK(hn_folder_open(&again, target, &error));
+    CHECK_OK(hn_folder_read(&before, &size, opened, "tokenizer_config.json", SIZE_MAX, &error));
+    CHECK_OK(hn_folder_read(&after, &size, again, "tokenizer_config.json", SIZE_MAX, &error));
+    CHECK_TEXT(after, before);
+    hn_free(before), hn_free(after);
+    hn_folder_free(again);
+    hn_folder_free(opened);
+}
+
+TEST(only_files_of_that_name_are_taken_for_one)
+{
+    hn_error error = {0};
+    hn_folder *folder = NULL;
+    char *path = hn_path_join(base, "other.bin"), *as_folder = hn_path_join(base, "folder.gguf"), *none = hn_path_join(base, "none.GGUF");
+    CHECK_OK(hn_file_commit(path, "GGUF", 4, &error));
+    CHECK_INT(hn_folder_open(&folder, path, &error), HN_ERR_IO);
+    CHECK_CONTAINS(error.message, "ends in .gguf");
+    hn_error_reset(&error);
+    CHECK_INT(hn_folder_open(&folder, none, &error), HN_ERR_IO);
+    CHECK_CONTAINS(error.message, none);
+    hn_error_reset(&error);
+    CHECK_OK(hn_folder_make(as_folder, &error));
+    CHECK(!hn_folder_is_gguf(as_folder) && hn_folder_is_gguf(none) && !hn_folder_is_gguf(".gguf"));
+    hn_free(path), hn_free(as_folder), hn_free(none);
+}
+
+TEST(every_allocation_of_opening_may_fail)
+{
+    static model m;
+    static bytes file;
+    hn_error error = {0};
+    hn_folder *folder = NULL;
+    gpt2(&m);
+    file_of(&file, &m);
+    CHECK_OK(hn_file_commit(source, file.data, file.size, &error));
+    for (size_t nth = 1; !folder; nth++) {
+        hn_error_reset(&error);
+        hn_mem_fail_at(nth);
+        hn_status status = hn_folder_open(&folder, source, &error);
+        hn_mem_fail_at(0);
+        if (status != HN_OK) CHECK_INT(status, HN_ERR_MEMORY);
+        CHECK(nth < 2000);
+    }
+    hn_folder_free(folder);
+}
+
 TEST(every_allocation_may_fail)
 {
     static void (*const build[])(model *) = {llama, gpt2, bert};
@@ -638,6 +767,10 @@ int main(void)
     RUN(rotations_are_told);
     RUN(what_is_not_known_is_refused_by_name);
     RUN(vocabularies_must_fit);
+    RUN(opened_as_a_folder_it_is_that_folder);
+    RUN(its_tokenizer_goes_into_other_folders);
+    RUN(only_files_of_that_name_are_taken_for_one);
+    RUN(every_allocation_of_opening_may_fail);
     RUN(every_allocation_may_fail);
     RUN(changed_bytes_do_no_harm);
     hn_folder_remove(base, NULL);

@@ -45,7 +45,7 @@ static inline bool golden_open(golden *g, const char *family, hn_dtype precision
     hn_strbuf_init(&initialised);
     hn_strbuf_init(&ignored);
     const hn_named_tensor *tensors = hn_folder_tensors(g->folder, &count);
-    hn_status status = hn_model_load(g->r.model, tensors, count, family, 0, &initialised, &ignored, error);
+    hn_status status = hn_model_load(g->r.model, tensors, count, NULL, family, 0, &initialised, &ignored, error);
     hn_model_refresh_copy(g->r.model, &g->r.ctx);
     bool clean = initialised.length == 0 && ignored.length == 0;
     hn_strbuf_close(&initialised);

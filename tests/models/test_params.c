@@ -177,7 +177,7 @@ static size_t index_of(const checkpoint *c, const char *name)
 static hn_status load(fixture *f, const checkpoint *c)
 {
     hn_error_reset(&f->error);
-    return hn_model_load(f->model, c->tensors, c->count, "model.safetensors", 7, &f->initialised, &f->ignored,
+    return hn_model_load(f->model, c->tensors, c->count, NULL, "model.safetensors", 7, &f->initialised, &f->ignored,
                          &f->error);
 }
 

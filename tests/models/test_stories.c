@@ -49,7 +49,7 @@ static bool open_model(rig *r, const char *path)
     if (status == HN_OK) status = rig_open(r, &config, HN_F32, (hn_bounds){CAPACITY, 1, CAPACITY});
     if (status == HN_OK) {
         const hn_named_tensor *tensors = hn_folder_tensors(folder, &count);
-        status = hn_model_load(r->model, tensors, count, path, 0, &initialised, &ignored, &r->error);
+        status = hn_model_load(r->model, tensors, count, NULL, path, 0, &initialised, &ignored, &r->error);
     }
     r->forward.training = false;
     if (status == HN_OK) status = rig_replace(r);
