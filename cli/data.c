@@ -26,7 +26,7 @@ static void print_report(const char *name, const hn_data_report *report)
 static hn_status print_survey(const hn_job *job, const hn_dataset *dataset, hn_error *error)
 {
     hn_data_survey survey;
-    int labels = job->model.labels;
+    int labels = job->labels ? job->model.labels : 0;
     int64_t *counts = labels > 1 ? hn_calloc((size_t)labels, sizeof *counts) : NULL;
     if (labels > 1 && !counts) return hn_fail(error, HN_ERR_MEMORY, "out of memory for label counts");
     hn_status status = hn_dataset_survey(dataset, &survey, counts, labels, error);
@@ -61,7 +61,8 @@ static hn_status print_examples(const hn_job *job, hn_error *error)
         const char *path;
         int64_t line = hn_dataset_line(job->train, e, &path);
         printf("\n%s:%lld ", path, (long long)line);
-        if (job->model.labels > 1) printf("-> %s\n ", hn_labels_name(job->labels, buffer.batch.label[0]));
+        if (!job->labels) putchar('\n');
+        else if (job->model.labels > 1) printf("-> %s\n ", hn_labels_name(job->labels, buffer.batch.label[0]));
         else printf("-> %g\n ", (double)buffer.batch.value[0]);
         for (int32_t t = 0; t < buffer.batch.tokens; t++) {
             const char *token = hn_tokenizer_token(job->source->tokenizer, buffer.batch.token[t]);

@@ -6,16 +6,23 @@
 #include "cli/model.h"
 #include "core/json.h"
 #include "eval/evaluator.h"
+#include "train/job.h"
+
+/* What the metrics are means of. */
+static const char *counted(const hn_metrics *metrics)
+{
+    return metrics->labels == HN_METRICS_TOKENS ? "targets" : "examples";
+}
 
 static hn_status print_table(const char *set, const hn_metrics *metrics, const hn_labels *labels, hn_error *error)
 {
     (void)error;
-    printf("%s: %lld examples, loss %.4f", set, (long long)metrics->count, hn_metrics_loss(metrics));
-    for (int m = HN_METRIC_ACCURACY; m <= HN_METRIC_SPEARMAN; m++)
+    printf("%s: %lld %s, loss %.4f", set, (long long)metrics->count, counted(metrics), hn_metrics_loss(metrics));
+    for (int m = HN_METRIC_LOSS + 1; m < HN_METRIC_COUNT; m++)
         if (hn_metric_fits((hn_metric)m, metrics->labels))
             printf(", %s %.4f", hn_metric_name((hn_metric)m), hn_metrics_value(metrics, (hn_metric)m));
     printf("\n");
-    if (metrics->labels == 1) return HN_OK;
+    if (metrics->labels <= 1) return HN_OK;
     printf("\n%-20s %9s %9s %9s %9s   predicted as\n", "label", "precision", "recall", "f1", "examples");
     for (int k = 0; k < metrics->labels; k++) {
         hn_class_metrics one = hn_metrics_class(metrics, k);
@@ -41,9 +48,9 @@ static hn_status print_json(const char *set, const hn_metrics *metrics, const hn
     hn_strbuf_init(&out);
     hn_strbuf_puts(&out, "{\"set\": ");
     hn_json_quote(&out, set, strlen(set));
-    hn_strbuf_printf(&out, ", \"examples\": %lld", (long long)metrics->count);
+    hn_strbuf_printf(&out, ", \"%s\": %lld", counted(metrics), (long long)metrics->count);
     put_number(&out, "loss", hn_metrics_loss(metrics));
-    for (int m = HN_METRIC_ACCURACY; m <= HN_METRIC_SPEARMAN; m++)
+    for (int m = HN_METRIC_LOSS + 1; m < HN_METRIC_COUNT; m++)
         if (hn_metric_fits((hn_metric)m, metrics->labels))
             put_number(&out, hn_metric_name((hn_metric)m), hn_metrics_value(metrics, (hn_metric)m));
     if (metrics->labels > 1) {
@@ -65,15 +72,18 @@ static hn_status evaluate(const char *path, const hn_cli_config *config, bool js
     hn_cli_model model;
     hn_data_sets sets = {0};
     hn_metrics metrics = {0};
-    if (!config->data.dev.count) return hn_fail(error, HN_ERR_USAGE, "data.dev: expected a file of labelled rows, got nothing");
+    if (!config->data.dev.count) return hn_fail(error, HN_ERR_USAGE, "data.dev: expected a file, got nothing");
     hn_status status = hn_cli_model_open(&model, path, config, error);
     if (status == HN_OK) status = hn_data_sets_open(&sets, &config->data.dev, "dev", error);
     for (size_t i = 0; status == HN_OK && i < sets.count; i++) {
         hn_dataset *dataset = NULL;
-        status = hn_dataset_open(&dataset, &config->data, &sets.items[i].files, model.source->tokenizer, model.labels, NULL, error);
+        int kind = model.labels ? HN_TASK_CLASSIFY : config->train.task.kind == HN_TASK_SFT ? HN_TASK_SFT : HN_TASK_LM;
+        hn_dataset_options options = hn_job_data(kind, model.source, model.labels);
+        status = hn_dataset_open(&dataset, &config->data, &sets.items[i].files, model.source->tokenizer, &options, error);
         if (status == HN_OK) status = hn_cli_model_start(&model, config, hn_dataset_longest(dataset), error);
         if (status == HN_OK)
-            status = hn_metrics_init(&metrics, model.source->label_count, hn_dataset_count(dataset), error);
+            status = hn_metrics_init(&metrics, model.labels ? model.source->label_count : HN_METRICS_TOKENS,
+                                     hn_dataset_count(dataset), error);
         if (status == HN_OK)
             status = hn_evaluate(&model.runner, &model.buffer, dataset, &metrics, NULL, NULL, &hn_cli_stop, error);
         if (status == HN_OK) status = (json ? print_json : print_table)(sets.items[i].name, &metrics, model.labels, error);

@@ -8,9 +8,7 @@ static hn_status check_head(const hn_source *source, hn_error *error)
 {
     const char *problem = json_string_value(json_object_get(hn_folder_config(source->folder), "problem_type"));
     bool regression = source->config.head == HN_HEAD_REGRESS;
-    if (source->config.head == HN_HEAD_LM)
-        return hn_fail(error, HN_ERR_MISMATCH, "%s: a decoder, which predicts tokens; expected an encoder with a classification head",
-                       source->path);
+    if (source->config.head == HN_HEAD_LM) return HN_OK;
     if (!source->label_count)
         return hn_fail(error, HN_ERR_MISMATCH, "%s: this checkpoint has no classification head (no classifier.weight): fine-tune "
                        "it first", source->path);
@@ -26,7 +24,7 @@ hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_co
     *out = (hn_cli_model){0};
     hn_status status = hn_source_open(&out->source, path, error);
     if (status == HN_OK) status = check_head(out->source, error);
-    if (status != HN_OK) return status;
+    if (status != HN_OK || out->source->config.head == HN_HEAD_LM) return status;
     hn_labels_options options = {
         .names = config->train.task.labels.items,
         .count = (int32_t)config->train.task.labels.count,

@@ -10,12 +10,12 @@
 
 typedef struct hn_cli_model {
     hn_source *source;
-    hn_labels *labels; /* the model's, mapped by data.label_map */
+    hn_labels *labels; /* the model's, mapped by data.label_map; NULL: it predicts tokens */
     hn_runner runner;
     hn_batch_buffer buffer;
 } hn_cli_model;
 
-/* Opens the checkpoint, which must have a head, and its labels. */
+/* Opens the checkpoint, which must have a head, and its labels if it has any. */
 hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_config *config, hn_error *error);
 /* Allocates for batches of this config that hold sequences up to `longest` tokens, and loads the weights. */
 hn_status hn_cli_model_start(hn_cli_model *model, const hn_cli_config *config, int32_t longest, hn_error *error);

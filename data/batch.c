@@ -1,8 +1,9 @@
 /* Batches on the host (dataset.h): one block of memory that holds all arrays of the largest batch, filled in
  * place.
  *
- *     cu_seqlens [n+1] | token [T] | position [T] | type [T] | example [n] | label [n] | value [n]      each
- * padded to 64 bytes
+ *     cu_seqlens [n+1] | token [T] | position [T] | type [T] | example [n] | label [n] | value [n] | target [T]
+ *
+ * each padded to 64 bytes.
  */
 #include <string.h>
 
@@ -31,6 +32,7 @@ static void lay_out(hn_batch_buffer *buffer, size_t tokens, size_t examples)
     batch->label = place(buffer, examples);
     batch->value = place(buffer, examples);
     batch->target = NULL;
+    buffer->target = place(buffer, tokens);
 }
 
 hn_status hn_batch_buffer_init(hn_batch_buffer *buffer, int32_t tokens, int32_t examples, hn_error *error)
@@ -62,6 +64,24 @@ static void fill_tokens(const hn_dataset *dataset, hn_batch *batch, int64_t from
     }
 }
 
+/* Every token of an example but its first is predicted, by the one before it. */
+static void fill_targets(int32_t *target, const int32_t *token, int32_t length)
+{
+    for (int32_t i = 0; i + 1 < length; i++) target[i] = token[i + 1];
+    target[length - 1] = HN_NO_TARGET;
+}
+
+int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, int32_t count,
+                           const hn_draw *draw)
+{
+    int64_t targets = count;
+    (void)draw;
+    if (dataset->task == HN_DATA_SEQUENCE) return targets;
+    targets = 0;
+    for (int32_t n = 0; n < count; n++) targets += hn_dataset_length(dataset, examples[n]) - 1;
+    return targets;
+}
+
 hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, const uint32_t *examples,
                           int32_t count, hn_error *error)
 {
@@ -70,6 +90,7 @@ hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, co
         return hn_fail(error, HN_ERR_MISMATCH, "batch: expected at most %d examples, got %d",
                        (int)buffer->examples, (int)count);
     int32_t at = 0, longest = 0;
+    batch->target = dataset->task == HN_DATA_SEQUENCE ? NULL : buffer->target;
     for (int32_t n = 0; n < count; n++) {
         int32_t length = hn_dataset_length(dataset, examples[n]), segment = dataset->segment[examples[n]];
         if (length > buffer->tokens - at)
@@ -80,6 +101,7 @@ hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, co
             batch->position[at + i] = i;
             batch->type[at + i] = i >= segment;
         }
+        if (batch->target) fill_targets(batch->target + at, batch->token + at, length);
         batch->cu_seqlens[n] = at;
         batch->example[n] = examples[n];
         batch->label[n] = dataset->label[examples[n]];

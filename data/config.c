@@ -10,7 +10,7 @@
 
 const hn_key hn_data_keys[] = {
     {"data", "train", HN_KEY_LIST, .fallback = "null", AT(train),
-     .help = "Files to train on: .jsonl, .json, .tsv or .csv, plain, .gz or .zst"},
+     .help = "Files to train on: .jsonl, .json, .tsv or .csv, for task lm .txt too; plain, .gz or .zst"},
     {"data", "dev", HN_KEY_LIST, .fallback = "null", AT(dev),
      .help = "Files to evaluate on; NAME=FILE makes several named sets"},
     {"data", "predict", HN_KEY_LIST, .fallback = "null", AT(predict), .safe_on_resume = true,
@@ -23,10 +23,12 @@ const hn_key hn_data_keys[] = {
      .help = "Field of the label: a name of task.labels, its number, or the target of a regression"},
     {"data", "label_map", HN_KEY_MAP, .fallback = "null", AT(label_map),
      .help = "What labels in the data stand for: {\"e\": \"entailment\", \"3\": \"neutral\"}"},
-    {"data", "format", HN_KEY_CHOICE, .choices = "auto|jsonl|json|tsv|csv", .fallback = "\"auto\"",
+    {"data", "format", HN_KEY_CHOICE, .choices = "auto|jsonl|json|tsv|csv|text", .fallback = "\"auto\"",
      AT(format), .help = "Format of the files; auto: by name, then by the first byte"},
     {"data", "max_tokens", HN_KEY_INT, .unit = "tokens", .min = 4, .max = 65536, .fallback = "512",
-     AT(max_tokens), .help = "Longer examples are truncated, the longer text of a pair first"},
+     AT(max_tokens),
+     .help = "Longer examples are truncated, the longer text of a pair first; documents (task lm) are cut into "
+             "blocks of this many"},
     {"data", "on_bad_row", HN_KEY_CHOICE, .choices = "error|skip", .fallback = "\"error\"", AT(on_bad_row),
      .help = "A row that cannot be read: stop, or count it and go on"},
     {"data", "cache", HN_KEY_STRING, .fallback = "\"auto\"", AT(cache), .safe_on_resume = true,

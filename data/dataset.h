@@ -22,9 +22,24 @@
 
 typedef struct hn_dataset hn_dataset;
 
+/* What an example is, and what of it is trained on. */
+typedef enum hn_data_task {
+    HN_DATA_SEQUENCE, /* a text or a pair, with one label */
+    HN_DATA_TEXT,     /* a block of a document: every token is predicted from those before it */
+    HN_DATA_INSTRUCT, /* a conversation by a template: its answers are predicted, token by token */
+} hn_data_task;
+
+/* How files become examples, beside what the config says. */
+typedef struct hn_dataset_options {
+    hn_data_task task;
+    const hn_labels *labels; /* of SEQUENCE; NULL: labels are not read (predict), and files without rows are fine */
+    int32_t end_token;       /* of TEXT: stands behind every document that does not end with it; -1: none does */
+    const char *cache_folder; /* NULL: the tokens stay in memory */
+} hn_dataset_options;
+
 /* What reading the files found; stored in the cache, so that a warm start says the same. */
 typedef struct hn_data_report {
-    int64_t rows; /* in the files: examples + skipped + unlabeled */
+    int64_t rows; /* in the files: examples (of TEXT: documents) + skipped + unlabeled */
     int64_t examples;
     int64_t skipped;   /* bad rows that were passed over */
     int64_t unlabeled; /* rows whose label is -1 or "-" */
@@ -36,14 +51,12 @@ typedef struct hn_data_report {
     char note[512];  /* why a cache that was there could not be used, or "" */
 } hn_data_report;
 
-/* Reads and encodes the files, by the fields and options of `config`; labels NULL: labels are not read
- * (predict), and files without rows are fine. `cache_folder` NULL: the tokens stay in memory; else a cache
- * there is used when it is of just these files, tokenizer and options, and is made (or made anew) when not.
- * "-" is standard input, never cached. No example at all is an error, except where labels are not read.
- * Nothing is borrowed but during the call. */
+/* Reads and encodes the files, by the fields and options of `config`. A cache in options->cache_folder is used
+ * when it is of just these files, tokenizer and options, and is made (or made anew) when not. "-" is standard
+ * input, never cached. No example at all is an error, except for SEQUENCE without labels. Nothing is borrowed
+ * but during the call. */
 hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const hn_list *files,
-                          const hn_tokenizer *tokenizer, const hn_labels *labels, const char *cache_folder,
-                          hn_error *error);
+                          const hn_tokenizer *tokenizer, const hn_dataset_options *options, hn_error *error);
 
 /* The same from texts in memory, without labels. pairs NULL: single texts. */
 hn_status hn_dataset_open_texts(hn_dataset **out, const char *const *texts, const char *const *pairs,
@@ -97,16 +110,31 @@ int64_t hn_order_batches(const hn_order *order);
 /* Examples of batch `index`, in order (borrowed). */
 const uint32_t *hn_order_examples(const hn_order *order, int64_t index, int32_t *count);
 
+/* What the random choices of a batch are keyed by, for tasks that have any. */
+typedef struct hn_draw {
+    uint64_t seed;
+    uint32_t step;
+} hn_draw;
+
+/* How many targets these examples have together, as hn_dataset_fill with this draw gives them: what a step's
+ * loss is divided by, before its first slice. Of SEQUENCE: the examples. */
+int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, int32_t count,
+                           const hn_draw *draw);
+
 /* Host arrays of a batch, for at most the bounds given. */
 typedef struct hn_batch_buffer {
     hn_batch batch; /* host pointers into `memory` */
     void *memory;
     size_t size;
+    int32_t *target;          /* [tokens] what batch.target points to, for tasks that have targets */
     int32_t tokens, examples; /* bounds */
+    hn_draw draw;             /* set before a fill */
 } hn_batch_buffer;
 hn_status hn_batch_buffer_init(hn_batch_buffer *buffer, int32_t tokens, int32_t examples, hn_error *error);
 void hn_batch_buffer_close(hn_batch_buffer *buffer);
-/* Fills the buffer with these examples, end to end; more than the buffer holds is an error. */
+/* Fills the buffer with these examples, end to end; more than the buffer holds is an error. batch.target[t] is,
+ * of TEXT and INSTRUCT, the token at t + 1 of the same example when that one is trained on, else HN_NO_TARGET;
+ * NULL for SEQUENCE. */
 hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, const uint32_t *examples,
                           int32_t count, hn_error *error);
 

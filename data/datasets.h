@@ -8,6 +8,7 @@
 
 struct hn_dataset {
     int64_t count;
+    hn_data_task task;
     bool wide; /* token ids are i32, else u16 */
     /* Views of `columns` or of `mapping`; see columns.h for their shapes. */
     const void *tokens;

@@ -7,7 +7,8 @@
  * order; when it can do neither it encodes one itself. Workers encode. So the columns are the same for any
  * number of threads, one thread needs no other, and memory is bounded by the ring. A slot goes EMPTY ->
  * FILLED -> TAKEN -> DONE -> EMPTY; its state is guarded by the mutex, its contents belong to whoever's turn
- * the state says. */
+ * the state says. A row is one example or, when it is a document, as many blocks as it makes; a document too
+ * short for one has nothing to learn. */
 #include "data/encode.h"
 
 #include <pthread.h>
@@ -26,22 +27,28 @@ typedef enum slot_state { EMPTY, FILLED, TAKEN, DONE } slot_state;
 
 struct item {
     size_t text, text_length, pair, pair_length; /* offsets in slot.texts */
-    bool has_pair;
+    bool has_pair, continues, unfinished;
     int32_t label, file;
+    int32_t tokens; /* its number of them, once it is encoded */
     float value;
     int64_t line;
     const char *path; /* borrowed from the source */
+};
+
+struct example {
+    int64_t end; /* the slot's tokens up to its last */
+    int32_t segment, item;
 };
 
 struct slot {
     slot_state state;
     struct item items[SLOT_ROWS];
     size_t count;
+    struct example *examples;
+    size_t example_count, example_capacity;
     hn_strbuf texts;
     void *tokens; /* u16 or i32 */
     size_t token_count, token_capacity;
-    int64_t ends[SLOT_ROWS]; /* token_count behind each example */
-    int32_t segment[SLOT_ROWS];
     int64_t truncated;
     hn_error error;
 };
@@ -51,6 +58,7 @@ typedef struct pipeline {
     hnp_columns *columns;
     hnp_encode_counts *counts;
     hnp_source source;
+    int32_t before, behind; /* special tokens around a document */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     struct slot *slots;
@@ -60,29 +68,79 @@ typedef struct pipeline {
     int32_t files_seen;
 } pipeline;
 
-/* Appends one encoding to the slot's tokens. */
-static hn_status keep(struct slot *slot, size_t number, const hn_encoding *encoding, bool wide)
+/* Appends ids to the slot's tokens. */
+static hn_status keep_tokens(struct slot *slot, const int32_t *ids, size_t count, bool wide)
 {
-    size_t count = (size_t)encoding->count, first = 0, size = wide ? 4 : 2;
+    size_t size = wide ? 4 : 2;
+    if (!hn_grow(&slot->tokens, &slot->token_capacity, slot->token_count + count, size))
+        return hn_fail(&slot->error, HN_ERR_MEMORY, "encoding: out of memory");
+    if (wide)
+        memcpy((int32_t *)slot->tokens + slot->token_count, ids, count * size);
+    else
+        for (size_t i = 0; i < count; i++)
+            ((uint16_t *)slot->tokens)[slot->token_count + i] = (uint16_t)ids[i];
+    slot->token_count += count;
+    return HN_OK;
+}
+
+/* An example of row `item` that ends at token `end` of the slot. */
+static hn_status keep_example(struct slot *slot, size_t item, size_t end, int32_t segment)
+{
+    void *examples = slot->examples;
+    if (!hn_grow(&examples, &slot->example_capacity, slot->example_count + 1, sizeof *slot->examples))
+        return hn_fail(&slot->error, HN_ERR_MEMORY, "encoding: out of memory");
+    slot->examples = examples;
+    slot->examples[slot->example_count++] = (struct example){(int64_t)end, segment, (int32_t)item};
+    return HN_OK;
+}
+
+/* Appends one encoding as an example. */
+static hn_status keep(struct slot *slot, size_t item, const hn_encoding *encoding, bool wide)
+{
+    size_t count = (size_t)encoding->count, first = 0;
     if (!count)
         return hn_fail(&slot->error, HN_ERR_FORMAT, "%s:%lld: expected at least one token, got none",
-                       slot->items[number].path, (long long)slot->items[number].line);
+                       slot->items[item].path, (long long)slot->items[item].line);
     while (first < count && encoding->types[first] == 0) first++;
     for (size_t i = first; i < count; i++)
         if (encoding->types[i] != 1)
             return hn_fail(&slot->error, HN_ERR_UNSUPPORTED,
                            "tokenizer: expected segments 0 and then 1, got %d", (int)encoding->types[i]);
-    if (!hn_grow(&slot->tokens, &slot->token_capacity, slot->token_count + count, size))
-        return hn_fail(&slot->error, HN_ERR_MEMORY, "encoding: out of memory");
-    if (wide)
-        memcpy((int32_t *)slot->tokens + slot->token_count, encoding->ids, count * size);
-    else
-        for (size_t i = 0; i < count; i++)
-            ((uint16_t *)slot->tokens)[slot->token_count + i] = (uint16_t)encoding->ids[i];
-    slot->token_count += count;
-    slot->ends[number] = (int64_t)slot->token_count;
-    slot->segment[number] = (int32_t)first;
-    return HN_OK;
+    hn_status status = keep_tokens(slot, encoding->ids, count, wide);
+    return status ? status : keep_example(slot, item, slot->token_count, (int32_t)first);
+}
+
+/* Appends a document, or a piece of one, as blocks of at most max_tokens that follow each other. A block has two
+ * tokens or more, as its first is no target: where one alone would be left, the block before is one shorter. */
+static hn_status keep_document(const pipeline *p, struct slot *slot, size_t number, const hn_encoding *encoding)
+{
+    const hnp_encode_options *o = p->options;
+    struct item *item = &slot->items[number];
+    bool special = !item->continues || !item->unfinished;
+    int32_t first = special && item->continues ? p->before : 0;
+    int32_t end = encoding->count - (special && item->unfinished ? p->behind : 0);
+    bool ends = !item->unfinished && o->end_token >= 0 && (end == first || encoding->ids[end - 1] != o->end_token);
+    size_t from = slot->token_count;
+    item->tokens = end - first + ends;
+    if (item->tokens < 2) return HN_OK;
+    hn_status status = keep_tokens(slot, encoding->ids + first, (size_t)(end - first), p->columns->wide);
+    if (!status && ends) status = keep_tokens(slot, &o->end_token, 1, p->columns->wide);
+    for (int32_t left = item->tokens; left && !status;) {
+        int32_t length = left <= o->max_tokens ? left : o->max_tokens - (left == o->max_tokens + 1);
+        from += (size_t)length;
+        left -= length;
+        status = keep_example(slot, number, from, length);
+    }
+    return status;
+}
+
+static hn_status encode_document(const pipeline *p, struct slot *slot, size_t number, hn_encoding *encoding)
+{
+    const struct item *item = &slot->items[number];
+    hn_status status =
+        hn_tokenizer_encode(p->options->tokenizer, encoding, slot->texts.text + item->text, item->text_length, NULL,
+                            0, !item->continues || !item->unfinished, 0, &slot->error);
+    return status ? status : keep_document(p, slot, number, encoding);
 }
 
 /* An example of just max_tokens may have been cut; one token more tells. */
@@ -97,21 +155,26 @@ static hn_status was_cut(const hnp_encode_options *o, struct slot *slot, const s
     return status;
 }
 
-static void encode_slot(const pipeline *p, struct slot *slot, hn_encoding *encoding)
+static hn_status encode_sequence(const pipeline *p, struct slot *slot, size_t number, hn_encoding *encoding)
 {
     const hnp_encode_options *o = p->options;
+    const struct item *item = &slot->items[number];
+    const char *text = slot->texts.text + item->text,
+               *pair = item->has_pair ? slot->texts.text + item->pair : NULL;
+    hn_status status = hn_tokenizer_encode(o->tokenizer, encoding, text, item->text_length, pair,
+                                           item->pair_length, true, o->max_tokens, &slot->error);
+    if (!status) status = keep(slot, number, encoding, p->columns->wide);
+    if (!status && encoding->count == o->max_tokens) status = was_cut(o, slot, item, encoding);
+    return status;
+}
+
+static void encode_slot(const pipeline *p, struct slot *slot, hn_encoding *encoding)
+{
     hn_status status = HN_OK;
-    slot->token_count = 0;
+    slot->token_count = slot->example_count = 0;
     slot->truncated = 0;
-    for (size_t i = 0; i < slot->count && !status; i++) {
-        const struct item *item = &slot->items[i];
-        const char *text = slot->texts.text + item->text,
-                   *pair = item->has_pair ? slot->texts.text + item->pair : NULL;
-        status = hn_tokenizer_encode(o->tokenizer, encoding, text, item->text_length, pair, item->pair_length,
-                                     true, o->max_tokens, &slot->error);
-        if (!status) status = keep(slot, i, encoding, p->columns->wide);
-        if (!status && encoding->count == o->max_tokens) status = was_cut(o, slot, item, encoding);
-    }
+    for (size_t i = 0; i < slot->count && !status; i++)
+        status = (p->options->task == HN_DATA_TEXT ? encode_document : encode_sequence)(p, slot, i, encoding);
 }
 
 /* The label of a row into the item. *good: the row is an example. */
@@ -150,6 +213,9 @@ static hn_status fill_slot(pipeline *p, struct slot *slot, hn_error *error)
         item->path = row.path;
         item->file = row.file;
         item->has_pair = row.pair != NULL;
+        item->continues = row.continues;
+        item->unfinished = row.unfinished;
+        item->tokens = 0;
         item->text = slot->texts.length;
         item->text_length = row.text_length;
         hn_strbuf_add(&slot->texts, row.text, row.text_length);
@@ -177,6 +243,22 @@ static hn_status begin_files(pipeline *p, int32_t file, hn_error *error)
     return status;
 }
 
+/* Rows that gave no example. */
+static hn_status count_nothing(pipeline *p, const struct slot *slot, hn_error *error)
+{
+    hn_status status = HN_OK;
+    size_t next = 0;
+    for (size_t i = 0; i < slot->count && !status; i++) {
+        const struct item *item = &slot->items[i];
+        size_t before = next;
+        while (next < slot->example_count && slot->examples[next].item == (int32_t)i) next++;
+        if (next == before && !item->continues)
+            status = hn_bad_row(p->options->bad, HN_BAD_NOTHING, item->path, item->line, error,
+                                "expected two tokens or more, of which the first is not predicted, got %d", (int)item->tokens);
+    }
+    return status;
+}
+
 static hn_status append_slot(pipeline *p, struct slot *slot, hn_error *error)
 {
     if (slot->error.status) {
@@ -184,15 +266,17 @@ static hn_status append_slot(pipeline *p, struct slot *slot, hn_error *error)
         return slot->error.status;
     }
     hnp_column *columns = p->columns->column;
-    if (columns[HNP_LINES].count + slot->count > UINT32_MAX)
+    if (columns[HNP_LINES].count + slot->example_count > UINT32_MAX)
         return hn_fail(error, HN_ERR_UNSUPPORTED, "data: expected at most %u examples, got more", UINT32_MAX);
     hn_status status = hnp_column_add(&columns[HNP_TOKENS], slot->tokens, slot->token_count, error);
-    for (size_t i = 0; i < slot->count && !status; i++) {
-        const struct item *item = &slot->items[i];
-        int64_t end = p->tokens + slot->ends[i];
+    if (!status) status = count_nothing(p, slot, error);
+    for (size_t i = 0; i < slot->example_count && !status; i++) {
+        const struct example *example = &slot->examples[i];
+        const struct item *item = &slot->items[example->item];
+        int64_t end = p->tokens + example->end;
         status = begin_files(p, item->file, error);
         if (!status) status = add_one(p, HNP_OFFSETS, &end, error);
-        if (!status) status = add_one(p, HNP_SEGMENT, &slot->segment[i], error);
+        if (!status) status = add_one(p, HNP_SEGMENT, &example->segment, error);
         if (!status) status = add_one(p, HNP_LABELS, &item->label, error);
         if (!status) status = add_one(p, HNP_VALUES, &item->value, error);
         if (!status) status = add_one(p, HNP_LINES, &item->line, error);
@@ -298,6 +382,26 @@ static hn_status run(pipeline *p, int threads, hn_error *error)
     return status;
 }
 
+/* How many special tokens the tokenizer puts before and behind a document. */
+static hn_status measure_frame(pipeline *p, hn_error *error)
+{
+    const hn_tokenizer *tokenizer = p->options->tokenizer;
+    hn_encoding framed, plain;
+    hn_encoding_init(&framed);
+    hn_encoding_init(&plain);
+    hn_status status = hn_tokenizer_encode(tokenizer, &framed, "a", 1, NULL, 0, true, 0, error);
+    if (!status) status = hn_tokenizer_encode(tokenizer, &plain, "a", 1, NULL, 0, false, 0, error);
+    if (!status) {
+        size_t bytes = (size_t)plain.count * sizeof *plain.ids;
+        int32_t more = framed.count - plain.count;
+        while (p->before < more && memcmp(framed.ids + p->before, plain.ids, bytes)) p->before++;
+        p->behind = more - p->before;
+    }
+    hn_encoding_close(&framed);
+    hn_encoding_close(&plain);
+    return status;
+}
+
 hn_status hnp_encode(hnp_columns *columns, hnp_encode_counts *counts, hnp_source source,
                      const hnp_encode_options *options, hn_error *error)
 {
@@ -315,11 +419,13 @@ hn_status hnp_encode(hnp_columns *columns, hnp_encode_counts *counts, hnp_source
     for (size_t i = 0; i < p.slot_count; i++) hn_strbuf_init(&p.slots[i].texts);
     int64_t zero = 0;
     hn_status status = add_one(&p, HNP_OFFSETS, &zero, error);
+    if (!status && options->task == HN_DATA_TEXT) status = measure_frame(&p, error);
     if (!status) status = run(&p, threads, error);
     if (!status) status = begin_files(&p, options->files, error);
     for (size_t i = 0; i < p.slot_count; i++) {
         hn_strbuf_close(&p.slots[i].texts);
         hn_free(p.slots[i].tokens);
+        hn_free(p.slots[i].examples);
     }
     hn_free(p.slots);
     return status;

@@ -3,9 +3,7 @@
 #define HONE_DATA_ENCODE_H
 
 #include "data/columns.h"
-#include "data/labels.h"
-#include "data/rows.h"
-#include "data/tokenizer.h"
+#include "data/dataset.h"
 
 /* Where rows come from. `next` is called by one thread, the caller of hnp_encode; a row's path stays to its end. */
 typedef struct hnp_source {
@@ -14,10 +12,12 @@ typedef struct hnp_source {
 } hnp_source;
 
 typedef struct hnp_encode_options {
+    hn_data_task task;
     const hn_tokenizer *tokenizer;
+    int32_t end_token;       /* of documents; -1: none */
     const hn_labels *labels; /* NULL: labels are not read */
     const char *label_field; /* for messages */
-    hn_bad_rows *bad;        /* unknown labels are counted here */
+    hn_bad_rows *bad;        /* unknown labels, and rows with nothing to learn, are counted here */
     int32_t max_tokens;
     int32_t files;
     int threads; /* 0: one a core; the columns do not depend on it */

@@ -19,7 +19,7 @@ typedef struct request {
     const hn_data_config *config;
     const hn_list *files;
     const hn_tokenizer *tokenizer;
-    const hn_labels *labels;
+    const hn_dataset_options *options;
 } request;
 
 static hn_status no_memory(hn_error *error)
@@ -86,12 +86,16 @@ static void hash_options(hn_hasher *hasher, const request *r)
     hn_digest_format(text, hn_tokenizer_digest(r->tokenizer));
     hn_hasher_add_text(hasher, text);
     snprintf(numbers, sizeof numbers, "%lld %d %zu %d", (long long)config->max_tokens, config->on_bad_row,
-             r->files->count, r->labels != NULL);
+             r->files->count, r->options->labels != NULL);
     hn_hasher_add_text(hasher, numbers);
+    if (r->options->task == HN_DATA_TEXT) {
+        snprintf(numbers, sizeof numbers, "documents, end %d", (int)r->options->end_token);
+        hn_hasher_add_text(hasher, numbers);
+    }
     hn_hasher_add_text(hasher, config->text);
     hn_hasher_add_text(hasher, config->pair ? config->pair : "");
-    if (r->labels) {
-        hn_digest_format(text, hn_labels_digest(r->labels));
+    if (r->options->labels) {
+        hn_digest_format(text, hn_labels_digest(r->options->labels));
         hn_hasher_add_text(hasher, config->label);
         hn_hasher_add_text(hasher, text);
     }
@@ -119,21 +123,31 @@ static hn_status take_digest(hn_dataset *dataset, const hnp_sources *sources, co
     return HN_OK;
 }
 
+/* Whether there may be no example at all: what is to be predicted, not learnt. */
+static bool empty_allowed(const hn_dataset_options *options)
+{
+    return options->task == HN_DATA_SEQUENCE && !options->labels;
+}
+
 /* Reads and encodes all files into the data set's columns. */
 static hn_status build(hn_dataset *dataset, const request *r, hn_error *error)
 {
     const hn_data_config *config = r->config;
     const hn_list *files = r->files;
+    bool sequences = r->options->task == HN_DATA_SEQUENCE;
     hn_data_report *report = &dataset->report;
     hn_reader_options reading = {.paths = files->items,
                                  .path_count = files->count,
                                  .format = (hn_data_format)config->format,
                                  .text = config->text,
-                                 .pair = config->pair,
-                                 .label = r->labels ? config->label : NULL,
-                                 .empty_allowed = r->labels == NULL};
-    hnp_encode_options encoding = {.tokenizer = r->tokenizer,
-                                   .labels = r->labels,
+                                 .pair = sequences ? config->pair : NULL,
+                                 .label = r->options->labels ? config->label : NULL,
+                                 .empty_allowed = empty_allowed(r->options),
+                                 .documents = r->options->task == HN_DATA_TEXT};
+    hnp_encode_options encoding = {.task = r->options->task,
+                                   .tokenizer = r->tokenizer,
+                                   .end_token = r->options->end_token,
+                                   .labels = r->options->labels,
                                    .label_field = config->label,
                                    .bad = &report->bad,
                                    .max_tokens = (int32_t)config->max_tokens,
@@ -154,10 +168,10 @@ static hn_status build(hn_dataset *dataset, const request *r, hn_error *error)
     return status;
 }
 
-static hn_status require_examples(const hn_dataset *dataset, const hn_labels *labels, hn_error *error)
+static hn_status require_examples(const hn_dataset *dataset, const hn_dataset_options *options, hn_error *error)
 {
     const hn_data_report *report = &dataset->report;
-    if (dataset->count || !labels) return HN_OK;
+    if (dataset->count || empty_allowed(options)) return HN_OK;
     return hn_fail(error, HN_ERR_FORMAT,
                    "%s%s: expected examples, got none (%lld rows: %lld bad, %lld without a label)",
                    dataset->paths[0], dataset->file_count > 1 ? ", ..." : "", (long long)report->rows,
@@ -227,18 +241,23 @@ static bool reads_standard_input(const hn_list *files)
 }
 
 hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const hn_list *files,
-                          const hn_tokenizer *tokenizer, const hn_labels *labels, const char *cache_folder,
-                          hn_error *error)
+                          const hn_tokenizer *tokenizer, const hn_dataset_options *options, hn_error *error)
 {
-    HN_ASSERT(files->count > 0 && config->text && (!labels || config->label));
-    request r = {config, files, tokenizer, labels};
+    HN_ASSERT(files->count > 0 && config->text && (!options->labels || config->label));
+    HN_ASSERT(options->task == HN_DATA_SEQUENCE || !options->labels);
+    if (options->task == HN_DATA_INSTRUCT)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: sft: expected templates, which this build of hone lacks");
+    request r = {config, files, tokenizer, options};
     hnp_sources sources = {0};
     hn_dataset *dataset = NULL;
     hn_status status = new_dataset(&dataset, files, error);
-    if (!status) dataset->report.bad.skip = config->on_bad_row != 0;
+    if (!status) {
+        dataset->report.bad.skip = config->on_bad_row != 0;
+        dataset->task = options->task;
+    }
     if (!status) status = hnp_sources_init(&sources, files, error);
-    if (!status && cache_folder && !reads_standard_input(files)) {
-        status = open_cached(dataset, &sources, &r, cache_folder, error);
+    if (!status && options->cache_folder && !reads_standard_input(files)) {
+        status = open_cached(dataset, &sources, &r, options->cache_folder, error);
     } else if (!status) {
         status = make(dataset, &sources, &r, NULL, error);
         if (!status) adopt_columns(dataset);
@@ -246,7 +265,7 @@ hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const 
     if (!status) status = take_digest(dataset, &sources, &r, error);
     if (!status) {
         count_lengths(dataset);
-        status = require_examples(dataset, labels, error);
+        status = require_examples(dataset, options, error);
     }
     hnp_sources_close(&sources);
     if (status)

@@ -1,5 +1,5 @@
-/* See reader.h. This file walks the files and tells their formats; reader_json.c and reader_table.c take rows
- * out of them.
+/* See reader.h. This file walks the files and tells their formats; reader_json.c, reader_table.c and
+ * reader_text.c take rows out of them.
  *
  * Invariant: a row is good, or counted in `bad`, or an error; nothing is ever dropped in silence. What is
  * wrong with the stream (unreadable, damaged compression, UTF-16) or with a header is an error whatever
@@ -20,7 +20,8 @@ hn_data_format hn_format_of_name(const char *path)
     } known[] = {{".jsonl", HN_FORMAT_JSONL},
                  {".ndjson", HN_FORMAT_JSONL},
                  {".tsv", HN_FORMAT_TSV},
-                 {".csv", HN_FORMAT_CSV}};
+                 {".csv", HN_FORMAT_CSV},
+                 {".txt", HN_FORMAT_TEXT}};
     size_t length = strlen(path);
     if (length > 3 && !strcmp(path + length - 3, ".gz"))
         length -= 3;
@@ -75,6 +76,9 @@ static hn_status tell_format(hn_reader *reader, hn_error *error)
 {
     const char *path = hnp_reader_path(reader);
     reader->format = reader->options.format ? reader->options.format : hn_format_of_name(path);
+    if (reader->format == HN_FORMAT_TEXT && !reader->options.documents)
+        return hn_fail(error, HN_ERR_FORMAT, "%s: plain text has no fields; expected jsonl, json, tsv or csv for this task",
+                       hn_input_name(reader->bytes.input));
     if (reader->format) return HN_OK;
     int c = first_byte(reader);
     if (reader->bytes.status) return reader->bytes.status;
@@ -85,8 +89,8 @@ static hn_status tell_format(hn_reader *reader, hn_error *error)
     else
         return hn_fail(error, HN_ERR_FORMAT,
                        "%s: neither its name nor its first byte tells the format; set data.format to "
-                       "jsonl, json, tsv or csv",
-                       hn_input_name(reader->bytes.input));
+                       "jsonl, json, tsv or csv%s",
+                       hn_input_name(reader->bytes.input), reader->options.documents ? ", or text" : "");
     return HN_OK;
 }
 
@@ -101,10 +105,12 @@ static hn_status open_next_file(hn_reader *reader, bool *empty, hn_error *error)
     reader->open = true;
     reader->rows_before = reader->rows;
     reader->array_open = reader->array_end = false;
+    reader->text_size = 0;
     *empty = false;
     status = hnp_bytes_open(&reader->bytes, input, error);
     if (!status) status = tell_format(reader, error);
-    if (!status && reader->format >= HN_FORMAT_TSV) status = hnp_table_begin(reader, empty, error);
+    if (!status && (reader->format == HN_FORMAT_TSV || reader->format == HN_FORMAT_CSV))
+        status = hnp_table_begin(reader, empty, error);
     return status;
 }
 
@@ -138,7 +144,8 @@ hn_status hn_reader_next(hn_reader *reader, hn_row *row, bool *end, hn_error *er
     static hnp_reader_step *const steps[] = {[HN_FORMAT_JSONL] = hnp_jsonl_next,
                                              [HN_FORMAT_JSON] = hnp_json_next,
                                              [HN_FORMAT_TSV] = hnp_table_next,
-                                             [HN_FORMAT_CSV] = hnp_table_next};
+                                             [HN_FORMAT_CSV] = hnp_table_next,
+                                             [HN_FORMAT_TEXT] = hnp_text_next};
     *end = false;
     for (;;) {
         bool got = false, file_end = false;
@@ -158,7 +165,7 @@ hn_status hn_reader_next(hn_reader *reader, hn_row *row, bool *end, hn_error *er
         if (!status) status = reader->bytes.status;
         if (!status && file_end)
             status = close_file(reader, error);
-        else if (!status)
+        else if (!status && !row->continues)
             reader->rows++;
         if (status) return status;
         if (got) {

@@ -1,11 +1,12 @@
-/* Readers: rows of labelled texts, one by one, from files of any size in bounded memory.
+/* Readers: rows of texts, one by one, from files of any size in bounded memory.
  *
  *     JSONL       an object a line
  *     JSON        an array of objects, read element by element
  *     TSV         a header line, then columns between tabs; quotes mean nothing
  *     CSV         a header line, then columns as RFC 4180 quotes them
+ *     text        one document, where the caller takes documents; of more than HN_PIECE_BYTES in pieces
  *
- * each plain, gzip or zstd. The format is told by the name (.jsonl .ndjson .json .tsv .csv, before .gz or
+ * each plain, gzip or zstd. The format is told by the name (.jsonl .ndjson .json .tsv .csv .txt, before .gz or
  * .zst) unless it is given; a .json file that begins with "{", and a name without a known ending, are told by
  * their first byte. */
 #ifndef HONE_DATA_READER_H
@@ -18,8 +19,11 @@ typedef enum hn_data_format {
     HN_FORMAT_JSONL,
     HN_FORMAT_JSON,
     HN_FORMAT_TSV,
-    HN_FORMAT_CSV
+    HN_FORMAT_CSV,
+    HN_FORMAT_TEXT
 } hn_data_format;
+
+#define HN_PIECE_BYTES ((size_t)1 << 20) /* most of a plain text that is read, and tokenized, at once */
 
 /* By the ending of a name, seen through .gz and .zst; HN_FORMAT_AUTO: the first byte must tell. */
 hn_data_format hn_format_of_name(const char *path);
@@ -31,6 +35,7 @@ typedef struct hn_reader_options {
     hn_data_format format;
     const char *text, *pair, *label; /* names of fields; pair and label may be NULL: not read */
     bool empty_allowed;              /* files without a row are fine */
+    bool documents;                  /* plain text is fine */
 } hn_reader_options;
 
 typedef struct hn_reader hn_reader;

@@ -33,6 +33,9 @@ struct hn_reader {
     size_t *cells, cell_capacity, cell_count; /* cell_count: of this row, also beyond those that are kept */
     size_t columns;                           /* of the header */
     int column[HNP_FIELDS];                   /* where each field stands; -1: not read */
+    /* Text: `raw` holds the piece that the row is, and behind it what was read beyond its end. */
+    size_t text_size;  /* of the piece; 0: none was read yet */
+    int64_t text_line; /* behind the piece */
 };
 
 static inline const char *hnp_reader_path(const hn_reader *reader)
@@ -44,7 +47,7 @@ static inline const char *hnp_reader_path(const hn_reader *reader)
 /* One step of a format: HN_OK with *got = true and the row filled; with *got = false when this row was bad
  * and is passed over; *end when the file has no more. */
 typedef hn_status hnp_reader_step(hn_reader *reader, hn_row *row, bool *got, bool *end, hn_error *error);
-hnp_reader_step hnp_jsonl_next, hnp_json_next, hnp_table_next;
+hnp_reader_step hnp_jsonl_next, hnp_json_next, hnp_table_next, hnp_text_next;
 /* Reads the header and finds the columns. *end: the file is empty. */
 hn_status hnp_table_begin(hn_reader *reader, bool *end, hn_error *error);
 

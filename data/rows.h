@@ -19,6 +19,8 @@ typedef struct hn_row {
     const char *path;
     int64_t line; /* where the row begins, from 1 */
     int32_t file; /* number of the file, from 0 */
+    /* A document that comes in pieces (plain text): this is not its first; more of it follow. */
+    bool continues, unfinished;
 } hn_row;
 
 typedef enum hn_bad_kind {
@@ -30,6 +32,7 @@ typedef enum hn_bad_kind {
     HN_BAD_MISSING, /* a field is not there */
     HN_BAD_TYPE,    /* a field is there, as something else than text (or a number, for labels) */
     HN_BAD_LABEL,   /* not one of the labels */
+    HN_BAD_NOTHING, /* nothing in it is trained on */
     HN_BAD_EMPTY,   /* a file without a row (counts files, not rows) */
     HN_BAD_KINDS
 } hn_bad_kind;

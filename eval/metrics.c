@@ -11,12 +11,12 @@
 
 hn_status hn_metrics_init(hn_metrics *metrics, int labels, int64_t expected, hn_error *error)
 {
-    HN_ASSERT(labels >= 1);
+    HN_ASSERT(labels >= 0);
     *metrics = (hn_metrics){.labels = labels};
     if (labels > 1) {
         metrics->confusion = hn_calloc((size_t)labels * (size_t)labels, sizeof *metrics->confusion);
         if (!metrics->confusion) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a confusion matrix");
-    } else if (expected <= HN_METRICS_RANKED) {
+    } else if (labels == 1 && expected <= HN_METRICS_RANKED) {
         metrics->ranked_capacity = expected;
         metrics->ranked_x = hn_malloc((size_t)expected * sizeof *metrics->ranked_x);
         metrics->ranked_y = hn_malloc((size_t)expected * sizeof *metrics->ranked_y);
@@ -33,7 +33,7 @@ void hn_metrics_reset(hn_metrics *metrics)
     if (metrics->confusion)
         memset(metrics->confusion, 0, (size_t)metrics->labels * (size_t)metrics->labels * sizeof *metrics->confusion);
     metrics->loss_sum = 0;
-    metrics->count = metrics->ranked = 0;
+    metrics->count = metrics->correct = metrics->ranked = 0;
     metrics->mean_x = metrics->mean_y = metrics->m_xx = metrics->m_yy = metrics->m_xy = 0;
 }
 
@@ -73,6 +73,13 @@ void hn_metrics_add_value(hn_metrics *metrics, float prediction, float value)
     }
 }
 
+void hn_metrics_add_tokens(hn_metrics *metrics, int64_t count, int64_t correct)
+{
+    HN_ASSERT(metrics->labels == HN_METRICS_TOKENS);
+    metrics->count += count;
+    metrics->correct += correct;
+}
+
 void hn_metrics_add_loss(hn_metrics *metrics, double sum)
 {
     metrics->loss_sum += sum;
@@ -88,6 +95,11 @@ double hn_metrics_loss(const hn_metrics *metrics)
     return metrics->count ? metrics->loss_sum / (double)metrics->count : NAN;
 }
 
+double hn_metrics_perplexity(const hn_metrics *metrics)
+{
+    return exp(hn_metrics_loss(metrics));
+}
+
 static int64_t cell(const hn_metrics *metrics, int label, int predicted)
 {
     return metrics->confusion[(int64_t)label * metrics->labels + predicted];
@@ -95,7 +107,7 @@ static int64_t cell(const hn_metrics *metrics, int label, int predicted)
 
 double hn_metrics_accuracy(const hn_metrics *metrics)
 {
-    int64_t right = 0;
+    int64_t right = metrics->correct;
     for (int k = 0; metrics->confusion && k < metrics->labels; k++) right += cell(metrics, k, k);
     return ratio((double)right, (double)metrics->count);
 }
@@ -205,7 +217,7 @@ double hn_metrics_spearman(const hn_metrics *metrics)
 
 const char *hn_metric_name(hn_metric metric)
 {
-    static const char *const names[] = {"loss", "accuracy", "macro_f1", "matthews", "pearson", "spearman"};
+    static const char *const names[] = {"loss",     "perplexity", "accuracy", "macro_f1", "matthews", "pearson", "spearman"};
     return names[metric];
 }
 
@@ -213,6 +225,7 @@ double hn_metrics_value(const hn_metrics *metrics, hn_metric metric)
 {
     switch (metric) {
     case HN_METRIC_LOSS: return hn_metrics_loss(metrics);
+    case HN_METRIC_PERPLEXITY: return hn_metrics_perplexity(metrics);
     case HN_METRIC_ACCURACY: return hn_metrics_accuracy(metrics);
     case HN_METRIC_MACRO_F1: return hn_metrics_macro_f1(metrics);
     case HN_METRIC_MATTHEWS: return hn_metrics_matthews(metrics);
@@ -223,9 +236,19 @@ double hn_metrics_value(const hn_metrics *metrics, hn_metric metric)
 
 bool hn_metric_fits(hn_metric metric, int labels)
 {
-    if (metric == HN_METRIC_LOSS) return true;
-    bool of_values = metric == HN_METRIC_PEARSON || metric == HN_METRIC_SPEARMAN;
-    return of_values == (labels == 1);
+    switch (metric) {
+    case HN_METRIC_LOSS: return true;
+    case HN_METRIC_PERPLEXITY: return labels == HN_METRICS_TOKENS;
+    case HN_METRIC_ACCURACY: return labels != 1;
+    case HN_METRIC_PEARSON:
+    case HN_METRIC_SPEARMAN: return labels == 1;
+    default: return labels > 1;
+    }
+}
+
+bool hn_metric_lower_is_better(hn_metric metric)
+{
+    return metric == HN_METRIC_LOSS || metric == HN_METRIC_PERPLEXITY;
 }
 
 void hn_metrics_describe_classes(const hn_metrics *metrics, const hn_labels *labels, hn_strbuf *out)

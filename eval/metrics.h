@@ -1,4 +1,5 @@
-/* Metrics of a labelled set, from sums that do not grow with it: a confusion matrix for classes, moments for regression.
+/* Metrics of a set, from sums that do not grow with it: a confusion matrix for classes, moments for regression, counts for
+ * tokens.
  * Spearman's rank correlation alone needs every value; it is kept for sets of at most HN_METRICS_RANKED examples and is NaN
  * beyond. */
 #ifndef HONE_EVAL_METRICS_H
@@ -12,11 +13,13 @@
 #include "data/labels.h"
 
 #define HN_METRICS_RANKED (1 << 20)
+#define HN_METRICS_TOKENS 0
 
 typedef struct hn_metrics {
-    int labels;         /* classes; 1: regression */
+    int labels;         /* classes; 1: regression; HN_METRICS_TOKENS: tokens that are predicted */
     double loss_sum;
-    int64_t count;      /* examples with a target */
+    int64_t count;      /* examples, or tokens, with a target */
+    int64_t correct;    /* of tokens */
     int64_t *confusion; /* [labels, labels] rows true, columns predicted; NULL for regression */
     /* Regression: Welford's running mean and moments of prediction (x) and value (y). */
     double mean_x, mean_y, m_xx, m_yy, m_xy;
@@ -32,9 +35,11 @@ void hn_metrics_close(hn_metrics *metrics);
 void hn_metrics_add_class(hn_metrics *metrics, const float *logits, int32_t label);
 /* One prediction; a NaN value has no target. */
 void hn_metrics_add_value(hn_metrics *metrics, float prediction, float value);
+void hn_metrics_add_tokens(hn_metrics *metrics, int64_t count, int64_t correct);
 void hn_metrics_add_loss(hn_metrics *metrics, double sum);
 
 double hn_metrics_loss(const hn_metrics *metrics); /* mean over the targets */
+double hn_metrics_perplexity(const hn_metrics *metrics); /* exp of the loss */
 double hn_metrics_accuracy(const hn_metrics *metrics);
 /* Precision, recall and F1 of one class; 0 where the denominator is 0, as scikit-learn's zero_division=0. */
 typedef struct hn_class_metrics {
@@ -48,14 +53,22 @@ double hn_metrics_matthews(const hn_metrics *metrics);
 double hn_metrics_pearson(const hn_metrics *metrics);
 double hn_metrics_spearman(const hn_metrics *metrics); /* ties get their mean rank; NaN when not kept or out of memory */
 
-/* A metric by its config name: "loss", "accuracy", "macro_f1", "matthews", "pearson", "spearman". */
+/* A metric by its config name: "loss", "perplexity", "accuracy", "macro_f1", "matthews", "pearson", "spearman". */
 typedef enum hn_metric {
-    HN_METRIC_LOSS, HN_METRIC_ACCURACY, HN_METRIC_MACRO_F1, HN_METRIC_MATTHEWS, HN_METRIC_PEARSON, HN_METRIC_SPEARMAN
+    HN_METRIC_LOSS,
+    HN_METRIC_PERPLEXITY,
+    HN_METRIC_ACCURACY,
+    HN_METRIC_MACRO_F1,
+    HN_METRIC_MATTHEWS,
+    HN_METRIC_PEARSON,
+    HN_METRIC_SPEARMAN
 } hn_metric;
-#define HN_METRIC_CHOICES "loss|accuracy|macro_f1|matthews|pearson|spearman"
+#define HN_METRIC_COUNT (HN_METRIC_SPEARMAN + 1)
+#define HN_METRIC_CHOICES "loss|perplexity|accuracy|macro_f1|matthews|pearson|spearman"
 const char *hn_metric_name(hn_metric metric);
 double hn_metrics_value(const hn_metrics *metrics, hn_metric metric);
-bool hn_metric_fits(hn_metric metric, int labels); /* accuracy needs classes, pearson a value */
+bool hn_metric_fits(hn_metric metric, int labels); /* labels as in hn_metrics: accuracy needs classes or tokens, ... */
+bool hn_metric_lower_is_better(hn_metric metric);
 
 /* As JSON: {"name": {"precision", "recall", "f1", "support"}, ...}, and the confusion matrix as an array of rows. */
 void hn_metrics_describe_classes(const hn_metrics *metrics, const hn_labels *labels, hn_strbuf *out);

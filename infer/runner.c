@@ -23,6 +23,7 @@ static void place(hn_runner *runner)
     hn_device_batch_place(&runner->batch, &runner->batches, both_bounds(&runner->options));
     runner->loss = hn_arena_take(&runner->batches, sizeof *runner->loss);
     runner->count = hn_arena_take(&runner->batches, sizeof *runner->count);
+    runner->correct = hn_arena_take(&runner->batches, sizeof *runner->correct);
     runner->scale = hn_arena_take(&runner->batches, sizeof *runner->scale);
     runner->step = hn_arena_take(&runner->batches, sizeof *runner->step);
     runner->ctx.workspace_size = hn_model_workspace(runner->model, both_bounds(&runner->options));

@@ -37,7 +37,7 @@ typedef struct hn_runner {
     hn_device_batch batch;
     /* In the backend's memory: */
     double *loss;
-    int64_t *count;
+    int64_t *count, *correct;
     float *scale;
     uint32_t *step;
     float *logits; /* host, [examples, labels] (hn_free) */

@@ -111,6 +111,15 @@ static hn_status open_tokenizer(hn_tokenizer **out, const hn_folder *folder, hn_
     return status;
 }
 
+/* What ends a text, for a model of language. Some files name a token that their tokenizer lacks. */
+static int32_t find_end_token(const json_t *root, const hn_tokenizer *tokenizer)
+{
+    const json_t *ids = json_object_get(root, "eos_token_id");
+    if (json_is_array(ids)) ids = json_array_get(ids, 0);
+    json_int_t id = json_is_integer(ids) ? json_integer_value(ids) : -1;
+    return id >= 0 && id < hn_tokenizer_vocabulary(tokenizer) ? (int32_t)id : -1;
+}
+
 static hn_status open_parts(hn_source *source, const char *path, hn_error *error)
 {
     hn_status status = hn_source_resolve(&source->path, path, error);
@@ -126,6 +135,7 @@ static hn_status open_parts(hn_source *source, const char *path, hn_error *error
     if (hn_tokenizer_vocabulary(source->tokenizer) > source->config.vocabulary)
         return hn_fail(error, HN_ERR_MISMATCH, "%s: \"vocab_size\": expected at least %d, as the tokenizer has tokens, got %d",
                        where, hn_tokenizer_vocabulary(source->tokenizer), source->config.vocabulary);
+    source->end_token = find_end_token(root, source->tokenizer);
     return HN_OK;
 }
 

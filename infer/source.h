@@ -13,6 +13,7 @@ typedef struct hn_source {
     hn_tokenizer *tokenizer;
     hn_model_config config; /* head and labels as the checkpoint says: labels 0 when it has no head */
     char **labels;          /* [label_count] id2label in order; NULL when it has none or only LABEL_0, LABEL_1, ... */
+    int32_t end_token;      /* the (first) id of config.json's eos_token_id that the tokenizer has; -1: none */
     int label_count;        /* outputs of the checkpoint's head, 0: it has none */
 } hn_source;
 

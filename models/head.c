@@ -49,16 +49,16 @@ hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows)
     return logits;
 }
 
-void hnp_head_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
-                   float smoothing, const float *scale, bool training)
+void hnp_head_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+                   const float *scale, bool training)
 {
     hn_tensor logits = hn_tensor_rows(&model->act.logits, 0, batch->n), d_logits = {0};
     if (training) d_logits = hn_tensor_rows(&model->enc.d_logits, 0, batch->n);
     const hn_tensor *gradient = training ? &d_logits : NULL;
     if (model->config.head == HN_HEAD_REGRESS)
-        model->ops->mean_squared_error(ctx, loss, count, gradient, &logits, batch->value, scale);
+        model->ops->mean_squared_error(ctx, out->loss, out->count, gradient, &logits, batch->value, scale);
     else
-        model->ops->cross_entropy(ctx, loss, count, gradient, &logits, batch->label, smoothing, scale);
+        model->ops->cross_entropy(ctx, out->loss, out->count, gradient, &logits, batch->label, smoothing, scale);
 }
 
 void hnp_head_backward(const hnp_pass *pass, const hn_tensor *dx)

@@ -228,8 +228,8 @@ struct hnp_architecture {
     void (*place)(const hnp_layout *layout);
     int64_t (*widest)(const hn_model_config *config); /* columns or rows of a matrix in a product */
     hn_tensor (*forward)(const hnp_pass *pass);
-    void (*loss)(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
-                 float smoothing, const float *scale, bool training);
+    void (*loss)(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+                 const float *scale, bool training);
     void (*backward)(const hnp_pass *pass);
 };
 extern const hnp_architecture hnp_encoder, hnp_decoder;
@@ -251,8 +251,8 @@ void hnp_encoder_place(const hnp_layout *layout);
 int64_t hnp_encoder_widest(const hn_model_config *config);
 hn_tensor hnp_encoder_forward(const hnp_pass *pass);
 void hnp_encoder_backward(const hnp_pass *pass);
-void hnp_head_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
-                   float smoothing, const float *scale, bool training);
+void hnp_head_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+                   const float *scale, bool training);
 /* From what the last layer (or a cache) gave for the first tokens to logits; and back to its gradient in `dx`
  * (NULL: not wanted). */
 hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows);
@@ -263,8 +263,8 @@ void hnp_decoder_place(const hnp_layout *layout);
 int64_t hnp_decoder_widest(const hn_model_config *config);
 hn_tensor hnp_decoder_forward(const hnp_pass *pass);
 void hnp_decoder_backward(const hnp_pass *pass);
-void hnp_lm_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
-                 float smoothing, const float *scale, bool training);
+void hnp_lm_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+                 const float *scale, bool training);
 /* Attention of a layer: x [T, C], its input's norm, to o [T, heads D]; and the gradient of o to that of Q, K and V as the
  * product gave them, in d_qkv. */
 void hnp_attend(const hnp_pass *pass, int layer, const hn_tensor *o, const hn_tensor *x);

@@ -9,15 +9,14 @@ const hn_weight *hnp_lm_weight(const hn_model *model)
     return model->config.tied ? &model->embeddings.token : &model->head.out.weight;
 }
 
-void hnp_lm_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
-                 float smoothing, const float *scale, bool training)
+void hnp_lm_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+                 const float *scale, bool training)
 {
     const hn_weight *weight = hnp_lm_weight(model);
-    hn_target_loss out = {.loss = loss, .count = count};
     hn_tensor x = hn_tensor_rows(&model->dec.norm, 0, batch->tokens), dx = {0};
     HN_ASSERT(batch->target);
     if (training) dx = hn_tensor_rows(&model->dec.d_norm, 0, batch->tokens);
-    model->ops->linear_cross_entropy(ctx, &out, training ? &dx : NULL,
+    model->ops->linear_cross_entropy(ctx, out, training ? &dx : NULL,
                                      training && weight->trainable ? &weight->gradient : NULL, NULL, &x, &weight->value,
                                      NULL, batch->target, smoothing, scale);
 }

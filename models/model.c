@@ -77,10 +77,10 @@ hn_tensor hn_model_forward(hn_model *model, hn_ops_context *ctx, const hn_batch 
     return model->family->architecture->forward(&pass);
 }
 
-void hn_model_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
-                   float smoothing, const float *scale, bool training)
+void hn_model_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+                   const float *scale, bool training)
 {
-    model->family->architecture->loss(model, ctx, loss, count, batch, smoothing, scale, training);
+    model->family->architecture->loss(model, ctx, out, batch, smoothing, scale, training);
 }
 
 void hn_model_backward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)

@@ -173,11 +173,11 @@ hn_tensor hn_model_forward(hn_model *model, hn_ops_context *ctx, const hn_batch 
  * stands in the backend's memory; count is at most the examples of the bounds. In activations placed for evaluation. */
 hn_tensor hn_model_logits(hn_model *model, hn_ops_context *ctx, const int32_t *row, int32_t count);
 
-/* Loss of the last forward: *loss += sum, *count += targets (hn_batch.label or value; of a language model
- * hn_batch.target); when training, the gradient of what the head reads, times *scale, and of a language model's
- * head's weight. */
-void hn_model_loss(hn_model *model, hn_ops_context *ctx, double *loss, int64_t *count, const hn_batch *batch,
-                   float smoothing, const float *scale, bool training);
+/* Loss of the last forward: out->loss += sum, out->count += targets (hn_batch.label or value; of a language model
+ * hn_batch.target, a row a token, and then the other fields of `out` serve too); when training, the gradient of what
+ * the head reads, times *scale, and of a language model's head's weight. */
+void hn_model_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+                   const float *scale, bool training);
 /* Adds to the gradients of the plan's groups. After hn_model_loss with training true, with the same batch and forward. */
 void hn_model_backward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward);
 

@@ -12,8 +12,9 @@ const hn_key hn_train_keys[] = {
     {"model", "path", HN_KEY_STRING, AT(model.path),
      .help = "Pretrained checkpoint: a Hugging Face folder, or a run folder (its best)"},
 
-    {"task", "kind", HN_KEY_CHOICE, AT(task.kind), .choices = "classify|regress", .fallback = "\"classify\"",
-     .help = "Classes of texts or pairs, or one number for each"},
+    {"task", "kind", HN_KEY_CHOICE, AT(task.kind), .choices = "classify|regress|lm|sft",
+     .fallback = "\"classify\"",
+     .help = "Classes of texts or pairs; one number for each; a language model of plain text; answers to instructions"},
     {"task", "labels", HN_KEY_LIST, AT(task.labels), .fallback = "[]",
      .help = "Label names in the order of their numbers; empty: the model's own"},
 

@@ -8,13 +8,44 @@
 #include "core/mem.h"
 #include "eval/metrics.h"
 
+static bool predicts_tokens(int kind)
+{
+    return kind == HN_TASK_LM || kind == HN_TASK_SFT;
+}
+
+hn_dataset_options hn_job_data(int kind, const hn_source *source, const hn_labels *labels)
+{
+    hn_data_task task = kind == HN_TASK_LM ? HN_DATA_TEXT : kind == HN_TASK_SFT ? HN_DATA_INSTRUCT : HN_DATA_SEQUENCE;
+    return (hn_dataset_options){.task = task, .labels = labels, .end_token = source->end_token};
+}
+
+int hn_job_measured(const hn_job *job)
+{
+    return predicts_tokens(job->config->task.kind) ? HN_METRICS_TOKENS : job->model.labels;
+}
+
+/* The metric that the best checkpoint goes by is one of the task's. */
+static hn_status check_metric(const hn_job *job, hn_error *error)
+{
+    static const char *const tasks[] = {[HN_METRICS_TOKENS] = "tokens", "numbers", "classes"};
+    hn_metric metric = (hn_metric)job->config->eval.metric;
+    int measured = hn_job_measured(job);
+    hn_strbuf fitting;
+    if (hn_metric_fits(metric, measured)) return HN_OK;
+    hn_strbuf_init(&fitting);
+    for (int m = 0; m < HN_METRIC_COUNT; m++)
+        if (hn_metric_fits((hn_metric)m, measured))
+            hn_strbuf_printf(&fitting, "%s%s", fitting.length ? ", " : "", hn_metric_name((hn_metric)m));
+    hn_status status = hn_fail(error, HN_ERR_USAGE, "eval.metric: \"%s\" does not fit a task of %s; expected one of %s",
+                               hn_metric_name(metric), tasks[measured > 2 ? 2 : measured], fitting.failed ? "its own" : fitting.text);
+    hn_strbuf_close(&fitting);
+    return status;
+}
+
 static hn_status open_labels(hn_job *job, hn_error *error)
 {
     const hn_source *source = job->source;
     const hn_train_config *config = job->config;
-    if (source->config.head == HN_HEAD_LM)
-        return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: %s is a decoder, which predicts tokens; expected an encoder for "
-                       "classes or numbers", source->path);
     hn_labels_options options = {
         .names = config->task.labels.items,
         .count = (int32_t)config->task.labels.count,
@@ -25,17 +56,26 @@ static hn_status open_labels(hn_job *job, hn_error *error)
     };
     hn_status status = hn_labels_open(&job->labels, &options, error);
     if (status != HN_OK) return status;
-    job->model = source->config;
     job->model.head = options.regression ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
     job->model.labels = hn_labels_count(job->labels);
     if (source->label_count && source->label_count != job->model.labels)
         return hn_fail(error, HN_ERR_MISMATCH, "task.labels: %d labels, but the head of %s has %d outputs", job->model.labels,
                        source->path, source->label_count);
-    if (!hn_metric_fits((hn_metric)config->eval.metric, job->model.labels))
-        return hn_fail(error, HN_ERR_USAGE, "eval.metric: \"%s\" does not fit a task of %s; expected %s",
-                       hn_metric_name((hn_metric)config->eval.metric), options.regression ? "numbers" : "classes",
-                       options.regression ? "loss, pearson or spearman" : "loss, accuracy, macro_f1 or matthews");
     return HN_OK;
+}
+
+/* The model with the task's head, and labels where it has any. */
+static hn_status open_task(hn_job *job, hn_error *error)
+{
+    const hn_source *source = job->source;
+    bool tokens = predicts_tokens(job->config->task.kind), decoder = source->config.head == HN_HEAD_LM;
+    job->model = source->config;
+    if (decoder != tokens)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: %s is %s; expected %s", source->path,
+                       decoder ? "a decoder, which predicts tokens" : "an encoder, which reads whole texts",
+                       decoder ? "lm or sft, or an encoder for classes or numbers" : "classify or regress, or a decoder");
+    hn_status status = tokens ? HN_OK : open_labels(job, error);
+    return status == HN_OK ? check_metric(job, error) : status;
 }
 
 static hn_status check_lengths(const hn_job *job, const hn_dataset *dataset, const char *what, hn_error *error)
@@ -51,6 +91,13 @@ static hn_status check_lengths(const hn_job *job, const hn_dataset *dataset, con
     return HN_OK;
 }
 
+static hn_status open_dataset(hn_dataset **out, const hn_job *job, const hn_list *files, const char *cache, hn_error *error)
+{
+    hn_dataset_options options = hn_job_data(job->config->task.kind, job->source, job->labels);
+    options.cache_folder = cache;
+    return hn_dataset_open(out, job->data, files, job->source->tokenizer, &options, error);
+}
+
 static hn_status open_dev(hn_job *job, const char *cache, hn_error *error)
 {
     hn_data_sets sets;
@@ -62,9 +109,7 @@ static hn_status open_dev(hn_job *job, const char *cache, hn_error *error)
         hn_dev_set *dev = &job->dev[job->dev_count++];
         dev->name = hn_strdup(sets.items[i].name);
         if (!dev->name) status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the dev sets");
-        if (status == HN_OK)
-            status = hn_dataset_open(&dev->dataset, job->data, &sets.items[i].files, job->source->tokenizer, job->labels,
-                                     cache, error);
+        if (status == HN_OK) status = open_dataset(&dev->dataset, job, &sets.items[i].files, cache, error);
         if (status == HN_OK) status = check_lengths(job, dev->dataset, dev->name, error);
     }
     hn_data_sets_close(&sets);
@@ -183,8 +228,7 @@ static hn_status open_data(hn_job *job, hn_error *error)
     char *cache = NULL;
     hn_status status = check_output(job->config->output.dir, error);
     if (status == HN_OK) status = hn_data_cache_folder(&cache, job->data, job->config->output.dir, error);
-    if (status == HN_OK)
-        status = hn_dataset_open(&job->train, job->data, &job->data->train, job->source->tokenizer, job->labels, cache, error);
+    if (status == HN_OK) status = open_dataset(&job->train, job, &job->data->train, cache, error);
     if (status == HN_OK) status = check_lengths(job, job->train, "data.train", error);
     if (status == HN_OK) status = open_dev(job, cache, error);
     if (status == HN_OK) status = count_steps(job, error);
@@ -202,7 +246,7 @@ hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data
     job->config = config;
     job->data = data;
     hn_status status = hn_source_open(&job->source, config->model.path, error);
-    if (status == HN_OK) status = open_labels(job, error);
+    if (status == HN_OK) status = open_task(job, error);
     if (status == HN_OK && parts == HN_JOB_ALL) status = open_data(job, error);
     if (status == HN_OK) *out = job;
     else hn_job_free(job);

@@ -7,9 +7,10 @@
 #include "formats/folder.h"
 #include "train/internal.h"
 
-/* id2label, label2id and problem_type into a copy of the source's config. */
+/* id2label, label2id and problem_type into a copy of the source's config, for heads that have labels. */
 static hn_status describe_head(const hn_job *job, json_t *root, hn_error *error)
 {
+    if (!job->labels) return HN_OK;
     bool regression = job->model.head == HN_HEAD_REGRESS, failed = false;
     json_t *names = json_object(), *numbers = json_object();
     for (int k = 0; k < job->model.labels; k++) {

@@ -63,10 +63,10 @@ hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const
     hn_strbuf classes, confusion;
     hn_strbuf_init(&classes);
     hn_strbuf_init(&confusion);
-    for (int m = HN_METRIC_ACCURACY; m <= HN_METRIC_SPEARMAN; m++)
+    for (int m = HN_METRIC_LOSS + 1; m < HN_METRIC_COUNT; m++)
         if (hn_metric_fits((hn_metric)m, metrics->labels))
             fields[count++] = (hn_field)FLOAT(hn_metric_name((hn_metric)m), hn_metrics_value(metrics, (hn_metric)m));
-    fields[count++] = (hn_field)INT("examples", metrics->count);
+    fields[count++] = (hn_field)INT(metrics->labels == HN_METRICS_TOKENS ? "targets" : "examples", metrics->count);
     fields[count++] = (hn_field)INT("best", best);
     if (metrics->labels > 1) {
         hn_metrics_describe_classes(metrics, trainer->job->labels, &classes);

@@ -1,5 +1,5 @@
 /* One optimizer step: the batch is cut into slices that fit memory, gradients of the slices add up, and the loss is divided
- * once, by the number of targets of the whole batch. So a batch in slices and a batch at once are the same sum. */
+ * once, by the number of targets (examples, or tokens) of the whole batch. So a batch in slices and a batch at once are the same sum. */
 #include "train/internal.h"
 
 /* Forward, loss and backward of one slice. */
@@ -24,8 +24,8 @@ static hn_status run_slice(hn_trainer *trainer, const uint32_t *examples, int32_
         else forward.trunk_keep = &trunk;
     }
     hn_model_forward(runner->model, ctx, batch, &forward);
-    hn_model_loss(runner->model, ctx, runner->loss, runner->count, batch, (float)trainer->config->train.label_smoothing,
-                  runner->scale, true);
+    hn_target_loss out = {.loss = runner->loss, .count = runner->count};
+    hn_model_loss(runner->model, ctx, &out, batch, (float)trainer->config->train.label_smoothing, runner->scale, true);
     hn_model_backward(runner->model, ctx, batch, &forward);
     if (runner->step_error.status != HN_OK)
         return hn_fail(error, runner->step_error.status, "step %lld: %s", (long long)trainer->progress.step,
@@ -40,7 +40,9 @@ hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_
     hn_runner *runner = &trainer->runner;
     hn_backend *backend = &runner->backend;
     uint32_t step = (uint32_t)trainer->progress.step;
-    float scale = 1.0f / (float)count;
+    hn_draw draw = {.seed = (uint64_t)trainer->config->train.seed, .step = step};
+    float scale = 1.0f / (float)hn_dataset_targets(trainer->job->train, examples, count, &draw);
+    trainer->buffer.draw = draw;
     *result = (hn_step_result){0};
     backend->copy_in(backend, runner->step, &step, sizeof step);
     backend->copy_in(backend, runner->scale, &scale, sizeof scale);

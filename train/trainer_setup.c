@@ -30,7 +30,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     *trainer = (hn_trainer){.job = job, .config = config, .options = options, .order_epoch = -1};
     trainer->progress = (hn_progress){.logged = 0, .thawed = 0, .evaluated = 0};
     hn_metric metric = (hn_metric)config->eval.metric;
-    bool lower = config->eval.direction == HN_DIRECTION_AUTO ? metric == HN_METRIC_LOSS
+    bool lower = config->eval.direction == HN_DIRECTION_AUTO ? hn_metric_lower_is_better(metric)
                                                              : config->eval.direction == HN_DIRECTION_MIN;
     hn_early_stopping_init(&trainer->stopping, lower, config->eval.min_delta, config->eval.patience);
     hn_schedule_init(&trainer->schedule, config, job->total_steps);

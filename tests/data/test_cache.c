@@ -70,7 +70,7 @@ static hn_status open_with(hn_dataset **out, const hn_data_config *config, const
     const char *paths[] = {csv, jsonl};
     hn_list files = {paths, 2};
     *out = NULL;
-    return hn_dataset_open(out, config, &files, tokenizer, labels, where, error);
+    return hn_dataset_open(out, config, &files, tokenizer, &(hn_dataset_options){.labels = labels, .cache_folder = where}, error);
 }
 
 /* Opens through the cache and says whether it was used: 1 cached, 0 made, -1 failed. */

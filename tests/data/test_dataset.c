@@ -52,7 +52,7 @@ TEST(files_to_batches)
     hn_labels *labels = classes();
     hn_dataset *dataset = NULL;
     hn_error error = {0};
-    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, labels, NULL, &error));
+    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error));
     const hn_data_report *report = hn_dataset_report(dataset);
     CHECK_INT(report->rows, 5);
     CHECK_INT(report->examples, 4);
@@ -120,11 +120,11 @@ TEST(bad_rows)
     hn_labels *labels = classes();
     hn_dataset *dataset = NULL;
     hn_error error = {0};
-    CHECK_INT(hn_dataset_open(&dataset, &config, &files, &toy, labels, NULL, &error), HN_ERR_FORMAT);
+    CHECK_INT(hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error), HN_ERR_FORMAT);
     CHECK_CONTAINS(error.message, "bad.csv:3: expected 3 columns");
     config.on_bad_row = 1;
     error = (hn_error){0};
-    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, labels, NULL, &error));
+    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error));
     const hn_data_report *report = hn_dataset_report(dataset);
     CHECK_INT(report->skipped, 2);
     CHECK_INT(report->rows, 4);
@@ -135,7 +135,7 @@ TEST(bad_rows)
     hn_dataset_free(dataset);
     path = put("none.csv", "a,b,y\n1,2,-\n");
     dataset = NULL;
-    CHECK_INT(hn_dataset_open(&dataset, &config, &files, &toy, labels, NULL, &error), HN_ERR_FORMAT);
+    CHECK_INT(hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error), HN_ERR_FORMAT);
     CHECK_CONTAINS(error.message, "none.csv: expected examples, got none (1 rows: 0 bad, 1 without a label)");
     CHECK(!dataset);
     hn_labels_free(labels);
@@ -151,7 +151,7 @@ TEST(regression_and_predict)
     hn_dataset *dataset = NULL;
     hn_error error = {0};
     CHECK_OK(hn_labels_open(&labels, &options, &error));
-    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, labels, NULL, &error));
+    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error));
     hn_batch_buffer buffer;
     CHECK_OK(hn_batch_buffer_init(&buffer, 16, 2, &error));
     uint32_t both[] = {0, 1};
@@ -161,12 +161,12 @@ TEST(regression_and_predict)
     CHECK_INT(buffer.batch.label[0], HN_NO_TARGET);
     hn_dataset_free(dataset);
     config.label = NULL;
-    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, NULL, NULL, &error));
+    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){0}, &error));
     CHECK_OK(hn_dataset_fill(dataset, &buffer, both, 2, &error));
     CHECK_INT(buffer.batch.label[1], HN_NO_TARGET);
     hn_dataset_free(dataset);
     path = put("empty.csv", "");
-    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, NULL, NULL, &error)); /* nothing to predict */
+    CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){0}, &error)); /* nothing to predict */
     CHECK_INT(hn_dataset_count(dataset), 0);
     hn_dataset_free(dataset);
     const char *texts[] = {"#3 #4", ""}, *pairs[] = {"#5", "#6"};
@@ -224,7 +224,7 @@ TEST(threads_do_not_matter)
     for (int k = 0; k < 2; k++) {
         hn_data_config config = config_of(NULL);
         config.threads = k ? 4 : 1;
-        CHECK_OK(hn_dataset_open(&dataset[k], &config, &files, &toy, labels, NULL, &error));
+        CHECK_OK(hn_dataset_open(&dataset[k], &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error));
         CHECK_INT(hn_dataset_count(dataset[k]), 5000);
         CHECK_OK(hn_batch_buffer_init(&buffer[k], (int32_t)hn_dataset_tokens(dataset[k]), 5000, &error));
         uint32_t *all = hn_calloc(5000, sizeof *all);
@@ -262,7 +262,7 @@ TEST(changed_while_it_is_read)
     hn_dataset *dataset = NULL;
     hn_error error = {0};
     toy_event = grow;
-    hn_status status = hn_dataset_open(&dataset, &config, &files, &toy, labels, NULL, &error);
+    hn_status status = hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error);
     toy_event = NULL;
     hn_labels_free(labels);
     CHECK_INT(status, HN_ERR_MISMATCH);
@@ -285,7 +285,7 @@ TEST(digest)
         config.max_tokens += i == 3;
         tokenizer.digest += i == 4;
         hn_dataset *dataset = NULL;
-        CHECK_OK(hn_dataset_open(&dataset, &config, &files, &tokenizer, labels, NULL, &error));
+        CHECK_OK(hn_dataset_open(&dataset, &config, &files, &tokenizer, &(hn_dataset_options){.labels = labels}, &error));
         digests[i] = hn_dataset_digest(dataset);
         hn_dataset_free(dataset);
         CHECK_INT(hn_digest_equal(digests[0], digests[i]), i < 2);
@@ -305,7 +305,7 @@ TEST(memory_failures)
         hn_dataset *dataset = NULL;
         hn_error error = {0};
         hn_mem_fail_at(nth);
-        status = hn_dataset_open(&dataset, &config, &files, &toy, labels, NULL, &error);
+        status = hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error);
         hn_mem_fail_at(0);
         CHECK(!status || (error.message[0] && !dataset));
         hn_dataset_free(dataset);

@@ -12,6 +12,7 @@
 #include "tests/test.h"
 
 static const hn_reader_options nli = {.text = "premise", .pair = "hypothesis", .label = "label"};
+static const hn_reader_options document = {.text = "a", .documents = true};
 static const hn_reader_options single = {.text = "a", .label = "y"};
 
 /* All rows of `bytes`, or the error, as text. */
@@ -28,7 +29,7 @@ static hn_status read_all(hn_strbuf *out, const hn_reader_options *options, cons
         hn_strbuf_add(out, row.text, row.text_length);
         hn_strbuf_puts(out, "|");
         if (row.pair) hn_strbuf_add(out, row.pair, row.pair_length);
-        hn_strbuf_printf(out, "|%s@%lld ", row.label ? row.label : "", (long long)row.line);
+        hn_strbuf_printf(out, "|%s@%lld%s ", row.label ? row.label : "", (long long)row.line, row.unfinished ? "+" : "");
     }
     if (!status && bad) {
         int64_t good = 0;
@@ -108,6 +109,15 @@ static const example examples[] = {
     {"header_quote.csv", &single, "a\"b,y\n", 0, "", "header_quote.csv:1: the header: expected quotes only", -1},
     {"missing.gz", &single, "a,y\n", 0, "", "missing.gz: expected gzip data by its name", -1},
     {"missing.zst", &single, "a,y\n", 0, "", "missing.zst: expected zstd data by its name", -1},
+
+    {"one.txt", &document, "\xef\xbb\xbf" "a b\r\n\n c", 0, "a b\r\n\n c||@1 ", NULL, 0},
+    {"nul.txt", &document, "a\n\nb\0c\n", 7, "", "nul.txt:3: expected text, got a NUL", HN_BAD_NUL},
+    {"latin1.txt", &document, "a\nb\xe9 c\n", 0, "", "latin1.txt:2: expected UTF-8, got 0xe9", HN_BAD_ENCODING},
+    {"empty.txt", &document, "", 0, "", "empty.txt: expected rows, got none", HN_BAD_EMPTY},
+    {"utf16.txt", &document, "\xff\xfe" "a\0", 4, "", "utf16.txt: expected UTF-8, got UTF-16", -1},
+    {"unknown", &document, "a", 0, "", "set data.format to jsonl, json, tsv or csv, or text", -1},
+    {"fields.txt", &single, "a,y\n1,x\n", 0, "", "fields.txt: plain text has no fields", -1},
+    {"rows.jsonl", &document, "{\"a\": \"one\"}\n{\"a\": \"\"}\n", 0, "one||@1 ||@2 ", NULL, 0},
 };
 #define EXAMPLES (sizeof examples / sizeof examples[0])
 
@@ -174,6 +184,57 @@ TEST(truncated_at_every_byte)
             hn_free(copy);
             hn_strbuf_close(&rows);
         }
+    }
+}
+
+/* Pieces of `bytes`: joined they are the whole; *behind counts those that end behind a line between two words. */
+static hn_status read_pieces(const char *bytes, size_t size, hn_strbuf *joined, int *count, int *behind, hn_error *error)
+{
+    hn_reader *reader = NULL;
+    hn_bad_rows bad = {0};
+    bool end = false;
+    int64_t line = 1;
+    *count = *behind = 0;
+    hn_status status = hn_reader_open_bytes(&reader, &document, bytes, size, "long.txt", &bad, error);
+    while (!status && !end) {
+        hn_row row;
+        status = hn_reader_next(reader, &row, &end, error);
+        if (status || end) break;
+        hn_strbuf_add(joined, row.text, row.text_length);
+        const char *to = joined->text + joined->length;
+        if (row.line != line || row.continues != (*count > 0) || row.unfinished != (joined->length < size) ||
+            row.text_length > HN_PIECE_BYTES)
+            status = hn_fail(error, HN_ERR_FORMAT, "piece %d is not as expected", *count);
+        for (size_t i = 0; i < row.text_length; i++) line += row.text[i] == '\n';
+        *behind += row.unfinished && to[-1] == '\n' && to[-2] != ' ' && bytes[joined->length] != ' ';
+        (*count)++;
+    }
+    if (!status && hn_reader_rows(reader) != 1) status = hn_fail(error, HN_ERR_FORMAT, "expected one row");
+    hn_reader_free(reader);
+    return status;
+}
+
+/* A long text comes in pieces that end where tokens end anyway, or at least at a line, or at a character. */
+TEST(pieces)
+{
+    const char *units[] = {"some words \n and\nmore\n  \n", "blank \n lines\n ", "\xed\x95\x98"};
+    for (int u = 0; u < 3; u++) {
+        hn_strbuf text, joined;
+        hn_error error = {0};
+        int count, behind;
+        hn_strbuf_init(&text);
+        hn_strbuf_init(&joined);
+        while (text.length < 5 * HN_PIECE_BYTES / 2) hn_strbuf_puts(&text, units[u]);
+        CHECK_OK(read_pieces(text.text, text.length, &joined, &count, &behind, &error));
+        CHECK(joined.length == text.length && !memcmp(joined.text, text.text, text.length));
+        CHECK_INT(count, 3);
+        CHECK_INT(behind, u == 0 ? 2 : 0);
+        hn_strbuf_reset(&joined);
+        size_t exact = u == 2 ? HN_PIECE_BYTES / 3 * 3 : HN_PIECE_BYTES; /* just one piece */
+        CHECK_OK(read_pieces(text.text, exact, &joined, &count, &behind, &error));
+        CHECK_INT(count, 1);
+        hn_strbuf_close(&text);
+        hn_strbuf_close(&joined);
     }
 }
 
@@ -340,6 +401,7 @@ int main(void)
     hn_json_init();
     RUN(every_case);
     RUN(truncated_at_every_byte);
+    RUN(pieces);
     RUN(compressed);
     RUN(too_long);
     RUN(several_files);

@@ -1,6 +1,7 @@
 /* A tokenizer small enough to reason about, for the tests of what is built on tokenizers: a word (between
- * spaces) of n letters is the id 10 + n, or its number when it is "#NUMBER"; "~" calls toy_event; 1 before, 2
- * behind each text; truncation from the end. It stands in for data/tokenizer.c at link time. */
+ * spaces and line ends) of n letters is the id 10 + n, or its number when it is "#NUMBER"; "~" calls toy_event; 1
+ * before, 2 behind each text when it is to have special tokens; truncation from the end. It stands in for
+ * data/tokenizer.c at link time. */
 #ifndef HONE_TESTS_DATA_TOY_TOKENIZER_H
 #define HONE_TESTS_DATA_TOY_TOKENIZER_H
 
@@ -10,6 +11,7 @@
 #include "core/mem.h"
 #include "data/tokenizer.h"
 
+static bool toy_plain;          /* it has no special tokens */
 static void (*toy_event)(void); /* something that happens while rows are encoded */
 
 struct hn_tokenizer {
@@ -52,17 +54,22 @@ static bool toy_add(hn_encoding *out, int32_t id, int32_t type)
     return true;
 }
 
-static bool toy_text(hn_encoding *out, const char *text, size_t length, int32_t type)
+static bool toy_space(char c)
+{
+    return c == ' ' || c == '\n';
+}
+
+static bool toy_text(hn_encoding *out, const char *text, size_t length, int32_t type, bool special)
 {
     for (size_t i = 0; i < length;) {
         size_t end = i;
-        while (end < length && text[end] != ' ') end++;
+        while (end < length && !toy_space(text[end])) end++;
         int32_t id = text[i] == '#' ? (int32_t)strtol(text + i + 1, NULL, 10) : 10 + (int32_t)(end - i);
         if (text[i] == '~' && toy_event) toy_event();
         if (end > i && !toy_add(out, id, type)) return false;
         i = end + 1;
     }
-    return toy_add(out, 2, type);
+    return !special || toy_add(out, 2, type);
 }
 
 hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
@@ -70,10 +77,10 @@ hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, c
                               int32_t max_tokens, hn_error *error)
 {
     (void)tokenizer;
-    (void)special;
     out->count = 0;
-    bool ok = toy_add(out, 1, 0) && toy_text(out, text, length, 0) &&
-              (!pair || toy_text(out, pair, pair_length, 1));
+    special &= !toy_plain;
+    bool ok = (!special || toy_add(out, 1, 0)) && toy_text(out, text, length, 0, special) &&
+              (!pair || toy_text(out, pair, pair_length, 1, special));
     if (max_tokens && out->count > max_tokens) out->count = max_tokens;
     return ok ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "toy tokenizer: out of memory");
 }

@@ -81,6 +81,27 @@ TEST(regression_by_hand)
     hn_metrics_close(&metrics);
 }
 
+TEST(tokens_by_hand)
+{
+    hn_metrics metrics;
+    hn_error error = {0};
+    CHECK_OK(hn_metrics_init(&metrics, HN_METRICS_TOKENS, 6, &error));
+    CHECK(isnan(hn_metrics_loss(&metrics)));
+    hn_metrics_add_tokens(&metrics, 5, 2);
+    hn_metrics_add_tokens(&metrics, 3, 1);
+    hn_metrics_add_loss(&metrics, 4);
+    hn_metrics_add_loss(&metrics, 2);
+    CHECK_NEAR(hn_metrics_loss(&metrics), 0.75, 0);
+    CHECK_NEAR(hn_metrics_value(&metrics, HN_METRIC_PERPLEXITY), 2.117000016612675, 1e-12);
+    CHECK_NEAR(hn_metrics_value(&metrics, HN_METRIC_ACCURACY), 0.375, 0);
+    for (int m = 0; m < HN_METRIC_COUNT; m++) CHECK_INT(hn_metric_fits((hn_metric)m, HN_METRICS_TOKENS), m <= HN_METRIC_ACCURACY);
+    CHECK(!hn_metric_fits(HN_METRIC_PERPLEXITY, 3) && !hn_metric_fits(HN_METRIC_PERPLEXITY, 1));
+    CHECK(hn_metric_lower_is_better(HN_METRIC_PERPLEXITY) && !hn_metric_lower_is_better(HN_METRIC_ACCURACY));
+    hn_metrics_reset(&metrics);
+    CHECK_INT(metrics.count + metrics.correct, 0);
+    hn_metrics_close(&metrics);
+}
+
 TEST(out_of_memory)
 {
     hn_metrics metrics;
@@ -99,4 +120,4 @@ TEST(out_of_memory)
 }
 
 TEST_MAIN(RUN(classes_by_hand); RUN(equal_logits_predict_the_first); RUN(a_class_that_never_occurs_does_not_count);
-          RUN(regression_by_hand); RUN(out_of_memory))
+          RUN(regression_by_hand); RUN(tokens_by_hand); RUN(out_of_memory))

@@ -117,7 +117,8 @@ static inline hn_tensor rig_run(rig *r, const hn_batch *batch)
     r->count = 0;
     memset(rig_gradients(r), 0, rig_gradient_bytes(r));
     hn_tensor logits = hn_model_forward(r->model, &r->ctx, batch, &r->forward);
-    hn_model_loss(r->model, &r->ctx, &r->loss, &r->count, batch, 0, &r->scale, r->forward.training);
+    hn_target_loss out = {.loss = &r->loss, .count = &r->count};
+    hn_model_loss(r->model, &r->ctx, &out, batch, 0, &r->scale, r->forward.training);
     if (r->forward.training) hn_model_backward(r->model, &r->ctx, batch, &r->forward);
     return logits;
 }
