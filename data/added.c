@@ -125,18 +125,20 @@ hn_status hnp_added_finish(hn_tokenizer *tokenizer, hn_error *error)
 }
 
 /* The longest token that begins here; NULL: none. */
-static const hnp_added_token *match(const hn_tokenizer *tokenizer, const hnp_matcher *matcher, hnp_span rest,
-                                    size_t *length)
+static const hnp_added_token *match(const hn_tokenizer *tokenizer, const hnp_matcher *matcher,
+                                    const hnp_scratch *scratch, hnp_span rest, size_t *length)
 {
     const hnp_trie *trie = &matcher->trie;
     int32_t found = -1;
     uint32_t node = 0;
     for (size_t i = 0; i < rest.length && (node = hnp_trie_step(trie, node, (unsigned char)rest.text[i]));
-         i++)
-        if (trie->units[node].value >= 0) {
-            found = trie->units[node].value;
-            *length = i + 1;
-        }
+         i++) {
+        int32_t value = trie->units[node].value;
+        if (value < 0 || (scratch->plain && hnp_id_barred(tokenizer, scratch, tokenizer->added[value].id)))
+            continue;
+        found = value;
+        *length = i + 1;
+    }
     return found < 0 ? NULL : &tokenizer->added[found];
 }
 
@@ -196,7 +198,8 @@ static bool find_all(const hn_tokenizer *tokenizer, const hnp_matcher *matcher, 
         const hnp_added_token *token = NULL;
         size_t length = 0;
         if (matcher->first[(unsigned char)text.text[at]])
-            token = match(tokenizer, matcher, (hnp_span){text.text + at, text.length - at, false}, &length);
+            token = match(tokenizer, matcher, scratch, (hnp_span){text.text + at, text.length - at, false},
+                          &length);
         if (!token) {
             at++;
             continue;
@@ -213,6 +216,7 @@ static bool find_all(const hn_tokenizer *tokenizer, const hnp_matcher *matcher, 
             !part(tokenizer, scratch, (hnp_span){text.text + done, start - done, text.first && !done}))
             return false;
         if (!hnp_ids_add(scratch->ids, token->id)) return false;
+        scratch->joined = false;
         done = stop;
     }
     return done == text.length ||

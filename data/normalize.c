@@ -64,7 +64,7 @@ bool hnp_prepend_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *
                            hnp_span piece)
 {
     (void)tokenizer;
-    size_t length = strlen(step->content), need;
+    size_t length = scratch->joined ? 0 : strlen(step->content), need;
     if (!hn_size_add(piece.length, length, &need) || !hnp_buffer_reserve(&scratch->normal, need))
         return false;
     if (piece.length) hnp_buffer_put(&scratch->normal, step->content, length);

@@ -154,7 +154,7 @@ bool hnp_metaspace_split(const hn_tokenizer *tokenizer, const hnp_splitter *step
     if (!hn_size_mul(piece.length, length, &room) || !hnp_buffer_reserve(out, room + length)) return false;
     bool begins =
         piece.text[0] == ' ' || (piece.length >= length && !memcmp(piece.text, step->blank, length));
-    if (!begins && (step->prepend == HNP_ALWAYS || (step->prepend == HNP_FIRST && piece.first)))
+    if (!begins && !scratch->joined && (step->prepend == HNP_ALWAYS || (step->prepend == HNP_FIRST && piece.first)))
         hnp_buffer_put(out, step->blank, length);
     for (size_t at = 0, next; at < piece.length; at = next + 1) {
         const char *blank = memchr(piece.text + at, ' ', piece.length - at);
@@ -196,7 +196,7 @@ bool hnp_bytes_split(const hn_tokenizer *tokenizer, const hnp_splitter *step, hn
 {
     hnp_buffer *out = &scratch->parts[step - tokenizer->splitters];
     out->length = 0;
-    if (step->prefix && piece.text[0] != ' ') {
+    if (step->prefix && piece.text[0] != ' ' && !scratch->joined) {
         size_t room; /* for the text and, behind it, one part as characters: no part moves it then */
         if (!hn_size_mul(piece.length + 1, 3, &room) || !hnp_buffer_reserve(out, room)) return false;
         hnp_buffer_put(out, " ", 1);

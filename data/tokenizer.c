@@ -300,11 +300,11 @@ static bool repair(hnp_scratch *scratch, hnp_span *text, size_t valid)
         at += hnp_utf8_get(&point, &good, text->text + at, text->length - at);
         hn_strbuf_add(out, bytes, hnp_utf8_put(bytes, point));
     }
-    *text = (hnp_span){out->text, out->length, true};
+    *text = (hnp_span){out->text, out->length, text->first};
     return !out->failed;
 }
 
-static bool encode_text(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_ids *ids, hnp_span text)
+bool hnp_encode_text(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_ids *ids, hnp_span text)
 {
     size_t valid = hnp_utf8_valid(text.text, text.length);
     scratch->ids = ids;
@@ -331,7 +331,7 @@ static void truncate(size_t *first, size_t *second, size_t room)
     *second = swapped ? shorter : longer;
 }
 
-static bool reserve(hn_encoding *out, size_t count)
+bool hnp_encoding_reserve(hn_encoding *out, size_t count)
 {
     if (count <= out->capacity) return true;
     size_t ids_capacity = out->capacity, types_capacity = out->capacity;
@@ -351,16 +351,33 @@ static void append(hn_encoding *out, const int32_t *ids, size_t count, int32_t t
     out->count += (int32_t)count;
 }
 
+hnp_scratch *hnp_scratch_take(const hn_tokenizer *tokenizer, hn_encoding *encoding)
+{
+    hnp_scratch *scratch = encoding->scratch;
+    if (!scratch && (scratch = encoding->scratch = hn_malloc(sizeof *scratch))) hnp_scratch_init(scratch);
+    if (!scratch) return NULL;
+    scratch->refused = NULL;
+    return hnp_words_prepare(tokenizer, scratch) ? scratch : NULL;
+}
+
+hn_status hnp_encode_failed(const hnp_scratch *scratch, size_t length, hn_error *error)
+{
+    if (scratch && scratch->refused)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "tokenizer: a text of %zu bytes: %s", length,
+                       scratch->refused);
+    return hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory for a text of %zu bytes", length);
+}
+
 hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
                               size_t length, const char *pair, size_t pair_length, bool special,
                               int32_t max_tokens, hn_error *error)
 {
     const hnp_template *around = pair ? &tokenizer->both : &tokenizer->single;
-    hnp_scratch *scratch = out->scratch;
-    if (!scratch && (scratch = out->scratch = hn_malloc(sizeof *scratch))) hnp_scratch_init(scratch);
-    if (!scratch || !hnp_words_prepare(tokenizer, scratch)) goto failed;
-    if (!encode_text(tokenizer, scratch, &scratch->text, (hnp_span){text, length, true})) goto failed;
-    if (pair && !encode_text(tokenizer, scratch, &scratch->pair, (hnp_span){pair, pair_length, true}))
+    hnp_scratch *scratch = hnp_scratch_take(tokenizer, out);
+    if (!scratch) goto failed;
+    scratch->plain = scratch->joined = false;
+    if (!hnp_encode_text(tokenizer, scratch, &scratch->text, (hnp_span){text, length, true})) goto failed;
+    if (pair && !hnp_encode_text(tokenizer, scratch, &scratch->pair, (hnp_span){pair, pair_length, true}))
         goto failed;
 
     size_t first = scratch->text.count, second = pair ? scratch->pair.count : 0,
@@ -370,7 +387,7 @@ hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, c
         truncate(&first, &second, room);
     else if (first > room)
         first = room;
-    if (!reserve(out, first + second + wrap)) goto failed;
+    if (!hnp_encoding_reserve(out, first + second + wrap)) goto failed;
     out->count = 0;
     for (size_t i = 0; i < around->count; i++) {
         const hnp_piece *piece = &around->pieces[i];
@@ -384,9 +401,5 @@ hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, c
     if ((size_t)out->count > limit) out->count = (int32_t)limit;
     return HN_OK;
 failed:
-    if (scratch && scratch->refused)
-        return hn_fail(error, HN_ERR_UNSUPPORTED, "tokenizer: a text of %zu bytes: %s", length + pair_length,
-                       scratch->refused);
-    return hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory for a text of %zu bytes",
-                   length + pair_length);
+    return hnp_encode_failed(scratch, length + pair_length, error);
 }

@@ -27,6 +27,10 @@ int32_t hn_tokenizer_vocabulary(const hn_tokenizer *tokenizer); /* largest id + 
 hn_digest hn_tokenizer_digest(const hn_tokenizer *tokenizer);   /* of everything that decides ids */
 const char *hn_tokenizer_token(const hn_tokenizer *tokenizer, int32_t id); /* NULL: no such id */
 int32_t hn_tokenizer_id(const hn_tokenizer *tokenizer, const char *token); /* -1: none */
+/* The ids that the post-processor puts before a text, by number from 0; -1: no more. */
+int32_t hn_tokenizer_lead(const hn_tokenizer *tokenizer, size_t number);
+/* Bytes of the longest special added token that a text begins with, and its id; 0: with none. */
+size_t hn_tokenizer_special_at(const hn_tokenizer *tokenizer, const char *text, size_t length, int32_t *id);
 
 /* Grown by encode, kept between calls. One per thread. */
 typedef struct hn_encoding {
@@ -47,6 +51,15 @@ void hn_encoding_close(hn_encoding *encoding);
 hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
                               size_t length, const char *pair, size_t pair_length, bool special,
                               int32_t max_tokens, hn_error *error);
+/* Where a part of a sequence stands: at its beginning (the post-processor's tokens aside), behind a special token, or
+ * going on where other text ended. */
+typedef enum hn_part_place { HN_PART_FIRST, HN_PART_BEHIND_TOKEN, HN_PART_JOINED } hn_part_place;
+/* Ids of a text that is part of a sequence, without the post-processor's, types 0. A text that spells a special token, or
+ * one of `barred`[count], is nothing but text: such an id never comes out. A tokenizer that puts a blank before texts puts
+ * it as `place` says: before a joined part never. Errors as those of encode; HN_ERR_UNSUPPORTED too where the text
+ * cannot be written without such a token. */
+hn_status hn_tokenizer_encode_part(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text, size_t length,
+                                   hn_part_place place, const int32_t *barred, size_t count, hn_error *error);
 /* Text of ids, as Hugging Face's decode with skip_special_tokens and its clean-up. Unknown ids are an error.
  */
 hn_status hn_tokenizer_decode(const hn_tokenizer *tokenizer, hn_strbuf *out, const int32_t *ids, size_t count,

@@ -82,6 +82,11 @@ typedef struct hnp_scratch {
     size_t best_capacity;
     hnp_ids text, pair;
     hnp_ids *ids; /* where tokens go now: text or pair */
+    /* Of hn_tokenizer_encode_part; false and NULL for whole texts. */
+    bool plain;            /* control tokens are not looked for: special ones, and those of `barred` */
+    bool joined;           /* no word yet, and the text goes on where another one ended: nothing is put before it */
+    const int32_t *barred; /* [barred_count] */
+    size_t barred_count;
 } hnp_scratch;
 
 typedef struct hnp_added_token {
@@ -281,6 +286,17 @@ void hnp_hash_int(hn_tokenizer *tokenizer, int64_t value);
 bool hnp_ids_add(hnp_ids *ids, int32_t id);
 /* Room for `rest` more bytes behind those there. */
 bool hnp_buffer_reserve(hnp_buffer *buffer, size_t rest);
+/* The ids of a text (repaired where it is no UTF-8), without those around it. false: no memory, or refused. */
+bool hnp_encode_text(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_ids *ids, hnp_span text);
+/* The scratch of an encoding, made when it has none, for this tokenizer; NULL: no memory. */
+hnp_scratch *hnp_scratch_take(const hn_tokenizer *tokenizer, hn_encoding *encoding);
+/* Room for `count` ids and types. */
+bool hnp_encoding_reserve(hn_encoding *encoding, size_t count);
+/* Why encoding `length` bytes failed. */
+hn_status hnp_encode_failed(const hnp_scratch *scratch, size_t length, hn_error *error);
+/* tokenizer_part.c: this id is not to come out of the text that is encoded now. */
+bool hnp_id_barred(const hn_tokenizer *tokenizer, const hnp_scratch *scratch, int32_t id);
+
 /* The caller reserved the room. */
 void hnp_buffer_put(hnp_buffer *buffer, const char *bytes, size_t length);
 void hnp_scratch_init(hnp_scratch *scratch);

@@ -48,6 +48,7 @@ bool hnp_words_prepare(const hn_tokenizer *tokenizer, hnp_scratch *scratch)
 bool hnp_word(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span word)
 {
     hnp_ids *ids = scratch->ids;
+    scratch->joined = false;
     if (word.length > WORD || !word.length) return tokenizer->model.word(tokenizer, scratch, word);
     hnp_word_entry *entry = &scratch->words[hash(word.text, word.length)];
     if (entry->length == word.length && !memcmp(entry->word, word.text, word.length)) {
