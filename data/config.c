@@ -21,6 +21,40 @@ const hn_key hn_data_keys[] = {
      .help = "Field of the second text; null: single texts"},
     {"data", "fields.label", HN_KEY_STRING, .fallback = "\"label\"", AT(label),
      .help = "Field of the label: a name of task.labels, its number, or the target of a regression"},
+    {"data", "rows", HN_KEY_CHOICE, .choices = "auto|alpaca|messages|prompt", .fallback = "\"auto\"",
+     AT(turns_of.kind), .help = "Rows of task sft: instruction, input, output; messages; prompt, completion; auto: "
+                                "told by the fields of a file's first row"},
+    {"data", "fields.instruction", HN_KEY_STRING, .fallback = "\"instruction\"", AT(turns_of.instruction),
+     .help = "alpaca rows: field of the instruction"},
+    {"data", "fields.input", HN_KEY_STRING, .fallback = "\"input\"", AT(turns_of.input),
+     .help = "alpaca rows: field of what the instruction is about; rows may lack it"},
+    {"data", "fields.output", HN_KEY_STRING, .fallback = "\"output\"", AT(turns_of.output),
+     .help = "alpaca rows: field of the answer"},
+    {"data", "fields.messages", HN_KEY_STRING, .fallback = "null", AT(turns_of.messages),
+     .help = "messages rows: field of the list of turns; null: messages or conversations"},
+    {"data", "fields.prompt", HN_KEY_STRING, .fallback = "\"prompt\"", AT(turns_of.prompt),
+     .help = "prompt rows: field of the prompt"},
+    {"data", "fields.completion", HN_KEY_STRING, .fallback = "\"completion\"", AT(turns_of.completion),
+     .help = "prompt rows: field of the completion"},
+    {"data", "template", HN_KEY_STRING, .fallback = "\"auto\"", AT(chat_template),
+     .help = "How conversations are written: alpaca, chatml, llama2, llama3, llama3.1, zephyr, mistral, gemma, plain; "
+             "auto: data.turns if given, else the model's own chat template"},
+    {"data", "turns.begin", HN_KEY_STRING, .fallback = "null", AT(turns.begin),
+     .help = "A template of one's own: what stands before everything; null: what the tokenizer puts before a text"},
+    {"data", "turns.system", HN_KEY_STRING, .fallback = "null", AT(turns.system),
+     .help = "... a system prompt, with {content} in it; null: there is none"},
+    {"data", "turns.user", HN_KEY_STRING, .fallback = "null", AT(turns.user),
+     .help = "... a user's turn, with {content} in it"},
+    {"data", "turns.input", HN_KEY_STRING, .fallback = "null", AT(turns.input),
+     .help = "... a user's turn that has an input, with {content} and {input}; null: a blank line between both"},
+    {"data", "turns.prompt", HN_KEY_STRING, .fallback = "null", AT(turns.prompt),
+     .help = "... what stands between a user's turn and the answer"},
+    {"data", "turns.assistant", HN_KEY_STRING, .fallback = "null", AT(turns.assistant),
+     .help = "... the answer with its end, a special token or {eos}; null: {content}{eos}"},
+    {"data", "system", HN_KEY_STRING, .fallback = "null", AT(system),
+     .help = "System prompt of conversations that bring none; null: the template's; empty: none"},
+    {"data", "loss", HN_KEY_LIST, .fallback = "[\"assistant\"]", AT(loss),
+     .help = "Whose words task sft trains on: assistant, user, system, or all (the template's text too)"},
     {"data", "label_map", HN_KEY_MAP, .fallback = "null", AT(label_map),
      .help = "What labels in the data stand for: {\"e\": \"entailment\", \"3\": \"neutral\"}"},
     {"data", "format", HN_KEY_CHOICE, .choices = "auto|jsonl|json|tsv|csv|text", .fallback = "\"auto\"",
@@ -29,6 +63,8 @@ const hn_key hn_data_keys[] = {
      AT(max_tokens),
      .help = "Longer examples are truncated, the longer text of a pair first; documents (task lm) are cut into "
              "blocks of this many"},
+    {"data", "on_long", HN_KEY_CHOICE, .choices = "cut|skip|refuse", .fallback = "\"cut\"", AT(on_long),
+     .help = "A conversation over data.max_tokens: its beginning, none of it (counted), or stop"},
     {"data", "on_bad_row", HN_KEY_CHOICE, .choices = "error|skip", .fallback = "\"error\"", AT(on_bad_row),
      .help = "A row that cannot be read: stop, or count it and go on"},
     {"data", "cache", HN_KEY_STRING, .fallback = "\"auto\"", AT(cache), .safe_on_resume = true,
@@ -103,6 +139,29 @@ void hn_data_sets_close(hn_data_sets *sets)
     }
     hn_free(sets->items);
     *sets = (hn_data_sets){0};
+}
+
+hn_status hn_data_template(hn_template_options *out, const hn_data_config *config, hn_error *error)
+{
+    static const struct {
+        const char *name;
+        unsigned bit;
+    } words[] = {{"system", 1u << HN_ROLE_SYSTEM},
+                 {"user", 1u << HN_ROLE_USER},
+                 {"assistant", 1u << HN_ROLE_ASSISTANT},
+                 {"all", HN_LOSS_ALL}};
+    const size_t count = sizeof words / sizeof words[0];
+    hn_template_options options = {.name = config->chat_template, .turns = config->turns, .system = config->system};
+    for (size_t i = 0; i < config->loss.count; i++) {
+        size_t k = 0;
+        while (k < count && strcmp(config->loss.items[i], words[k].name)) k++;
+        if (k == count)
+            return hn_fail(error, HN_ERR_USAGE, "data.loss: expected assistant, user, system or all, got \"%.60s\"",
+                           config->loss.items[i]);
+        options.loss |= words[k].bit;
+    }
+    *out = options;
+    return HN_OK;
 }
 
 hn_status hn_data_cache_folder(char **out, const hn_data_config *config, const char *output, hn_error *error)

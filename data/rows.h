@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "data/message.h"
 
 /* One labelled text or pair of texts. Everything is borrowed from the reader until its next row. */
 typedef struct hn_row {
@@ -21,7 +22,24 @@ typedef struct hn_row {
     int32_t file; /* number of the file, from 0 */
     /* A document that comes in pieces (plain text): this is not its first; more of it follow. */
     bool continues, unfinished;
+    /* Of a row that is a conversation (then there is no text). */
+    const hn_message *messages;
+    size_t message_count;
 } hn_row;
+
+/* How a row holds a conversation. */
+typedef enum hn_turn_kind {
+    HN_TURNS_AUTO,     /* told by the fields of each file's first row */
+    HN_TURNS_ALPACA,   /* {"instruction", "input" (may be left out), "output"} */
+    HN_TURNS_MESSAGES, /* {"messages": [{"role", "content"}, ...]} or {"conversations": [{"from", "value"}, ...]} */
+    HN_TURNS_PROMPT    /* {"prompt", "completion"} */
+} hn_turn_kind;
+
+/* The names of its fields. */
+typedef struct hn_turn_fields {
+    int kind; /* hn_turn_kind */
+    const char *instruction, *input, *output, *messages, *prompt, *completion; /* messages NULL: either name */
+} hn_turn_fields;
 
 typedef enum hn_bad_kind {
     HN_BAD_SYNTAX,   /* not JSON, quotes that do not pair up */
@@ -32,6 +50,8 @@ typedef enum hn_bad_kind {
     HN_BAD_MISSING, /* a field is not there */
     HN_BAD_TYPE,    /* a field is there, as something else than text (or a number, for labels) */
     HN_BAD_LABEL,   /* not one of the labels */
+    HN_BAD_TURNS,   /* no conversation that the template takes */
+    HN_BAD_TOKENS,  /* over data.max_tokens, where those are left out */
     HN_BAD_NOTHING, /* nothing in it is trained on */
     HN_BAD_EMPTY,   /* a file without a row (counts files, not rows) */
     HN_BAD_KINDS

@@ -15,29 +15,28 @@
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "data/message.h"
 #include "data/tokenizer.h"
 
-typedef enum hn_role { HN_ROLE_SYSTEM, HN_ROLE_USER, HN_ROLE_ASSISTANT, HN_ROLES } hn_role;
 /* Whose words are trained on: 1 << role, or everything. */
 #define HN_LOSS_ANSWERS (1u << HN_ROLE_ASSISTANT)
 #define HN_LOSS_ALL (1u << HN_ROLES)
 
-typedef struct hn_message {
-    hn_role role;
-    const char *text;
-    size_t length;
-    const char
-        *input; /* of a user's turn: what the instruction is about (an Alpaca row's "input"); NULL: none */
-    size_t input_length;
-} hn_message;
-
-/* What the files of a Hugging Face folder say of conversations. Owned strings; NULL: they say nothing. */
+/* What the files beside a model say of conversations. Owned strings; NULL: they say nothing. */
 typedef struct hn_chat_source {
-    char *chat;      /* chat template, as Jinja text: chat_template.jinja, else tokenizer_config.json */
-    char *bos, *eos; /* tokens: tokenizer_config.json, else special_tokens_map.json */
+    char *chat;      /* chat template, as Jinja text */
+    char *bos, *eos; /* tokens */
 } hn_chat_source;
-/* A folder without these files is one that says nothing. */
-hn_status hn_chat_source_open(hn_chat_source *out, const char *folder, hn_error *error);
+/* The files' texts; NULL: there is no such file. chat_template.jinja wins over the text in
+ * tokenizer_config.json, and tokenizer_config.json over special_tokens_map.json. */
+typedef struct hn_chat_files {
+    const char *config; /* tokenizer_config.json */
+    const char *tokens; /* special_tokens_map.json */
+    const char *jinja;  /* chat_template.jinja */
+} hn_chat_files;
+/* `where` is the folder that errors name. */
+hn_status hn_chat_source_init(hn_chat_source *out, const hn_chat_files *files, const char *where,
+                              hn_error *error);
 void hn_chat_source_close(hn_chat_source *source);
 
 /* The user's own format strings. Each may hold {content}, {bos}, {eos}, and special tokens as they are

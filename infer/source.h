@@ -3,6 +3,7 @@
 #define HONE_INFER_SOURCE_H
 
 #include "core/error.h"
+#include "data/template.h"
 #include "data/tokenizer.h"
 #include "formats/folder.h"
 #include "models/model.h"
@@ -22,6 +23,8 @@ hn_status hn_source_resolve(char **out, const char *path, hn_error *error);
 hn_status hn_source_open(hn_source **out, const char *path, hn_error *error);
 /* Only the tokenizer of a MODEL; its folder needs no weights. */
 hn_status hn_source_open_tokenizer(hn_tokenizer **out, const char *path, hn_error *error);
+/* The template of conversations with this model (hn_template_free, before the source); hn_data_template gives the options. */
+hn_status hn_source_template(hn_template **out, const hn_template_options *options, const hn_source *source, hn_error *error);
 void hn_source_free(hn_source *source);
 
 #endif
