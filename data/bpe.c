@@ -12,9 +12,12 @@
  * Three kinds of model differ in the first step alone: byte-level ones (bytes have an id each), those that
  * look characters up, and SentencePiece's, where a character without a token becomes its UTF-8 bytes' <0xNN>.
  *
- * SentencePiece's models have no splitter: a whole text is one word. When no merge joins another character
- * with a U+2581 behind it (checked here), the pieces that begin with U+2581 have nothing to do with each
- * other: a splitter of our own makes them words, which are short and come again (words.c). */
+ * SentencePiece's models have no splitter: a whole text is one word. But where no merge of the file has the one
+ * character at the end of its left token and the other at the beginning of its right one, the two sides have
+ * nothing to do with each other: a splitter of our own cuts there. Its words are short and come again (words.c):
+ * of "\u2581a dog, ..." the comma is one, where pieces between blanks would give "\u2581dog," and
+ * "\u2581dog" (Llama 2 on English: 1.4 times the speed of cutting at blanks alone). Characters fall into ASCII with a token of
+ * their own, U+2581, and all others, which are never cut from each other. */
 #include <stdio.h>
 #include <string.h>
 
@@ -23,6 +26,8 @@
 
 #define FREE_PAIR UINT64_MAX
 #define BLANK "\xE2\x96\x81"
+enum { CLASS_BLANK = 128, CLASS_OTHER = 129 };
+_Static_assert(CLASS_OTHER + 1 == HNP_CLASSES, "classes of characters");
 
 static uint64_t pair_of(int32_t left, int32_t right)
 {
@@ -61,7 +66,8 @@ hn_status hnp_bpe_init(hn_tokenizer *tokenizer, hnp_bpe_options options, size_t 
     for (; size < 2 * merges; size *= 2) bpe->shift--;
     bpe->mask = size - 1;
     bpe->merges = hn_malloc(size * sizeof *bpe->merges);
-    if (!bpe->merges) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for %zu merges", where, merges);
+    bpe->sides = hn_calloc(tokenizer->size + 1, 1);
+    if (!bpe->merges || !bpe->sides) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for %zu merges", where, merges);
     for (size_t i = 0; i < size; i++) bpe->merges[i].pair = FREE_PAIR;
     bpe->unknown_id =
         options.unknown ? hnp_trie_find(&tokenizer->trie, options.unknown, strlen(options.unknown)) : -1;
@@ -71,7 +77,8 @@ hn_status hnp_bpe_init(hn_tokenizer *tokenizer, hnp_bpe_options options, size_t 
     bpe->fuse_unknown = options.fuse_unknown;
     bpe->byte_fallback = options.byte_fallback;
     bpe->ignore_merges = options.ignore_merges;
-    bpe->parts = !options.ignore_merges && hnp_trie_find(&tokenizer->trie, BLANK, 3) >= 0;
+    bpe->joins[CLASS_OTHER][CLASS_OTHER] = true;
+    bpe->blank = hnp_trie_find(&tokenizer->trie, BLANK, 3) >= 0;
     for (int c = 0; c < 128; c++) bpe->ascii[c] = hnp_trie_find(&tokenizer->trie, (const char[]){(char)c}, 1);
     hnp_escapes_find(bpe->escape, tokenizer);
     hn_hasher_add_text(tokenizer->hasher, "BPE");
@@ -86,6 +93,37 @@ static hn_status not_there(hnp_span left, hnp_span right, size_t rank, const cha
     return hn_fail(error, HN_ERR_FORMAT, "%s[%zu]: %s of \"%.*s\" and \"%.*s\" is not in the vocabulary",
                    where, rank, what, (int)(left.length < 60 ? left.length : 60), left.text,
                    (int)(right.length < 60 ? right.length : 60), right.text);
+}
+
+/* The class of the character at `text`, and the bytes it takes: all of it, or its first one. */
+static inline unsigned class_of(const hnp_bpe_settings *bpe, const char *text, size_t length, size_t *taken)
+{
+    unsigned char c = (unsigned char)*text;
+    *taken = 1;
+    if (c < 128) return bpe->ascii[c] >= 0 ? c : CLASS_OTHER;
+    if (c != 0xE2 || length < 3 || memcmp(text, BLANK, 3)) return CLASS_OTHER;
+    *taken = 3;
+    return bpe->blank ? CLASS_BLANK : CLASS_OTHER;
+}
+
+/* A token that characters without one of their own become. */
+static bool stands_for_others(const hnp_bpe_settings *bpe, hnp_span token, int32_t id)
+{
+    return id == bpe->unknown_id || (token.length == 6 && !memcmp(token.text, "<0x", 3));
+}
+
+/* The merge's characters on both sides of its seam may not be cut apart. */
+static void note_seam(hnp_bpe_settings *bpe, hnp_span left, int32_t a, hnp_span right, int32_t b)
+{
+    size_t last = left.length, taken;
+    while (--last && ((unsigned char)left.text[last] & 0xC0) == 0x80)
+        ;
+    unsigned before = class_of(bpe, left.text + last, left.length - last, &taken),
+             behind = class_of(bpe, right.text, right.length, &taken);
+    bool others_before = stands_for_others(bpe, left, a), others_behind = stands_for_others(bpe, right, b);
+    bpe->joins[before][behind] = true;
+    if (others_before) bpe->joins[CLASS_OTHER][behind] = true;
+    if (others_behind) bpe->joins[before][CLASS_OTHER] = true;
 }
 
 hn_status hnp_bpe_merge(hn_tokenizer *tokenizer, hnp_span left, hnp_span right, size_t rank,
@@ -105,8 +143,9 @@ hn_status hnp_bpe_merge(hn_tokenizer *tokenizer, hnp_span left, hnp_span right, 
     if (id < 0) return not_there(left, right, rank, "the merge", where, error);
     hnp_merge *merge = slot(bpe, pair_of(a, b));
     *merge = (hnp_merge){pair_of(a, b), (uint32_t)rank, id}; /* of two the later counts */
-    bool blank = right.length >= 3 && !memcmp(right.text, BLANK, 3);
-    if (blank && (left.length < 3 || memcmp(left.text + left.length - 3, BLANK, 3))) bpe->parts = false;
+    note_seam(bpe, left, a, right, b);
+    bpe->sides[a] |= HNP_LEFT;
+    bpe->sides[b] |= HNP_RIGHT;
     hnp_hash_int(tokenizer, a);
     hnp_hash_int(tokenizer, b);
     return HN_OK;
@@ -114,22 +153,21 @@ hn_status hnp_bpe_merge(hn_tokenizer *tokenizer, hnp_span left, hnp_span right, 
 
 static bool bpe_word(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span word);
 
-/* Cuts before each U+2581 that stands behind another character. */
-static bool blanks_split(const hn_tokenizer *tokenizer, const hnp_splitter *step, hnp_scratch *scratch,
-                         hnp_span piece)
+/* Cuts between characters that no merge joins. */
+static bool seams_split(const hn_tokenizer *tokenizer, const hnp_splitter *step, hnp_scratch *scratch,
+                        hnp_span piece)
 {
-    size_t start = 0;
-    bool blank = true;
-    for (size_t at = 0; at < piece.length;) {
-        bool here = (unsigned char)piece.text[at] == 0xE2 && piece.length - at >= 3 &&
-                    !memcmp(piece.text + at, BLANK, 3);
-        if (here && !blank) {
+    const hnp_bpe_settings *bpe = &tokenizer->model.bpe;
+    size_t start = 0, taken;
+    unsigned before = class_of(bpe, piece.text, piece.length, &taken);
+    for (size_t at = taken; at < piece.length; at += taken) {
+        unsigned here = class_of(bpe, piece.text + at, piece.length - at, &taken);
+        if (!bpe->joins[before][here]) {
             if (!hnp_split_next(tokenizer, step, scratch, (hnp_span){piece.text + start, at - start, false}))
                 return false;
             start = at;
         }
-        blank = here;
-        at += here ? 3 : 1;
+        before = here;
     }
     return hnp_split_next(tokenizer, step, scratch,
                           (hnp_span){piece.text + start, piece.length - start, false});
@@ -157,7 +195,7 @@ hn_status hnp_bpe_finish(hn_tokenizer *tokenizer, const char *where, hn_error *e
             where, missing);
     bpe->raw = last && last->apply == hnp_bytes_split && (all || bpe->unknown_id < 0);
     if (bpe->raw) last->map = false;
-    if (bpe->parts && !count) tokenizer->splitters[tokenizer->splitter_count++].apply = blanks_split;
+    if (!count && !bpe->ignore_merges) tokenizer->splitters[tokenizer->splitter_count++].apply = seams_split;
     tokenizer->model.word = bpe_word;
     return HN_OK;
 }
@@ -231,6 +269,7 @@ static bool push(const hnp_bpe_settings *bpe, hnp_scratch *scratch, int32_t left
 {
     const hnp_symbol *symbols = scratch->symbols;
     if (left < 0 || symbols[left].next < 0) return true;
+    if (!(bpe->sides[symbols[left].id] & HNP_LEFT) || !(bpe->sides[symbols[symbols[left].next].id] & HNP_RIGHT)) return true;
     const hnp_merge *merge = find(bpe, symbols[left].id, symbols[symbols[left].next].id);
     if (!merge) return true;
     void *memory = scratch->heap;

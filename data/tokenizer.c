@@ -84,6 +84,7 @@ static void close_stages(hn_tokenizer *tokenizer)
     hn_free(tokenizer->model.wordpiece.prefix);
     hn_free(tokenizer->model.wordpiece.unknown);
     hn_free(tokenizer->model.bpe.merges);
+    hn_free(tokenizer->model.bpe.sides);
     hn_free(tokenizer->model.unigram.scores);
 }
 

@@ -181,14 +181,18 @@ typedef struct hnp_merge {
     int32_t id;
 } hnp_merge;
 
+enum { HNP_LEFT = 1, HNP_RIGHT = 2 };
+#define HNP_CLASSES 130 /* of characters: ASCII, U+2581, all others */
 typedef struct hnp_bpe_settings {
     hnp_merge *merges; /* an open hash table */
     size_t mask;
     int shift;
+    unsigned char *sides; /* by id: some merge has the token on its left, on its right */
     int32_t unknown_id; /* -1: none; such characters vanish */
     bool fuse_unknown, byte_fallback, ignore_merges;
     bool raw;            /* words are bytes whose characters the model knows: `bytes` */
-    bool parts;          /* no merge joins another character with a U+2581 behind it */
+    bool blank;          /* U+2581 has a token */
+    bool joins[HNP_CLASSES][HNP_CLASSES]; /* some merge joins such characters (bpe.c) */
     int32_t bytes[256];  /* of byte-level models: id of the character that stands for a byte */
     int32_t escape[256]; /* of byte fallback: id of <0xNN>, or -1 */
     int32_t ascii[128];  /* id of a character, or -1 */

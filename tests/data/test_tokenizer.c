@@ -301,6 +301,57 @@ TEST(takes_long_words)
     free(text);
 }
 
+/* ' is a quote, | is U+2581, ~ is U+00E9. */
+static void spell(char *out, size_t size, const char *text)
+{
+    size_t at = 0;
+    for (out[0] = '\0'; *text && at < size; text++)
+        at += (size_t)snprintf(out + at, size - at, "%.*s",
+                               *text == '|'   ? 3
+                               : *text == '~' ? 2
+                                              : 1,
+                               *text == '\''  ? "\""
+                               : *text == '|' ? "\xE2\x96\x81"
+                               : *text == '~' ? "\xC3\xA9"
+                                              : text);
+}
+
+/* A model without a splitter is cut where no merge joins the characters on both sides: most of these merges keep
+ * such a seam together. A pair that is no longer there does not merge, whatever is there now. The answers are
+ * Hugging Face's. */
+TEST(merges_across_seams_in_the_order_of_ranks)
+{
+    static const struct {
+        const char *made, *merges, *text, *ids; /* tokens from id 9 on */
+    } cases[] = {
+        {"'|a':9,'b,':10", "['|','a'],['b',',']", "|a|b,|ba,", "9 1 10 1 3 2 4"},
+        {"'a|':9,'|b':10", "['a','|'],['|','b']", "|a|b,|ba,", "1 9 3 4 10 2 4"},
+        {"'<unk>a':9,'b<unk>':10", "['<unk>','a'],['b','<unk>']", "zab|zz,b", "9 3 1 0 4 3"}, /* zz: one <unk> */
+        {"'<unk>a':9,'b<unk>':10", "['<unk>','a'],['b','<unk>']", "abz", "2 10"},
+        {"'<0x0A>a':9,'b<0x0A>':10", "['<0x0A>','a'],['b','<0x0A>']", "\nab\n|a", "9 10 1 2"},
+        {"'~a':9,'b~':10", "['~','a'],['b','~']", "~ab~|", "9 10 1"},
+        {"',,':9,',,a':10", "[',',','],[',,','a']", ",,a,,,b", "10 9 4 3"},
+        {"'ab':9,'ba':10,'b,<':11", "['a','b'],['b','a']", "b,<", "3 4 7"},
+        {"'ab':9,'ba':10,'b,<':11", "['a','b'],['b','a']],'ignore_merges':true,'x':[", "b,<", "11"},
+        {"'b,':9,'ab':10,'b,~':11,'ab,':12", "['b',','],['a','b'],['b,','~'],['a','b,']", "ab,~", "2 11"},
+        {"'b,':9,'ab':10,'b,~':11,'ab,':12", "['b',','],['a','b'],['b,','~'],['a','b,']", "ab,b", "12 3"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char plain[1024], json[1024], text[64];
+        hn_tokenizer *tokenizer = NULL;
+        hn_error error = {0};
+        snprintf(plain, sizeof plain,
+                 "{'model':{'type':'BPE','unk_token':'<unk>','fuse_unk':true,'byte_fallback':true,'vocab':{'<unk>':0,"
+                 "'|':1,'a':2,'b':3,',':4,'<0x0A>':5,'~':6,'<':7,'>':8,%s},'merges':[%s]}}",
+                 cases[i].made, cases[i].merges);
+        spell(json, sizeof json, plain);
+        spell(text, sizeof text, cases[i].text);
+        CHECK_OK(open_text(&tokenizer, json, &error));
+        CHECK_TEXT(ids_of(tokenizer, text, NULL, 0), cases[i].ids);
+        hn_tokenizer_free(tokenizer);
+    }
+}
+
 /* Words that were kept do not outlive their tokenizer. */
 TEST(one_encoding_many_tokenizers)
 {
@@ -450,5 +501,5 @@ TEST(survives_without_memory)
 
 TEST_MAIN(hn_json_init(); RUN(encodes); RUN(truncates_the_longer_first); RUN(decodes);
           RUN(refuses_with_the_place); RUN(is_linear); RUN(takes_long_words);
-          RUN(one_encoding_many_tokenizers); RUN(reads_vocab_txt); RUN(survives_without_memory);
+          RUN(merges_across_seams_in_the_order_of_ranks); RUN(one_encoding_many_tokenizers); RUN(reads_vocab_txt); RUN(survives_without_memory);
           RUN(every_kind_survives_without_memory))
