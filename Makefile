@@ -1,5 +1,5 @@
 # The front door: `make`, `make demo`, `make test`, `make bench-*`. CMake does the work.
-.PHONY: all packages demo test bench-mnli bench-tokenizer keys format clean
+.PHONY: all packages demo test bench-mnli bench-sft bench-tokenizer keys format clean
 
 all: packages
 	@tools/build.sh release hone
@@ -19,6 +19,10 @@ test: packages
 bench-mnli: packages
 	@tools/build.sh release
 	@bench/mnli.sh $(ARGS)
+
+bench-sft: packages
+	@tools/build.sh release
+	@bench/sft.sh $(ARGS)
 
 bench-tokenizer: packages
 	@tools/build.sh release bench_tokenizer

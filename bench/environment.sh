@@ -17,7 +17,7 @@ else
         cp bench/requirements.txt "$env/requirements.txt"
     fi
 fi
-"$python" -c 'import transformers, torch' || {
-    echo "hone: $python cannot import transformers and torch" >&2
+"$python" -c 'import transformers, torch, trl' || {
+    echo "hone: $python cannot import transformers, torch and trl" >&2
     exit 1
 }

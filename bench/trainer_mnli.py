@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import tempfile
-import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -22,8 +21,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import numpy
 import torch
 import transformers
+from peer import Clock, CountingCollator, steady_rates
 from transformers import (AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer,
-                          TrainerCallback, TrainingArguments, set_seed)
+                          TrainingArguments, set_seed)
 
 LABELS = {"entailment": 0, "neutral": 1, "contradiction": 2}
 MODES = {
@@ -31,32 +31,6 @@ MODES = {
     "dynamic": {"train_sampling_strategy": "group_by_length"},
     "tuned": {"train_sampling_strategy": "group_by_length", "bf16": True},
 }
-
-
-class Clock(TrainerCallback):
-    """When each optimizer step began and ended."""
-
-    def __init__(self):
-        self.begins, self.ends = [], []
-
-    def on_step_begin(self, *_, **__):
-        self.begins.append(time.time())
-
-    def on_step_end(self, *_, **__):
-        self.ends.append(time.time())
-
-
-class CountingCollator:
-    """Pads a batch, and keeps how many pairs and real tokens it has. Batches are collated in the order of the steps."""
-
-    def __init__(self, tokenizer):
-        self.pad, self.pairs, self.tokens = DataCollatorWithPadding(tokenizer), [], []
-
-    def __call__(self, rows):
-        batch = self.pad(rows)
-        self.pairs.append(len(rows))
-        self.tokens.append(int(batch["attention_mask"].sum()))
-        return batch
 
 
 def read_rows(path):
@@ -104,28 +78,17 @@ def make_trainer(args, tokenizer, rows, clock, collator, folder):
                    data_collator=collator, compute_metrics=accuracy, callbacks=[clock])
 
 
-def steady_rates(clock, collator, skip):
-    """Pairs and useful tokens a second after the first `skip` steps."""
-    steps = len(clock.ends)
-    if steps <= skip:
-        raise SystemExit(f"trainer_mnli: {steps} steps, expected more than --skip {skip}")
-    seconds = clock.ends[-1] - clock.ends[skip - 1] if skip else clock.ends[-1] - clock.begins[0]
-    return sum(collator.pairs[skip:steps]) / seconds, sum(collator.tokens[skip:steps]) / seconds
-
-
 def main():
     args = parse()
     set_seed(args.seed)
     transformers.utils.logging.set_verbosity_error()
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    clock, collator = Clock(), CountingCollator(tokenizer)
+    clock, collator = Clock(), CountingCollator(DataCollatorWithPadding(tokenizer))
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(args, tokenizer, read_rows(args.train), clock, collator, folder)
         loss = trainer.train().training_loss
-        pairs, tokens = steady_rates(clock, collator, args.skip)
-        result = {"mode": args.mode, "steps": len(clock.ends), "pairs_per_second": pairs, "tokens_per_second": tokens,
-                  "first_step_at": clock.begins[0], "loss": loss, "threads": torch.get_num_threads(),
-                  "torch": torch.__version__, "transformers": transformers.__version__, "numpy": numpy.__version__}
+        result = {"mode": args.mode, "loss": loss, "threads": torch.get_num_threads(), "torch": torch.__version__,
+                  "transformers": transformers.__version__, "numpy": numpy.__version__} | steady_rates(clock, collator, args.skip)
         if args.dev:
             dev = encode(tokenizer, read_rows(args.dev), args.max_tokens, False)
             trainer.data_collator = DataCollatorWithPadding(tokenizer)
