@@ -243,14 +243,19 @@ static hn_status gather(hn_folder *self, hn_error *error)
     return HN_OK;
 }
 
-static hn_status open_folder(hn_folder *self, hn_error *error)
+static hn_status open_bare(hn_folder *self, hn_error *error)
 {
     hn_status status = check_folder(self->path, error);
     if (status == HN_OK) status = load_json(&self->config, self, "config.json", HN_JSON_LIMITS_SMALL, error);
-    if (status == HN_OK) status = open_weights(self, error);
-    if (status == HN_OK) status = gather(self, error);
     if (status == HN_OK) status = hnp_tokenizer_files_check(self->path, error);
     return status;
+}
+
+static hn_status open_folder(hn_folder *self, hn_error *error)
+{
+    hn_status status = open_bare(self, error);
+    if (status == HN_OK) status = open_weights(self, error);
+    return status == HN_OK ? gather(self, error) : status;
 }
 
 static hn_status open_gguf(hn_folder *self, hn_error *error)
@@ -280,19 +285,29 @@ bool hn_folder_is_gguf(const char *path)
     return length > suffix && !strcasecmp(path + length - suffix, ".gguf") && !hn_path_is_folder(path);
 }
 
-hn_status hn_folder_open(hn_folder **out, const char *path, hn_error *error)
+static hn_status open_any(hn_folder **out, const char *path, hn_status (*open)(hn_folder *, hn_error *), hn_error *error)
 {
     hn_folder *self = hn_calloc(1, sizeof *self);
     if (!self || !(self->path = hn_strdup(path))) {
         hn_free(self);
         return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
     }
-    hn_status status = (hn_folder_is_gguf(path) ? open_gguf : open_folder)(self, error);
+    hn_status status = (hn_folder_is_gguf(path) ? open_gguf : open)(self, error);
     if (status == HN_OK)
         *out = self;
     else
         hn_folder_free(self);
     return status;
+}
+
+hn_status hn_folder_open(hn_folder **out, const char *path, hn_error *error)
+{
+    return open_any(out, path, open_folder, error);
+}
+
+hn_status hn_folder_open_bare(hn_folder **out, const char *path, hn_error *error)
+{
+    return open_any(out, path, open_bare, error);
 }
 
 void hn_folder_free(hn_folder *folder)

@@ -16,9 +16,12 @@ typedef struct hn_folder hn_folder;
 bool hn_folder_is_gguf(const char *path);
 /* Opens a folder, or a GGUF file: reads the config and the headers of the weights (mapped, not copied). */
 hn_status hn_folder_open(hn_folder **out, const char *path, hn_error *error);
+/* A folder whose weights are not looked at and need not be there: it has no tensors. A GGUF file is opened whole. */
+hn_status hn_folder_open_bare(hn_folder **out, const char *path, hn_error *error);
 void hn_folder_free(hn_folder *folder);
 const char *hn_folder_path(const hn_folder *folder);
-/* model.safetensors, or the index of the shards, with the folder's path, or the GGUF file: for messages about tensors. */
+/* model.safetensors, or the index of the shards, with the folder's path, or the GGUF file: for messages about tensors.
+ * NULL where they were not looked at. */
 const char *hn_folder_weights(const hn_folder *folder);
 const json_t *hn_folder_config(const hn_folder *folder); /* borrowed */
 /* Those of a GGUF file have no data: their values come from the source below. */

@@ -76,6 +76,14 @@ hn_status hn_runner_alloc(hn_runner *runner, hn_error *error)
     return runner->ops->open(&runner->ctx, error);
 }
 
+static hn_status refresh_copy(hn_runner *runner, hn_error *error)
+{
+    hn_model_refresh_copy(runner->model, &runner->ctx);
+    if (runner->step_error.status != HN_OK)
+        return hn_fail(error, runner->step_error.status, "%s", runner->step_error.message);
+    return HN_OK;
+}
+
 hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t seed, hn_strbuf *initialised,
                          hn_strbuf *ignored, hn_error *error)
 {
@@ -85,11 +93,13 @@ hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t se
                                      hn_folder_weights(source->folder), seed, initialised, ignored, error);
     if (status == HN_OK) status = hn_folder_intact(source->folder, error);
     hn_folder_idle(source->folder);
-    if (status != HN_OK) return status;
-    hn_model_refresh_copy(runner->model, &runner->ctx);
-    if (runner->step_error.status != HN_OK)
-        return hn_fail(error, runner->step_error.status, "%s", runner->step_error.message);
-    return HN_OK;
+    return status == HN_OK ? refresh_copy(runner, error) : status;
+}
+
+hn_status hn_runner_initialise(hn_runner *runner, uint64_t seed, hn_error *error)
+{
+    hn_status status = hn_model_init(runner->model, seed, error);
+    return status == HN_OK ? refresh_copy(runner, error) : status;
 }
 
 void hn_runner_use(hn_runner *runner, bool training, int first)

@@ -50,6 +50,8 @@ void hn_runner_plan(hn_runner *runner, int lowest, int highest);
 hn_status hn_runner_alloc(hn_runner *runner, hn_error *error);
 hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t seed, hn_strbuf *initialised,
                          hn_strbuf *ignored, hn_error *error);
+/* Parameters by the family's rule instead. */
+hn_status hn_runner_initialise(hn_runner *runner, uint64_t seed, hn_error *error);
 void hn_runner_use(hn_runner *runner, bool training, int first);
 void hn_runner_close(hn_runner *runner);
 

@@ -120,10 +120,10 @@ static int32_t find_end_token(const json_t *root, const hn_tokenizer *tokenizer)
     return id >= 0 && id < hn_tokenizer_vocabulary(tokenizer) ? (int32_t)id : -1;
 }
 
-static hn_status open_parts(hn_source *source, const char *path, hn_error *error)
+static hn_status open_parts(hn_source *source, const char *path, bool bare, hn_error *error)
 {
     hn_status status = hn_source_resolve(&source->path, path, error);
-    if (status == HN_OK) status = hn_folder_open(&source->folder, source->path, error);
+    if (status == HN_OK) status = (bare ? hn_folder_open_bare : hn_folder_open)(&source->folder, source->path, error);
     if (status != HN_OK) return status;
     char where[512];
     snprintf(where, sizeof where, "%s%s", source->path, hn_folder_source(source->folder) ? "" : "/config.json");
@@ -155,14 +155,24 @@ hn_status hn_source_open_tokenizer(hn_tokenizer **out, const char *path, hn_erro
     return status;
 }
 
-hn_status hn_source_open(hn_source **out, const char *path, hn_error *error)
+static hn_status open_source(hn_source **out, const char *path, bool bare, hn_error *error)
 {
     hn_source *source = hn_calloc(1, sizeof *source);
     if (!source) return hn_fail(error, HN_ERR_MEMORY, "out of memory to open %s", path);
-    hn_status status = open_parts(source, path, error);
+    hn_status status = open_parts(source, path, bare, error);
     if (status == HN_OK) *out = source;
     else hn_source_free(source);
     return status;
+}
+
+hn_status hn_source_open(hn_source **out, const char *path, hn_error *error)
+{
+    return open_source(out, path, false, error);
+}
+
+hn_status hn_source_open_bare(hn_source **out, const char *path, hn_error *error)
+{
+    return open_source(out, path, true, error);
 }
 
 void hn_source_free(hn_source *source)

@@ -21,6 +21,8 @@ typedef struct hn_source {
 /* The Hugging Face folder that a MODEL stands for (hn_free): of a run folder best/, else final/; another path is itself. */
 hn_status hn_source_resolve(char **out, const char *path, hn_error *error);
 hn_status hn_source_open(hn_source **out, const char *path, hn_error *error);
+/* Config and tokenizer alone: what training from scratch starts from. */
+hn_status hn_source_open_bare(hn_source **out, const char *path, hn_error *error);
 /* Only the tokenizer of a MODEL; its folder needs no weights. */
 hn_status hn_source_open_tokenizer(hn_tokenizer **out, const char *path, hn_error *error);
 /* The template of conversations with this model (hn_template_free, before the source); hn_data_template gives the options. */

@@ -11,6 +11,9 @@
 const hn_key hn_train_keys[] = {
     {"model", "path", HN_KEY_STRING, AT(model.path),
      .help = "Pretrained checkpoint: a Hugging Face folder, or a run folder (its best)"},
+    {"model", "init", HN_KEY_CHOICE, AT(model.init), .choices = "pretrained|scratch", .fallback = "\"pretrained\"",
+     .help = "Weights to start from: the checkpoint's; or new ones by the family's rule and train.seed, and then "
+             "model.path needs a config.json and a tokenizer alone"},
 
     {"task", "kind", HN_KEY_CHOICE, AT(task.kind), .choices = "classify|regress|lm|sft",
      .fallback = "\"classify\"",

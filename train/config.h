@@ -5,6 +5,7 @@
 #include "core/config.h"
 
 typedef enum hn_task_kind { HN_TASK_CLASSIFY, HN_TASK_REGRESS, HN_TASK_LM, HN_TASK_SFT } hn_task_kind;
+typedef enum hn_model_start { HN_START_PRETRAINED, HN_START_SCRATCH } hn_model_start;
 typedef enum hn_precision { HN_PRECISION_FP32, HN_PRECISION_BF16 } hn_precision;
 typedef enum hn_schedule_kind {
     HN_SCHEDULE_LINEAR, HN_SCHEDULE_COSINE, HN_SCHEDULE_CONSTANT, HN_SCHEDULE_INVERSE_SQRT, HN_SCHEDULE_WSD
@@ -14,6 +15,7 @@ typedef enum hn_direction { HN_DIRECTION_AUTO, HN_DIRECTION_MAX, HN_DIRECTION_MI
 typedef struct hn_train_config {
     struct {
         const char *path;
+        int init; /* hn_model_start */
     } model;
     struct {
         int kind; /* hn_task_kind */

@@ -245,7 +245,8 @@ hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data
     if (!job) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a job");
     job->config = config;
     job->data = data;
-    hn_status status = hn_source_open(&job->source, config->model.path, error);
+    bool scratch = config->model.init == HN_START_SCRATCH;
+    hn_status status = (scratch ? hn_source_open_bare : hn_source_open)(&job->source, config->model.path, error);
     if (status == HN_OK) status = open_task(job, error);
     if (status == HN_OK && parts == HN_JOB_ALL) status = open_data(job, error);
     if (status == HN_OK) *out = job;

@@ -308,6 +308,8 @@ static void announce(hn_trainer *trainer, const hn_strbuf *initialised)
                      (long long)job->total_steps, (long long)job->config->train.batch_tokens, hn_ops_cpu_isa());
     add_report(&text, "data.train", job->train);
     for (size_t i = 0; i < job->dev_count; i++) add_report(&text, job->dev[i].name, job->dev[i].dataset);
+    if (job->config->model.init == HN_START_SCRATCH)
+        hn_strbuf_printf(&text, "every parameter is new, by train.seed %lld\n", (long long)job->config->train.seed);
     if (initialised->length) {
         hn_strbuf_puts(&text, "new parameters, not in the checkpoint:");
         for (const char *name = initialised->text; *name; name += strspn(name, "\n")) {
@@ -331,9 +333,11 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     hn_strbuf_init(&initialised);
     hn_strbuf_init(&ignored);
     hn_status status = hnp_trainer_alloc(trainer, error);
+    uint64_t seed = (uint64_t)trainer->config->train.seed;
+    bool scratch = trainer->config->model.init == HN_START_SCRATCH;
     if (status == HN_OK)
-        status = hn_runner_load(&trainer->runner, trainer->job->source, (uint64_t)trainer->config->train.seed, &initialised,
-                                &ignored, error);
+        status = scratch ? hn_runner_initialise(&trainer->runner, seed, error)
+                         : hn_runner_load(&trainer->runner, trainer->job->source, seed, &initialised, &ignored, error);
     if (status == HN_OK) status = open_run(trainer, error);
     if (status != HN_OK) goto out;
     result->was_finished = trainer->progress.finished[0] && is_last(trainer);

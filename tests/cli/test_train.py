@@ -37,17 +37,7 @@ def killed_runs_end_with_the_same_bytes(folder):
     rng = random.Random(11)
     for attempt in range(3):
         config, other = setup(folder, run=f"killed{attempt}")
-        kills = 0
-        while True:
-            process = subprocess.Popen([HONE, "train", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            try:
-                code = process.wait(timeout=rng.uniform(0.05, 1.2) if kills < 6 else None)
-                break
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                kills += 1
-        assert code == 0, f"exit code {code} after {kills} kills"
+        kills = killed_run(config, rng, 6, 0.05, 1.2)
         assert digests(other) == expected, f"weights differ after {kills} kills"
         assert metrics(other) == events, f"metrics differ after {kills} kills"
 

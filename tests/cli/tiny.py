@@ -107,6 +107,22 @@ def metrics(run):
     return events
 
 
+def killed_run(config, rng, most, shortest=0.01, longest=1.0):
+    """Starts a training until it ends by itself; at most `most` kills, each after `shortest` to `longest` seconds. Returns how
+    many there were."""
+    kills = 0
+    while True:
+        process = subprocess.Popen([HONE, "train", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            code = process.wait(timeout=rng.uniform(shortest, longest) if kills < most else None)
+            assert code == 0, f"exit code {code} after {kills} kills"
+            return kills
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+
+
 def newest(run):
     steps = [int(n[5:]) for n in os.listdir(os.path.join(run, "checkpoints")) if n.startswith("step-")]
     return os.path.join(run, "checkpoints", f"step-{max(steps)}")
