@@ -42,12 +42,13 @@ hn_status hnp_trainer_log_step(hn_trainer *trainer, hn_error *error)
         FLOAT("loss", p->window_loss / (double)p->window_count), /* NaN when every step was skipped */
         FLOAT("lr", hn_schedule_rate(&trainer->schedule, p->step > 0 ? p->step - 1 : 0)),
         FLOAT("grad_norm", p->window_norm / (double)p->window_steps),
-        FLOAT("pairs_per_second", (double)trainer->window_examples / seconds),
         FLOAT("tokens_per_second", (double)trainer->window_tokens / seconds),
         FLOAT("time_left", rate > 0 ? (double)left / rate : 0),
         FLOAT("time", hnp_trainer_elapsed(trainer)),
+        FLOAT("pairs_per_second", (double)trainer->window_examples / seconds), /* of texts that belong together */
     };
-    hn_status status = emit(trainer, "step", fields, sizeof fields / sizeof *fields, error);
+    bool tokens = hn_job_measured(trainer->job) == HN_METRICS_TOKENS;
+    hn_status status = emit(trainer, "step", fields, sizeof fields / sizeof *fields - tokens, error);
     p->window_loss = p->window_norm = 0;
     p->window_count = p->window_steps = 0;
     trainer->window_tokens = trainer->window_examples = 0;

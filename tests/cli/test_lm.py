@@ -1,7 +1,7 @@
 """`hone train` of a language model on plain text, end to end, with a tiny Llama."""
 import json, math, os, random, struct
 
-from tiny import digests, hone, killed_run, main, metrics
+from tiny import SOURCE, digests, hone, killed_run, main, metrics
 from tiny_decoder import make_decoder, make_lm_config, make_text
 
 
@@ -160,6 +160,14 @@ def hostile_texts(folder):
         assert said["targets"] > 0 and math.isfinite(said["loss"]), (name, said)
 
 
+def the_recipe_runs(folder):
+    run = os.path.join(folder, "run")
+    hone("train", "configs/pretrain.json", "train.max_steps=6", "eval.every=3 steps", "output.dir=" + run, cwd=SOURCE)
+    losses = [e["loss"] for e in metrics(run) if e["event"] == "eval"]
+    assert losses[1] < losses[0] < math.log(768) + 0.1, losses
+    assert os.path.exists(os.path.join(run, "final/tokenizer.json"))
+
+
 def refused_by_name(folder):
     config, run = setup(folder)
     for change, words in ((["task.kind=classify", "task.labels=a,b"], "is a decoder"),
@@ -173,4 +181,4 @@ def refused_by_name(folder):
 
 
 main(trains, untied_heads_are_written, from_scratch, killed_runs_end_with_the_same_bytes, frozen_trunks_and_their_cache,
-     rows_in_a_batch_do_not_see_each_other, order_of_the_file, hostile_texts, refused_by_name)
+     rows_in_a_batch_do_not_see_each_other, order_of_the_file, hostile_texts, the_recipe_runs, refused_by_name)
