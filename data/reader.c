@@ -37,7 +37,7 @@ hn_data_format hn_format_of_name(const char *path)
 
 hn_status hn_reader_open(hn_reader **out, const hn_reader_options *options, hn_bad_rows *bad, hn_error *error)
 {
-    HN_ASSERT(options->text);
+    HN_ASSERT(options->text || options->questions);
     hn_reader *reader = hn_calloc(1, sizeof *reader);
     if (!reader) return hn_fail(error, HN_ERR_MEMORY, "reading data: out of memory");
     reader->options = *options;
@@ -187,5 +187,6 @@ void hn_reader_free(hn_reader *reader)
     json_decref(reader->value);
     hn_strbuf_close(&reader->raw);
     hn_free(reader->cells);
+    hn_free(reader->choices);
     hn_free(reader);
 }

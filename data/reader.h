@@ -6,6 +6,9 @@
  *     CSV         a header line, then columns as RFC 4180 quotes them
  *     text        one document, where the caller takes documents; of more than HN_PIECE_BYTES in pieces
  *
+ * A table of questions needs no header: then its columns are the question, the options and the answer's letter, as MMLU
+ * publishes them. With one, the options stand in the columns A, B, C, ...
+ *
  * each plain, gzip or zstd. The format is told by the name (.jsonl .ndjson .json .tsv .csv .txt, before .gz or
  * .zst) unless it is given; a .json file that begins with "{", and a name without a known ending, are told by
  * their first byte. */
@@ -36,6 +39,7 @@ typedef struct hn_reader_options {
     const char *text, *pair, *label; /* names of fields; pair and label may be NULL: not read */
     bool empty_allowed;              /* files without a row are fine */
     bool documents;                  /* plain text is fine */
+    const hn_question_fields *questions; /* rows are questions with options; NULL: they are texts */
 } hn_reader_options;
 
 typedef struct hn_reader hn_reader;

@@ -186,6 +186,7 @@ hn_status hnp_table_begin(hn_reader *reader, bool *end, hn_error *error)
         return hn_fail(error, HN_ERR_FORMAT, "%s:%lld: the header: expected %s", hnp_reader_path(reader),
                        (long long)reader->line, problem);
     reader->columns = reader->cell_count;
+    if (reader->options.questions) return hnp_questions_begin(reader, error);
     for (int field = 0; field < HNP_FIELDS && !status; field++) status = find_column(reader, field, error);
     return status;
 }
@@ -198,7 +199,7 @@ static const char *cell(const hn_reader *reader, int field, size_t *length)
     return text;
 }
 
-hn_status hnp_table_next(hn_reader *reader, hn_row *row, bool *got, bool *end, hn_error *error)
+hn_status hnp_table_record(hn_reader *reader, bool *got, bool *end, hn_error *error)
 {
     struct record record = {0};
     bool good;
@@ -208,6 +209,16 @@ hn_status hnp_table_next(hn_reader *reader, hn_row *row, bool *got, bool *end, h
     if (status || !good) return status;
     if (record.nul) return hnp_row_bad(reader, HN_BAD_NUL, error, "expected text, got a NUL byte");
     if (record.malformed) return hnp_row_bad(reader, HN_BAD_SYNTAX, error, "expected %s", record.malformed);
+    *got = true;
+    return HN_OK;
+}
+
+hn_status hnp_table_next(hn_reader *reader, hn_row *row, bool *got, bool *end, hn_error *error)
+{
+    bool good = false;
+    if (reader->options.questions) return hnp_question_of_table(reader, row, got, end, error);
+    hn_status status = hnp_table_record(reader, &good, end, error);
+    if (status || !good) return status;
     if (reader->cell_count != reader->columns)
         return hnp_row_bad(reader, HN_BAD_COLUMNS, error, "expected %zu columns as in the header, got %zu",
                            reader->columns, reader->cell_count);

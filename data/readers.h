@@ -33,6 +33,12 @@ struct hn_reader {
     size_t *cells, cell_capacity, cell_count; /* cell_count: of this row, also beyond those that are kept */
     size_t columns;                           /* of the header */
     int column[HNP_FIELDS];                   /* where each field stands; -1: not read */
+    bool waiting; /* a table of questions without a header: the first record is a row, which was not given yet */
+    /* Questions */
+    const char **choices;
+    size_t choice_capacity;
+    int choice_column, subject_column; /* of a table: the first of header_options; -1: none */
+    size_t header_options;
     /* Text: `raw` holds the piece that the row is, and behind it what was read beyond its end. */
     size_t text_size;  /* of the piece; 0: none was read yet */
     int64_t text_line; /* behind the piece */
@@ -50,6 +56,14 @@ typedef hn_status hnp_reader_step(hn_reader *reader, hn_row *row, bool *got, boo
 hnp_reader_step hnp_jsonl_next, hnp_json_next, hnp_table_next, hnp_text_next;
 /* Reads the header and finds the columns. *end: the file is empty. */
 hn_status hnp_table_begin(hn_reader *reader, bool *end, hn_error *error);
+
+/* The next record of a table: *got, its cells and their number; else a bad row was counted, or *end. */
+hn_status hnp_table_record(hn_reader *reader, bool *got, bool *end, hn_error *error);
+/* reader_questions.c. The first record of a table: a header, or the first row. */
+hn_status hnp_questions_begin(hn_reader *reader, hn_error *error);
+/* The question in `value`, or in the cells of the record; *got false: a bad row was counted. */
+hn_status hnp_question_of_json(hn_reader *reader, hn_row *row, bool *got, hn_error *error);
+hn_status hnp_question_of_table(hn_reader *reader, hn_row *row, bool *got, bool *end, hn_error *error);
 
 /* The row in `raw` is UTF-8, has no NUL and is not too long; else a bad row is counted and *good is false. */
 hn_status hnp_row_check(hn_reader *reader, bool too_long, bool *good, hn_error *error);

@@ -25,7 +25,21 @@ typedef struct hn_row {
     /* Of a row that is a conversation (then there is no text). */
     const hn_message *messages;
     size_t message_count;
+    /* Of a row that is a question with options (then `text` is the question). */
+    const char *const *options; /* [option_count] */
+    size_t option_count;
+    int32_t answer;      /* the right one's number, from 0 */
+    const char *subject; /* NULL: the row says nothing of it */
 } hn_row;
+
+/* The names of a question's fields; NULL: the usual ones, whichever a row has. */
+typedef struct hn_question_fields {
+    const char *question; /* "question" */
+    const char *options;  /* "choices", "options" or "endings": strings, or {"text": strings, "label": their names} */
+    const char *answer;   /* "answer", "answerKey" or "label": a letter or name, a number from 0, or the option itself */
+    const char *subject;  /* "subject"; may be missing */
+} hn_question_fields;
+#define HN_MAX_OPTIONS 26 /* they are called A to Z */
 
 /* How a row holds a conversation. */
 typedef enum hn_turn_kind {

@@ -1,5 +1,6 @@
 /* Readers: a table of files with the rows they must give, in every format, plain and compressed; every truncation; failing
- * memory. A case's rows are written as text|pair|label@line, bad rows as the kind's number. */
+ * memory. A case's rows are written as text|pair|label@line (of questions text|options with a star before the
+ * answer|), bad rows as the kind's number. */
 #include "data/reader.h"
 
 #include <unistd.h>
@@ -14,6 +15,8 @@
 static const hn_reader_options nli = {.text = "premise", .pair = "hypothesis", .label = "label"};
 static const hn_reader_options document = {.text = "a", .documents = true};
 static const hn_reader_options single = {.text = "a", .label = "y"};
+static const hn_question_fields usual, named = {.question = "q", .options = "o", .answer = "a", .subject = "s"};
+static const hn_reader_options choices = {.questions = &usual}, own_choices = {.questions = &named};
 
 /* All rows of `bytes`, or the error, as text. */
 static hn_status read_all(hn_strbuf *out, const hn_reader_options *options, const char *name, const void *bytes,
@@ -28,6 +31,9 @@ static hn_status read_all(hn_strbuf *out, const hn_reader_options *options, cons
         if (status || end) break;
         hn_strbuf_add(out, row.text, row.text_length);
         hn_strbuf_puts(out, "|");
+        for (size_t i = 0; i < row.option_count; i++)
+            hn_strbuf_printf(out, "%s%s;", (int32_t)i == row.answer ? "*" : "", row.options[i]);
+        if (row.subject) hn_strbuf_printf(out, " (%s)", row.subject);
         if (row.pair) hn_strbuf_add(out, row.pair, row.pair_length);
         hn_strbuf_printf(out, "|%s@%lld%s ", row.label ? row.label : "", (long long)row.line, row.unfinished ? "+" : "");
     }
@@ -109,6 +115,39 @@ static const example examples[] = {
     {"header_quote.csv", &single, "a\"b,y\n", 0, "", "header_quote.csv:1: the header: expected quotes only", -1},
     {"missing.gz", &single, "a,y\n", 0, "", "missing.gz: expected gzip data by its name", -1},
     {"missing.zst", &single, "a,y\n", 0, "", "missing.zst: expected zstd data by its name", -1},
+
+    {"mmlu.csv", &choices, "\"1, or\n2?\",\"a,b\",\"\"\"c\"\"\",0,x,B\n3?,p,q,r,p,D\n", 0, "1, or\n2?|a,b;*\"c\";0;x;|@1 3?|p;q;r;*p;|@3 ", NULL, 0},
+    {"two.csv", &choices, "1?,a,b,A\n\n2?,a,b,B", 0, "1?|*a;b;|@1 2?|a;*b;|@3 ", NULL, 0},
+    {"letter.csv", &choices, "1?,B,A,A\n2?,0,1,1\n3?,2,3,3\n4?,u,v,v\n5?,7,1,1", 0, "1?|*B;A;|@1 2?|0;*1;|@2 3?|2;*3;|@3 4?|u;*v;|@4 5?|7;*1;|@5 ", NULL, 0},
+    {"more.csv", &choices, "1?,a,b,A\n2?, really,a,b,B\n3?,a,b,B\n", 0, "1?|*a;b;|@1 3?|a;*b;|@3 ",
+     "more.csv:2: expected 4 columns as in the first line, got 5", HN_BAD_COLUMNS},
+    {"beyond.csv", &choices, "1?,a,b,C\n2?,a,b,B\n", 0, "2?|a;*b;|@2 ",
+     "beyond.csv:1: expected the answer to be a letter from A to B, a number from 0 to 1 or one of the options, got \"C\"", HN_BAD_LABEL},
+    {"either.csv", &choices, "1?,1,0,1\n4?,a,b,B\n", 0, "4?|a;*b;|@2 ", "either.csv:1: expected the answer", HN_BAD_LABEL},
+    {"same.csv", &choices, "1?,a,a,a\n4?,a,b,B\n", 0, "4?|a;*b;|@2 ", "same.csv:1: expected the answer", HN_BAD_LABEL},
+    {"nothing.csv", &choices, "1?,a,b,\n4?,a,b,B\n", 0, "4?|a;*b;|@2 ", "nothing.csv:1: expected the answer", HN_BAD_LABEL},
+    {"zeros.csv", &choices, "1?,a,b,01\n4?,a,b,B\n", 0, "4?|a;*b;|@2 ", "zeros.csv:1: expected the answer", HN_BAD_LABEL},
+    {"narrow.csv", &choices, "1?,a,B\n", 0, "", "or a question, 2 to 26 options and the answer, got 3 columns", -1},
+    {"head.csv", &choices, "id,answer,A,B,C,question,subject\n7,C,x,y,z,1?,law\n8,x,x,y,z,2?,\n", 0, "1?|x;y;*z; (law)|@2 2?|*x;y;z; ()|@3 ", NULL, 0},
+    {"head.tsv", &own_choices, "q\ta\tA\tB\ts\n1?\tB\tx\ty\tlaw\n", 0, "1?|x;*y; (law)|@2 ", NULL, 0},
+    {"options.csv", &choices, "question,A,C,answer\n", 0, "", "expected columns A, B, ... beside each other in the header, got 1", -1},
+    {"no_question.csv", &own_choices, "x,a,A,B\n", 0, "", "expected a column \"q\" in the header, got none", -1},
+    {"quotes.csv", &choices, "1?,a,b,A\n2?,a\"b,c,A\n3?,a,b,B", 0, "1?|*a;b;|@1 3?|a;*b;|@3 ", "quotes.csv:2: expected quotes only", HN_BAD_SYNTAX},
+    {"mmlu.jsonl", &choices, "{\"question\": \"1?\", \"choices\": [\"a\", \"b\"], \"answer\": 1, \"subject\": \"law\"}\n"
+     "{\"question\": \"2?\", \"options\": [\"1\", \"0\"], \"answer\": 1, \"subject\": null}", 0, "1?|a;*b; (law)|@1 2?|1;*0;|@2 ", NULL, 0},
+    {"arc.json", &choices, "[{\"question\": \"1?\", \"choices\": {\"text\": [\"a\", \"b\"], \"label\": [\"1\", \"2\"]}, \"answerKey\": \"2\"}]", 0,
+     "1?|a;*b;|@1 ", NULL, 0},
+    {"own.jsonl", &own_choices, "{\"q\": \"1?\", \"o\": [\"x\", \"y\", \"z\"], \"a\": \"C\", \"s\": \"t\"}", 0, "1?|x;y;*z; (t)|@1 ", NULL, 0},
+    {"ending.jsonl", &choices, "{\"question\": \"1\", \"endings\": [\"x\", \"y\"], \"label\": \"1\"}", 0, "1|x;*y;|@1 ", NULL, 0},
+    {"no_options.jsonl", &choices, "{\"question\": \"1\", \"answer\": 1}", 0, "", "field \"choices\": expected a list of strings, got no such field", HN_BAD_MISSING},
+    {"one_option.jsonl", &choices, "{\"question\": \"1\", \"choices\": [\"a\"], \"answer\": 0}", 0, "", "expected 2 to 26 options, got 1", HN_BAD_TYPE},
+    {"number_option.jsonl", &choices, "{\"question\": \"1\", \"choices\": [\"a\", 2], \"answer\": 0}", 0, "", "option 2: expected a string", HN_BAD_TYPE},
+    {"nul_option.jsonl", &choices, "{\"question\": \"1\", \"choices\": [\"a\", \"b\\u0000\"], \"answer\": 0}", 0, "", "option 2: expected a string without NUL", HN_BAD_TYPE},
+    {"labels.jsonl", &choices, "{\"question\": \"1\", \"choices\": {\"text\": [\"a\", \"b\"], \"label\": [\"A\"]}, \"answer\": \"A\"}", 0, "", "expected as many labels as texts", HN_BAD_TYPE},
+    {"beyond.jsonl", &choices, "{\"question\": \"1\", \"choices\": [\"a\", \"b\"], \"answer\": 2}", 0, "", "got \"2\"", HN_BAD_LABEL},
+    {"negative.jsonl", &choices, "{\"question\": \"1\", \"choices\": [\"a\", \"b\"], \"answer\": -1}", 0, "", "got \"-1\"", HN_BAD_LABEL},
+    {"no_answer.jsonl", &choices, "{\"question\": \"1\", \"choices\": [\"a\", \"b\"]}", 0, "", "field \"answer\": expected a string or a whole number", HN_BAD_MISSING},
+    {"no_question.jsonl", &choices, "{\"question\": 1}", 0, "", "field \"question\": expected a string", HN_BAD_TYPE},
 
     {"one.txt", &document, "\xef\xbb\xbf" "a b\r\n\n c", 0, "a b\r\n\n c||@1 ", NULL, 0},
     {"nul.txt", &document, "a\n\nb\0c\n", 7, "", "nul.txt:3: expected text, got a NUL", HN_BAD_NUL},
