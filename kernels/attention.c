@@ -8,7 +8,8 @@
  *     s, t   [QUERIES][keys] scores, then probabilities; in backward t holds do v^T, then ds
  *
  * A block of queries sees all its keys at once: for short sequences the whole [Tq, Tk] tile stays in the first-level cache, for
- * long ones a row of scores still fits the second level, so there is no online softmax. */
+ * long ones a row of scores still fits the second level, so there is no online softmax. Under a causal mask the products of a
+ * block end with the last key that one of its queries sees, and blocks are small, so that little of what they compute is hidden. */
 #include "kernels/attention.h"
 
 #include <math.h>
@@ -20,11 +21,17 @@
 #include "kernels/transpose.h"
 #include "kernels/vecmath.h"
 
-enum { QUERIES = 64, PAD = 16 };
+enum { QUERIES = 64, CAUSAL_QUERIES = 32, PAD = 16 };
 
 static int64_t padded(int64_t n)
 {
     return hnp_ceil_div(n, PAD) * PAD;
+}
+
+/* Row length of panels over so many keys: an odd number of cache lines, or rows of 2 KiB would share their sets in the cache. */
+static int64_t key_row(int64_t keys)
+{
+    return padded(keys) | PAD;
 }
 
 /* One thread's scratch. */
@@ -38,7 +45,7 @@ typedef struct panels {
 static size_t lay_out(panels *p, char *base, int64_t head_size, int64_t keys)
 {
     p->width = padded(head_size);
-    p->keys = padded(keys);
+    p->keys = key_row(keys);
     size_t used = 0;
     struct {
         float **panel;
@@ -124,6 +131,22 @@ static int64_t visible(const hn_attention *a, const head *h, int64_t i)
     return position < 0 ? 0 : hnp_least(position + 1, h->k_count);
 }
 
+static int64_t block_size(const hn_attention *a)
+{
+    return a->causal ? CAUSAL_QUERIES : QUERIES;
+}
+
+/* The first keys of the sequence, so many that all keys seen by the queries [first, first + count) are among them. */
+static int64_t reach(const hn_attention *a, const head *h, int64_t first, int64_t count)
+{
+    int64_t most = 0;
+    for (int64_t i = first; i < first + count; i++) {
+        int64_t seen = visible(a, h, i);
+        if (seen > most) most = seen;
+    }
+    return most;
+}
+
 /* The words of a query's probabilities, key 0 first. */
 static void draw(uint32_t *words, const job *work, const head *h, int64_t i, int64_t keys)
 {
@@ -171,8 +194,8 @@ static float softmax_row(float *s, float highest, int64_t seen, int64_t keys, co
     return vf_sum(total);
 }
 
-/* Turns the block's scores into probabilities; the factor of each query's output row goes to p->sum. */
-static void softmax_block(panels *p, const job *work, const head *h, int64_t first, int64_t count)
+/* Turns the block's scores of so many keys into probabilities; the factor of each query's output row goes to p->sum. */
+static void softmax_block(panels *p, const job *work, const head *h, int64_t first, int64_t count, int64_t keys)
 {
     const hn_attention *a = work->attention;
     float highest[QUERIES], sum[QUERIES], kept = drops(a) ? 1.0f / (1.0f - a->dropout.probability) : 1.0f;
@@ -181,8 +204,8 @@ static void softmax_block(panels *p, const job *work, const head *h, int64_t fir
         highest[i] = highest_of(p->s + i * p->keys, visible(a, h, first + i)) * a->scale;
     for (int64_t i = 0; i < count; i++) {
         int64_t seen = visible(a, h, first + i);
-        if (drops(a)) draw(p->words, work, h, first + i, p->keys);
-        sum[i] = softmax_row(p->s + i * p->keys, highest[i], seen, p->keys, work, drops(a) ? p->words : NULL);
+        if (drops(a)) draw(p->words, work, h, first + i, keys);
+        sum[i] = softmax_row(p->s + i * p->keys, highest[i], seen, keys, work, drops(a) ? p->words : NULL);
         p->sum[i] = seen ? kept / sum[i] : 0.0f;
     }
     if (!work->lse_out) return;
@@ -194,16 +217,16 @@ static void softmax_block(panels *p, const job *work, const head *h, int64_t fir
 
 HN_BODY void forward_head(panels *p, const job *work, const head *h, hn_dtype type)
 {
-    int64_t size = work->attention->head_size;
-    for (int64_t first = 0; first < h->q_count; first += QUERIES) {
-        int64_t count = hnp_least(QUERIES, h->q_count - first);
+    int64_t size = work->attention->head_size, step = block_size(work->attention);
+    for (int64_t first = 0; first < h->q_count; first += step) {
+        int64_t count = hnp_least(step, h->q_count - first), seen = reach(work->attention, h, first, count);
         read_rows(p->q, p->width, work->q, h->q_first + first, count, h->q_column, size, type);
         hnp_block scores = {.c = p->s, .a = p->q, .b = p->kt, .c_row = p->keys, .a_row = p->width, .a_column = 1,
-                            .b_row = p->keys, .m = count, .n = p->keys, .k = size};
+                            .b_row = p->keys, .m = count, .n = padded(seen), .k = size};
         hnp_block_multiply(&scores);
-        softmax_block(p, work, h, first, count);
+        softmax_block(p, work, h, first, count, padded(seen));
         hnp_block output = {.c = p->out, .a = p->s, .b = p->v, .c_row = p->width, .a_row = p->keys, .a_column = 1,
-                            .b_row = p->width, .m = count, .n = p->width, .k = h->k_count};
+                            .b_row = p->width, .m = count, .n = p->width, .k = seen};
         hnp_block_multiply(&output);
         for (int64_t i = 0; i < count; i++)
             for (int64_t c = 0; c < p->width; c += HN_LANES) {
@@ -252,30 +275,30 @@ HN_BODY void read_deltas(panels *p, const job *work, const head *h, int64_t firs
 HN_BODY void backward_head(panels *p, const job *work, const head *h, hn_dtype type)
 {
     const hn_attention *a = work->attention;
-    int64_t size = a->head_size;
+    int64_t size = a->head_size, step = block_size(a);
     const float *lse = work->lse + (int64_t)h->number * work->q->shape[0] + h->q_first;
-    for (int64_t first = 0; first < h->q_count; first += QUERIES) {
-        int64_t count = hnp_least(QUERIES, h->q_count - first);
+    for (int64_t first = 0; first < h->q_count; first += step) {
+        int64_t count = hnp_least(step, h->q_count - first), seen = reach(a, h, first, count), keys = padded(seen);
         read_rows(p->q, p->width, work->q, h->q_first + first, count, h->q_column, size, type);
         read_rows(p->g, p->width, work->d_o, h->q_first + first, count, h->q_column, size, type);
         read_deltas(p, work, h, first, count, type);
         hnp_block scores = {.c = p->s, .a = p->q, .b = p->kt, .c_row = p->keys, .a_row = p->width, .a_column = 1,
-                            .b_row = p->keys, .m = count, .n = p->keys, .k = size};
+                            .b_row = p->keys, .m = count, .n = keys, .k = size};
         hnp_block_multiply(&scores);
         scores.c = p->t, scores.a = p->g, scores.b = p->vt;
         hnp_block_multiply(&scores);
         for (int64_t i = 0; i < count; i++) {
-            if (drops(a)) draw(p->words, work, h, first + i, p->keys);
-            backward_row(p->s + i * p->keys, p->t + i * p->keys, visible(a, h, first + i), p->keys, work,
+            if (drops(a)) draw(p->words, work, h, first + i, keys);
+            backward_row(p->s + i * p->keys, p->t + i * p->keys, visible(a, h, first + i), keys, work,
                          drops(a) ? p->words : NULL, lse[first + i], p->sum[i]);
         }
         hnp_block gradient = {.c = p->dv, .a = p->s, .b = p->g, .c_row = p->width, .a_row = 1, .a_column = p->keys,
-                              .b_row = p->width, .m = h->k_count, .n = p->width, .k = count, .add = true};
+                              .b_row = p->width, .m = seen, .n = p->width, .k = count, .add = true};
         hnp_block_multiply(&gradient);
         gradient.c = p->dk, gradient.a = p->t, gradient.b = p->q;
         hnp_block_multiply(&gradient);
         hnp_block queries = {.c = p->out, .a = p->t, .b = p->k, .c_row = p->width, .a_row = p->keys, .a_column = 1,
-                             .b_row = p->width, .m = count, .n = p->width, .k = h->k_count};
+                             .b_row = p->width, .m = count, .n = p->width, .k = seen};
         hnp_block_multiply(&queries);
         write_rows(work->dq, h->q_first + first, count, h->q_column, size, p->out, p->width, type);
     }
@@ -288,7 +311,7 @@ HN_BODY void task(panels *p, const job *work, int64_t sequence, int kv_head, boo
     int group = a->heads / a->kv_heads;
     head h = {.q_first = a->cu_q[sequence], .q_count = a->cu_q[sequence + 1] - a->cu_q[sequence],
               .k_first = a->cu_k[sequence], .k_count = keys_of(a, sequence), .k_column = kv_head * size};
-    p->keys = padded(h.k_count);
+    p->keys = key_row(h.k_count);
     read_turned(p->kt, p->keys, work->k, h.k_first, h.k_count, h.k_column, size, type);
     if (!backward) {
         read_rows(p->v, p->width, work->v, h.k_first, h.k_count, h.k_column, size, type);
