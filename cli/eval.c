@@ -77,9 +77,12 @@ static hn_status evaluate(const char *path, const hn_cli_config *config, bool js
     if (status == HN_OK) status = hn_data_sets_open(&sets, &config->data.dev, "dev", error);
     for (size_t i = 0; status == HN_OK && i < sets.count; i++) {
         hn_dataset *dataset = NULL;
+        hn_template *chat = NULL;
         int kind = model.labels ? HN_TASK_CLASSIFY : config->train.task.kind == HN_TASK_SFT ? HN_TASK_SFT : HN_TASK_LM;
-        hn_dataset_options options = hn_job_data(kind, model.source, model.labels);
-        status = hn_dataset_open(&dataset, &config->data, &sets.items[i].files, model.source->tokenizer, &options, error);
+        status = hn_job_chat(&chat, kind, model.source, &config->data, error);
+        hn_dataset_options options = hn_job_data(kind, model.source, model.labels, chat);
+        if (status == HN_OK)
+            status = hn_dataset_open(&dataset, &config->data, &sets.items[i].files, model.source->tokenizer, &options, error);
         if (status == HN_OK) status = hn_cli_model_start(&model, config, hn_dataset_longest(dataset), error);
         if (status == HN_OK)
             status = hn_metrics_init(&metrics, model.labels ? model.source->label_count : HN_METRICS_TOKENS,
@@ -89,6 +92,7 @@ static hn_status evaluate(const char *path, const hn_cli_config *config, bool js
         if (status == HN_OK) status = (json ? print_json : print_table)(sets.items[i].name, &metrics, model.labels, error);
         hn_metrics_close(&metrics);
         hn_dataset_free(dataset);
+        hn_template_free(chat);
         hn_cli_model_stop(&model);
     }
     hn_data_sets_close(&sets);

@@ -103,15 +103,34 @@ static const char *explain(const json_error_t *problem)
     }
 }
 
-hn_status hn_json_parse(json_t **out, const char *text, size_t length, const char *name,
-                        hn_json_limits limits, hn_error *error)
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The text with ".0" behind integers that may not fit 64 bits. */
+static void widen(hn_strbuf *out, const char *text, size_t length)
+{
+    bool string = false;
+    for (size_t i = 0; i < length;) {
+        size_t start = i, digits = 0;
+        if (!string && is_digit(text[i])) {
+            while (i < length && is_digit(text[i])) i++;
+            digits = i - start;
+        } else {
+            if (text[i] == '"') string = !string;
+            i += text[i] == '\\' && i + 1 < length ? 2 : 1;
+        }
+        hn_strbuf_add(out, text + start, i - start);
+        size_t sign = start && strchr("+-", text[start - 1]) ? 2 : 1;
+        bool part = start >= sign && strchr(".eE", text[start - sign]); /* of a real */
+        if (digits > 18 && !part && (i == length || !strchr(".eE", text[i]))) hn_strbuf_puts(out, ".0");
+    }
+}
+
+static hn_status parse(json_t **out, const char *text, size_t length, const char *name, hn_error *error)
 {
     json_error_t problem;
-    if (length > limits.bytes)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: %zu bytes of JSON, at most %zu are read", name, length,
-                       limits.bytes);
-    hn_status status = scan(text, length, name, limits, error);
-    if (status != HN_OK) return status;
     out_of_memory = false;
     json_t *value =
         json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &problem);
@@ -125,6 +144,25 @@ hn_status hn_json_parse(json_t **out, const char *text, size_t length, const cha
     mask(problem.text);
     return hn_fail(error, HN_ERR_FORMAT, "%s:%d:%d: %s%s", name, problem.line, problem.column, problem.text,
                    explain(&problem));
+}
+
+hn_status hn_json_parse(json_t **out, const char *text, size_t length, const char *name,
+                        hn_json_limits limits, hn_error *error)
+{
+    if (length > limits.bytes)
+        return hn_fail(error, HN_ERR_FORMAT, "%s: %zu bytes of JSON, at most %zu are read", name, length,
+                       limits.bytes);
+    hn_status status = scan(text, length, name, limits, error);
+    if (status != HN_OK || !limits.large) return status == HN_OK ? parse(out, text, length, name, error) : status;
+    hn_strbuf wide;
+    hn_strbuf_init(&wide);
+    widen(&wide, text, length);
+    if (wide.failed)
+        status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory while reading JSON of %zu bytes", name, length);
+    else
+        status = parse(out, wide.text, wide.length, name, error);
+    hn_strbuf_close(&wide);
+    return status;
 }
 
 hn_status hn_json_load(json_t **out, const char *path, hn_json_limits limits, hn_error *error)

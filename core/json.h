@@ -14,6 +14,7 @@
 
 typedef struct hn_json_limits {
     size_t bytes, depth, nodes;
+    bool large; /* integers beyond 64 bits are read as reals (else an error): tokenizers' files hold 10^30 for "no limit" */
 } hn_json_limits;
 
 /* What fits a config, a manifest or one row of data; tokenizers and safetensors headers give their own. */

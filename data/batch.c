@@ -64,11 +64,25 @@ static void fill_tokens(const hn_dataset *dataset, hn_batch *batch, int64_t from
     }
 }
 
-/* Every token of an example but its first is predicted, by the one before it. */
-static void fill_targets(int32_t *target, const int32_t *token, int32_t length)
+/* A token that is trained on is predicted by the one before it; no example's first is. marks NULL: all are trained on. */
+static void fill_targets(int32_t *target, const int32_t *token, const uint16_t *marks, int32_t length)
 {
-    for (int32_t i = 0; i + 1 < length; i++) target[i] = token[i + 1];
+    for (int32_t i = 0; i + 1 < length; i++) target[i] = !marks || marks[i + 1] ? token[i + 1] : HN_NO_TARGET;
     target[length - 1] = HN_NO_TARGET;
+}
+
+/* The marks of an example; NULL: all its tokens are trained on. */
+static const uint16_t *marks_of(const hn_dataset *dataset, uint32_t example)
+{
+    return dataset->task == HN_DATA_INSTRUCT ? dataset->marks + dataset->offsets[example] : NULL;
+}
+
+static int32_t count_targets(const uint16_t *marks, int32_t length)
+{
+    int32_t count = 0;
+    if (!marks) return length - 1;
+    for (int32_t i = 1; i < length; i++) count += marks[i] != 0;
+    return count;
 }
 
 int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, int32_t count,
@@ -78,7 +92,8 @@ int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, 
     (void)draw;
     if (dataset->task == HN_DATA_SEQUENCE) return targets;
     targets = 0;
-    for (int32_t n = 0; n < count; n++) targets += hn_dataset_length(dataset, examples[n]) - 1;
+    for (int32_t n = 0; n < count; n++) 
+        targets += count_targets(marks_of(dataset, examples[n]), hn_dataset_length(dataset, examples[n]));
     return targets;
 }
 
@@ -101,7 +116,8 @@ hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, co
             batch->position[at + i] = i;
             batch->type[at + i] = i >= segment;
         }
-        if (batch->target) fill_targets(batch->target + at, batch->token + at, length);
+        if (batch->target)
+            fill_targets(batch->target + at, batch->token + at, marks_of(dataset, examples[n]), length);
         batch->cu_seqlens[n] = at;
         batch->example[n] = examples[n];
         batch->label[n] = dataset->label[examples[n]];

@@ -1,6 +1,6 @@
 /* The token cache: what both sides share. The file is one HDF5 file with a user block before it:
  *
- *     0     "hone token cache 1\n" DIGEST of the bytes from 512 on "\n" SIZE "\n" DIGEST of these lines "\n"
+ *     0     "hone token cache 2\n" DIGEST of the bytes from 512 on "\n" SIZE "\n" DIGEST of these lines "\n"
  * 0 0 0 ... 512   HDF5: one contiguous dataset a column (columns.h), and "info", a JSON text: key, report,
  * sources
  *
@@ -41,15 +41,15 @@ void hnp_cache_header(char header[HNP_CACHE_HEADER], const unsigned char *rest, 
     char text[HN_DIGEST_TEXT];
     memset(header, 0, HNP_CACHE_HEADER);
     hn_digest_format(text, hn_digest_bytes(rest, size));
-    int used = snprintf(header, HNP_CACHE_HEADER, "hone token cache 1\n%s\n%zu\n", text, size);
+    int used = snprintf(header, HNP_CACHE_HEADER, "hone token cache 2\n%s\n%zu\n", text, size);
     hn_digest_format(text, hn_digest_bytes(header, (size_t)used));
     snprintf(header + used, HNP_CACHE_HEADER - (size_t)used, "%s\n", text);
 }
 
 const char *hnp_cache_column_name(int column)
 {
-    static const char *const names[HNP_COLUMNS] = {"tokens", "offsets", "segment", "label",
-                                                   "value",  "line",    "first"};
+    static const char *const names[HNP_COLUMNS] = {"tokens", "marks", "offsets", "segment",
+                                                   "label",  "value", "line",    "first"};
     return names[column];
 }
 
@@ -57,6 +57,7 @@ hid_t hnp_cache_column_type(int column, bool wide)
 {
     switch (column) {
     case HNP_TOKENS: return wide ? H5T_STD_I32LE : H5T_STD_U16LE;
+    case HNP_MARKS: return H5T_STD_U16LE;
     case HNP_SEGMENT:
     case HNP_LABELS: return H5T_STD_I32LE;
     case HNP_VALUES: return H5T_IEEE_F32LE;

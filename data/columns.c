@@ -29,7 +29,7 @@ static hn_status open_spool(hnp_column *column, const char *folder, hn_error *er
 
 hn_status hnp_columns_init(hnp_columns *columns, bool wide, const char *spool, hn_error *error)
 {
-    const size_t items[HNP_COLUMNS] = {wide ? 4 : 2, 8, 4, 4, 4, 8, 8};
+    const size_t items[HNP_COLUMNS] = {wide ? 4 : 2, 2, 8, 4, 4, 4, 8, 8};
     hn_status status = HN_OK;
     *columns = (hnp_columns){.wide = wide};
     for (int i = 0; i < HNP_COLUMNS; i++) columns->column[i] = (hnp_column){.item = items[i], .fd = -1};

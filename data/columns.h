@@ -1,6 +1,7 @@
 /* Shared inside data/: the columns of a data set while it is built and while it is read.
  *
  *     TOKENS   u16 or i32 [tokens]    ids of all examples, end to end (u16 when the vocabulary fits)
+ *     MARKS    u16 [tokens] or [0]    whether a token is trained on, for tasks where not all are
  *     OFFSETS  i64 [n + 1]            first token of each example
  *     SEGMENT  i32 [n]                tokens of the first text, with its special tokens; the rest has type 1
  *     LABEL    i32 [n]                class, or HN_NO_TARGET
@@ -16,7 +17,7 @@
 
 #include "core/error.h"
 
-enum { HNP_TOKENS, HNP_OFFSETS, HNP_SEGMENT, HNP_LABELS, HNP_VALUES, HNP_LINES, HNP_FIRST, HNP_COLUMNS };
+enum { HNP_TOKENS, HNP_MARKS, HNP_OFFSETS, HNP_SEGMENT, HNP_LABELS, HNP_VALUES, HNP_LINES, HNP_FIRST, HNP_COLUMNS };
 
 /* A growing column: in memory, or (spooled) in an unnamed file on the disk of the cache, so that building a
  * cache needs no memory that grows with the data. */

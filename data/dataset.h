@@ -18,6 +18,7 @@
 #include "data/config.h"
 #include "data/labels.h"
 #include "data/rows.h"
+#include "data/template.h"
 #include "data/tokenizer.h"
 
 typedef struct hn_dataset hn_dataset;
@@ -33,6 +34,7 @@ typedef enum hn_data_task {
 typedef struct hn_dataset_options {
     hn_data_task task;
     const hn_labels *labels; /* of SEQUENCE; NULL: labels are not read (predict), and files without rows are fine */
+    const hn_template *chat; /* of INSTRUCT */
     int32_t end_token;       /* of TEXT: stands behind every document that does not end with it; -1: none does */
     const char *cache_folder; /* NULL: the tokens stay in memory */
 } hn_dataset_options;

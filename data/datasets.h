@@ -12,6 +12,7 @@ struct hn_dataset {
     bool wide; /* token ids are i32, else u16 */
     /* Views of `columns` or of `mapping`; see columns.h for their shapes. */
     const void *tokens;
+    const uint16_t *marks;
     const int64_t *offsets;
     const int32_t *segment, *label;
     const float *value;

@@ -18,40 +18,10 @@
 
 #include "core/batch.h"
 #include "core/mem.h"
+#include "data/encoder.h"
 
-#define SLOT_ROWS 1024
 #define SLOT_BYTES ((size_t)1 << 20)
 #define MAX_THREADS 64
-
-typedef enum slot_state { EMPTY, FILLED, TAKEN, DONE } slot_state;
-
-struct item {
-    size_t text, text_length, pair, pair_length; /* offsets in slot.texts */
-    bool has_pair, continues, unfinished;
-    int32_t label, file;
-    int32_t tokens; /* its number of them, once it is encoded */
-    float value;
-    int64_t line;
-    const char *path; /* borrowed from the source */
-};
-
-struct example {
-    int64_t end; /* the slot's tokens up to its last */
-    int32_t segment, item;
-};
-
-struct slot {
-    slot_state state;
-    struct item items[SLOT_ROWS];
-    size_t count;
-    struct example *examples;
-    size_t example_count, example_capacity;
-    hn_strbuf texts;
-    void *tokens; /* u16 or i32 */
-    size_t token_count, token_capacity;
-    int64_t truncated;
-    hn_error error;
-};
 
 typedef struct pipeline {
     const hnp_encode_options *options;
@@ -61,15 +31,14 @@ typedef struct pipeline {
     int32_t before, behind; /* special tokens around a document */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    struct slot *slots;
+    struct hnp_slot *slots;
     size_t slot_count, fill, append, take; /* running numbers of slots: modulo slot_count */
     bool input_end, stop;
     int64_t tokens;
     int32_t files_seen;
 } pipeline;
 
-/* Appends ids to the slot's tokens. */
-static hn_status keep_tokens(struct slot *slot, const int32_t *ids, size_t count, bool wide)
+hn_status hnp_slot_tokens(struct hnp_slot *slot, const int32_t *ids, size_t count, bool wide)
 {
     size_t size = wide ? 4 : 2;
     if (!hn_grow(&slot->tokens, &slot->token_capacity, slot->token_count + count, size))
@@ -83,19 +52,18 @@ static hn_status keep_tokens(struct slot *slot, const int32_t *ids, size_t count
     return HN_OK;
 }
 
-/* An example of row `item` that ends at token `end` of the slot. */
-static hn_status keep_example(struct slot *slot, size_t item, size_t end, int32_t segment)
+hn_status hnp_slot_example(struct hnp_slot *slot, size_t item, size_t end, int32_t segment)
 {
     void *examples = slot->examples;
     if (!hn_grow(&examples, &slot->example_capacity, slot->example_count + 1, sizeof *slot->examples))
         return hn_fail(&slot->error, HN_ERR_MEMORY, "encoding: out of memory");
     slot->examples = examples;
-    slot->examples[slot->example_count++] = (struct example){(int64_t)end, segment, (int32_t)item};
+    slot->examples[slot->example_count++] = (struct hnp_example){(int64_t)end, segment, (int32_t)item};
     return HN_OK;
 }
 
 /* Appends one encoding as an example. */
-static hn_status keep(struct slot *slot, size_t item, const hn_encoding *encoding, bool wide)
+static hn_status keep(struct hnp_slot *slot, size_t item, const hn_encoding *encoding, bool wide)
 {
     size_t count = (size_t)encoding->count, first = 0;
     if (!count)
@@ -106,16 +74,16 @@ static hn_status keep(struct slot *slot, size_t item, const hn_encoding *encodin
         if (encoding->types[i] != 1)
             return hn_fail(&slot->error, HN_ERR_UNSUPPORTED,
                            "tokenizer: expected segments 0 and then 1, got %d", (int)encoding->types[i]);
-    hn_status status = keep_tokens(slot, encoding->ids, count, wide);
-    return status ? status : keep_example(slot, item, slot->token_count, (int32_t)first);
+    hn_status status = hnp_slot_tokens(slot, encoding->ids, count, wide);
+    return status ? status : hnp_slot_example(slot, item, slot->token_count, (int32_t)first);
 }
 
 /* Appends a document, or a piece of one, as blocks of at most max_tokens that follow each other. A block has two
  * tokens or more, as its first is no target: where one alone would be left, the block before is one shorter. */
-static hn_status keep_document(const pipeline *p, struct slot *slot, size_t number, const hn_encoding *encoding)
+static hn_status keep_document(const pipeline *p, struct hnp_slot *slot, size_t number, const hn_encoding *encoding)
 {
     const hnp_encode_options *o = p->options;
-    struct item *item = &slot->items[number];
+    struct hnp_item *item = &slot->items[number];
     bool special = !item->continues || !item->unfinished;
     int32_t first = special && item->continues ? p->before : 0;
     int32_t end = encoding->count - (special && item->unfinished ? p->behind : 0);
@@ -123,20 +91,20 @@ static hn_status keep_document(const pipeline *p, struct slot *slot, size_t numb
     size_t from = slot->token_count;
     item->tokens = end - first + ends;
     if (item->tokens < 2) return HN_OK;
-    hn_status status = keep_tokens(slot, encoding->ids + first, (size_t)(end - first), p->columns->wide);
-    if (!status && ends) status = keep_tokens(slot, &o->end_token, 1, p->columns->wide);
+    hn_status status = hnp_slot_tokens(slot, encoding->ids + first, (size_t)(end - first), p->columns->wide);
+    if (!status && ends) status = hnp_slot_tokens(slot, &o->end_token, 1, p->columns->wide);
     for (int32_t left = item->tokens; left && !status;) {
         int32_t length = left <= o->max_tokens ? left : o->max_tokens - (left == o->max_tokens + 1);
         from += (size_t)length;
         left -= length;
-        status = keep_example(slot, number, from, length);
+        status = hnp_slot_example(slot, number, from, length);
     }
     return status;
 }
 
-static hn_status encode_document(const pipeline *p, struct slot *slot, size_t number, hn_encoding *encoding)
+static hn_status encode_document(const pipeline *p, struct hnp_slot *slot, size_t number, hn_encoding *encoding)
 {
-    const struct item *item = &slot->items[number];
+    const struct hnp_item *item = &slot->items[number];
     hn_status status =
         hn_tokenizer_encode(p->options->tokenizer, encoding, slot->texts.text + item->text, item->text_length, NULL,
                             0, !item->continues || !item->unfinished, 0, &slot->error);
@@ -144,7 +112,7 @@ static hn_status encode_document(const pipeline *p, struct slot *slot, size_t nu
 }
 
 /* An example of just max_tokens may have been cut; one token more tells. */
-static hn_status was_cut(const hnp_encode_options *o, struct slot *slot, const struct item *item,
+static hn_status was_cut(const hnp_encode_options *o, struct hnp_slot *slot, const struct hnp_item *item,
                          hn_encoding *encoding)
 {
     const char *text = slot->texts.text + item->text,
@@ -155,10 +123,10 @@ static hn_status was_cut(const hnp_encode_options *o, struct slot *slot, const s
     return status;
 }
 
-static hn_status encode_sequence(const pipeline *p, struct slot *slot, size_t number, hn_encoding *encoding)
+static hn_status encode_sequence(const pipeline *p, struct hnp_slot *slot, size_t number, hn_encoding *encoding)
 {
     const hnp_encode_options *o = p->options;
-    const struct item *item = &slot->items[number];
+    const struct hnp_item *item = &slot->items[number];
     const char *text = slot->texts.text + item->text,
                *pair = item->has_pair ? slot->texts.text + item->pair : NULL;
     hn_status status = hn_tokenizer_encode(o->tokenizer, encoding, text, item->text_length, pair,
@@ -168,17 +136,21 @@ static hn_status encode_sequence(const pipeline *p, struct slot *slot, size_t nu
     return status;
 }
 
-static void encode_slot(const pipeline *p, struct slot *slot, hn_encoding *encoding)
+static void encode_slot(const pipeline *p, struct hnp_slot *slot, hn_dialog *room)
 {
     hn_status status = HN_OK;
-    slot->token_count = slot->example_count = 0;
+    slot->token_count = slot->example_count = slot->mark_count = 0;
     slot->truncated = 0;
     for (size_t i = 0; i < slot->count && !status; i++)
-        status = (p->options->task == HN_DATA_TEXT ? encode_document : encode_sequence)(p, slot, i, encoding);
+        switch (p->options->task) {
+        case HN_DATA_SEQUENCE: status = encode_sequence(p, slot, i, &room->encoding); break;
+        case HN_DATA_TEXT: status = encode_document(p, slot, i, &room->encoding); break;
+        case HN_DATA_INSTRUCT: status = hnp_encode_turns(p->options, slot, i, p->columns->wide, room); break;
+        }
 }
 
 /* The label of a row into the item. *good: the row is an example. */
-static hn_status take_label(pipeline *p, const hn_row *row, struct item *item, bool *good, hn_error *error)
+static hn_status take_label(pipeline *p, const hn_row *row, struct hnp_item *item, bool *good, hn_error *error)
 {
     const hnp_encode_options *o = p->options;
     char expected[500];
@@ -196,17 +168,19 @@ static hn_status take_label(pipeline *p, const hn_row *row, struct item *item, b
                       "field \"%s\": expected %s, got \"%.60s\"", o->label_field, expected, row->label);
 }
 
-static hn_status fill_slot(pipeline *p, struct slot *slot, hn_error *error)
+static hn_status fill_slot(pipeline *p, struct hnp_slot *slot, hn_error *error)
 {
-    slot->count = 0;
+    slot->count = slot->message_count = 0;
     hn_strbuf_reset(&slot->texts);
-    while (slot->count < SLOT_ROWS && slot->texts.length < SLOT_BYTES) {
+    while (slot->count < HNP_SLOT_ROWS && slot->texts.length < SLOT_BYTES) {
         hn_row row;
         bool good;
         hn_status status = p->source.next(p->source.state, &row, &p->input_end, error);
         if (status || p->input_end) return status;
-        struct item *item = &slot->items[slot->count];
+        struct hnp_item *item = &slot->items[slot->count];
         status = take_label(p, &row, item, &good, error);
+        if (!status && good && p->options->task == HN_DATA_INSTRUCT)
+            status = hnp_check_turns(p->options, &row, &good, error);
         if (status) return status;
         if (!good) continue;
         item->line = row.line;
@@ -218,11 +192,11 @@ static hn_status fill_slot(pipeline *p, struct slot *slot, hn_error *error)
         item->tokens = 0;
         item->text = slot->texts.length;
         item->text_length = row.text_length;
-        hn_strbuf_add(&slot->texts, row.text, row.text_length);
+        if (row.text) hn_strbuf_add(&slot->texts, row.text, row.text_length);
         item->pair = slot->texts.length;
         item->pair_length = row.pair ? row.pair_length : 0;
         if (row.pair) hn_strbuf_add(&slot->texts, row.pair, row.pair_length);
-        if (slot->texts.failed)
+        if (slot->texts.failed || !hnp_take_turns(slot, item, &row))
             return hn_fail(error, HN_ERR_MEMORY, "%s:%lld: out of memory", row.path, (long long)row.line);
         slot->count++;
     }
@@ -244,22 +218,25 @@ static hn_status begin_files(pipeline *p, int32_t file, hn_error *error)
 }
 
 /* Rows that gave no example. */
-static hn_status count_nothing(pipeline *p, const struct slot *slot, hn_error *error)
+static hn_status count_nothing(pipeline *p, const struct hnp_slot *slot, hn_error *error)
 {
     hn_status status = HN_OK;
     size_t next = 0;
     for (size_t i = 0; i < slot->count && !status; i++) {
-        const struct item *item = &slot->items[i];
+        const struct hnp_item *item = &slot->items[i];
         size_t before = next;
         while (next < slot->example_count && slot->examples[next].item == (int32_t)i) next++;
-        if (next == before && !item->continues)
+        if (next != before || item->continues) continue;
+        if (p->options->task == HN_DATA_INSTRUCT)
+            status = hnp_count_turns(p->options, item, error);
+        else
             status = hn_bad_row(p->options->bad, HN_BAD_NOTHING, item->path, item->line, error,
                                 "expected two tokens or more, of which the first is not predicted, got %d", (int)item->tokens);
     }
     return status;
 }
 
-static hn_status append_slot(pipeline *p, struct slot *slot, hn_error *error)
+static hn_status append_slot(pipeline *p, struct hnp_slot *slot, hn_error *error)
 {
     if (slot->error.status) {
         if (error && !error->status) *error = slot->error;
@@ -269,10 +246,11 @@ static hn_status append_slot(pipeline *p, struct slot *slot, hn_error *error)
     if (columns[HNP_LINES].count + slot->example_count > UINT32_MAX)
         return hn_fail(error, HN_ERR_UNSUPPORTED, "data: expected at most %u examples, got more", UINT32_MAX);
     hn_status status = hnp_column_add(&columns[HNP_TOKENS], slot->tokens, slot->token_count, error);
+    if (!status) status = hnp_column_add(&columns[HNP_MARKS], slot->marks, slot->mark_count, error);
     if (!status) status = count_nothing(p, slot, error);
     for (size_t i = 0; i < slot->example_count && !status; i++) {
-        const struct example *example = &slot->examples[i];
-        const struct item *item = &slot->items[example->item];
+        const struct hnp_example *example = &slot->examples[i];
+        const struct hnp_item *item = &slot->items[example->item];
         int64_t end = p->tokens + example->end;
         status = begin_files(p, item->file, error);
         if (!status) status = add_one(p, HNP_OFFSETS, &end, error);
@@ -287,18 +265,18 @@ static hn_status append_slot(pipeline *p, struct slot *slot, hn_error *error)
 }
 
 /* Under the mutex: the oldest filled slot becomes the caller's; NULL: none. */
-static struct slot *take_filled(pipeline *p)
+static struct hnp_slot *take_filled(pipeline *p)
 {
     if (p->take == p->fill) return NULL;
-    struct slot *slot = &p->slots[p->take++ % p->slot_count];
+    struct hnp_slot *slot = &p->slots[p->take++ % p->slot_count];
     slot->state = TAKEN;
     return slot;
 }
 
-static void encode_taken(pipeline *p, struct slot *slot, hn_encoding *encoding)
+static void encode_taken(pipeline *p, struct hnp_slot *slot, hn_dialog *room)
 {
     pthread_mutex_unlock(&p->mutex);
-    encode_slot(p, slot, encoding);
+    encode_slot(p, slot, room);
     pthread_mutex_lock(&p->mutex);
     slot->state = DONE;
     pthread_cond_broadcast(&p->changed);
@@ -307,26 +285,26 @@ static void encode_taken(pipeline *p, struct slot *slot, hn_encoding *encoding)
 static void *work(void *argument)
 {
     pipeline *p = argument;
-    hn_encoding encoding;
-    hn_encoding_init(&encoding);
+    hn_dialog room;
+    hn_dialog_init(&room);
     pthread_mutex_lock(&p->mutex);
     while (!p->stop) {
-        struct slot *slot = take_filled(p);
+        struct hnp_slot *slot = take_filled(p);
         if (slot)
-            encode_taken(p, slot, &encoding);
+            encode_taken(p, slot, &room);
         else
             pthread_cond_wait(&p->changed, &p->mutex);
     }
     pthread_mutex_unlock(&p->mutex);
-    hn_encoding_close(&encoding);
+    hn_dialog_close(&room);
     return NULL;
 }
 
 /* One move of the calling thread, under the mutex, which is left while it works: append, else fill, else
  * encode, else wait. *finished: all is appended. */
-static hn_status move(pipeline *p, hn_encoding *encoding, bool *finished, hn_error *error)
+static hn_status move(pipeline *p, hn_dialog *room, bool *finished, hn_error *error)
 {
-    struct slot *next = &p->slots[p->append % p->slot_count], *filled;
+    struct hnp_slot *next = &p->slots[p->append % p->slot_count], *filled;
     hn_status status = HN_OK;
     *finished = p->input_end && p->append == p->fill;
     if (*finished) return HN_OK;
@@ -337,7 +315,7 @@ static hn_status move(pipeline *p, hn_encoding *encoding, bool *finished, hn_err
         next->state = EMPTY;
         p->append++;
     } else if (!p->input_end && p->fill - p->append < p->slot_count) {
-        struct slot *empty = &p->slots[p->fill % p->slot_count];
+        struct hnp_slot *empty = &p->slots[p->fill % p->slot_count];
         pthread_mutex_unlock(&p->mutex);
         status = fill_slot(p, empty, error);
         pthread_mutex_lock(&p->mutex);
@@ -345,7 +323,7 @@ static hn_status move(pipeline *p, hn_encoding *encoding, bool *finished, hn_err
         p->fill++;
         pthread_cond_broadcast(&p->changed);
     } else if ((filled = take_filled(p))) {
-        encode_taken(p, filled, encoding);
+        encode_taken(p, filled, room);
     } else {
         pthread_cond_wait(&p->changed, &p->mutex);
     }
@@ -362,8 +340,8 @@ static hn_status run(pipeline *p, int threads, hn_error *error)
 {
     pthread_t workers[MAX_THREADS];
     int started = 0;
-    hn_encoding encoding;
-    hn_encoding_init(&encoding);
+    hn_dialog room;
+    hn_dialog_init(&room);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* workers take no signals */
@@ -373,12 +351,12 @@ static hn_status run(pipeline *p, int threads, hn_error *error)
     bool finished = false;
     hn_status status = HN_OK;
     pthread_mutex_lock(&p->mutex);
-    while (!finished && !status) status = move(p, &encoding, &finished, error);
+    while (!finished && !status) status = move(p, &room, &finished, error);
     p->stop = true;
     pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->mutex);
     while (started) pthread_join(workers[--started], NULL);
-    hn_encoding_close(&encoding);
+    hn_dialog_close(&room);
     return status;
 }
 
@@ -426,6 +404,9 @@ hn_status hnp_encode(hnp_columns *columns, hnp_encode_counts *counts, hnp_source
         hn_strbuf_close(&p.slots[i].texts);
         hn_free(p.slots[i].tokens);
         hn_free(p.slots[i].examples);
+        hn_free(p.slots[i].messages);
+        hn_free(p.slots[i].views);
+        hn_free(p.slots[i].marks);
     }
     hn_free(p.slots);
     return status;

@@ -15,6 +15,8 @@ typedef struct hnp_encode_options {
     hn_data_task task;
     const hn_tokenizer *tokenizer;
     int32_t end_token;       /* of documents; -1: none */
+    const hn_template *chat; /* of conversations */
+    int on_long;             /* hn_on_long, of conversations */
     const hn_labels *labels; /* NULL: labels are not read */
     const char *label_field; /* for messages */
     hn_bad_rows *bad;        /* unknown labels, and rows with nothing to learn, are counted here */

@@ -38,6 +38,7 @@ static void adopt_columns(hn_dataset *dataset)
     hnp_column *column = dataset->columns.column;
     dataset->wide = dataset->columns.wide;
     dataset->tokens = column[HNP_TOKENS].memory;
+    dataset->marks = (const uint16_t *)column[HNP_MARKS].memory;
     dataset->offsets = (const int64_t *)column[HNP_OFFSETS].memory;
     dataset->segment = (const int32_t *)column[HNP_SEGMENT].memory;
     dataset->label = (const int32_t *)column[HNP_LABELS].memory;
@@ -78,6 +79,14 @@ static hn_status new_dataset(hn_dataset **out, const hn_list *files, hn_error *e
     return HN_OK;
 }
 
+static void hash_turns(hn_hasher *hasher, const hn_turn_fields *fields)
+{
+    const char *const names[] = {fields->instruction, fields->input,  fields->output,
+                                 fields->messages,    fields->prompt, fields->completion};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) hn_hasher_add_text(hasher, names[i] ? names[i] : "");
+    hn_hasher_add(hasher, &fields->kind, sizeof fields->kind);
+}
+
 /* What decides the examples besides the bytes of the files. */
 static void hash_options(hn_hasher *hasher, const request *r)
 {
@@ -90,6 +99,13 @@ static void hash_options(hn_hasher *hasher, const request *r)
     hn_hasher_add_text(hasher, numbers);
     if (r->options->task == HN_DATA_TEXT) {
         snprintf(numbers, sizeof numbers, "documents, end %d", (int)r->options->end_token);
+        hn_hasher_add_text(hasher, numbers);
+    }
+    if (r->options->task == HN_DATA_INSTRUCT) {
+        hash_turns(hasher, &config->turns_of);
+        hn_digest_format(text, hn_template_digest(r->options->chat));
+        hn_hasher_add_text(hasher, text);
+        snprintf(numbers, sizeof numbers, "conversations, long %d", config->on_long);
         hn_hasher_add_text(hasher, numbers);
     }
     hn_hasher_add_text(hasher, config->text);
@@ -143,10 +159,13 @@ static hn_status build(hn_dataset *dataset, const request *r, hn_error *error)
                                  .pair = sequences ? config->pair : NULL,
                                  .label = r->options->labels ? config->label : NULL,
                                  .empty_allowed = empty_allowed(r->options),
-                                 .documents = r->options->task == HN_DATA_TEXT};
+                                 .documents = r->options->task == HN_DATA_TEXT,
+                                 .turns = r->options->task == HN_DATA_INSTRUCT ? &config->turns_of : NULL};
     hnp_encode_options encoding = {.task = r->options->task,
                                    .tokenizer = r->tokenizer,
                                    .end_token = r->options->end_token,
+                                   .chat = r->options->chat,
+                                   .on_long = config->on_long,
                                    .labels = r->options->labels,
                                    .label_field = config->label,
                                    .bad = &report->bad,
@@ -233,6 +252,17 @@ static hn_status open_cached(hn_dataset *dataset, hnp_sources *sources, const re
     return status;
 }
 
+/* Kinds of rows that are asked for have names for their fields. */
+static hn_status check_turns(const hn_turn_fields *fields, hn_error *error)
+{
+    const char *missing = NULL;
+    if (fields->kind == HN_TURNS_ALPACA && !fields->instruction) missing = "instruction";
+    if (fields->kind == HN_TURNS_ALPACA && !fields->output) missing = "output";
+    if (fields->kind == HN_TURNS_PROMPT && !fields->prompt) missing = "prompt";
+    if (fields->kind == HN_TURNS_PROMPT && !fields->completion) missing = "completion";
+    return missing ? hn_fail(error, HN_ERR_USAGE, "data.fields.%s: expected the name of a field, got null", missing) : HN_OK;
+}
+
 static bool reads_standard_input(const hn_list *files)
 {
     for (size_t i = 0; i < files->count; i++)
@@ -245,8 +275,7 @@ hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const 
 {
     HN_ASSERT(files->count > 0 && config->text && (!options->labels || config->label));
     HN_ASSERT(options->task == HN_DATA_SEQUENCE || !options->labels);
-    if (options->task == HN_DATA_INSTRUCT)
-        return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: sft: expected templates, which this build of hone lacks");
+    HN_ASSERT(options->task != HN_DATA_INSTRUCT || options->chat);
     request r = {config, files, tokenizer, options};
     hnp_sources sources = {0};
     hn_dataset *dataset = NULL;
@@ -255,6 +284,7 @@ hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const 
         dataset->report.bad.skip = config->on_bad_row != 0;
         dataset->task = options->task;
     }
+    if (!status && options->task == HN_DATA_INSTRUCT) status = check_turns(&config->turns_of, error);
     if (!status) status = hnp_sources_init(&sources, files, error);
     if (!status && options->cache_folder && !reads_standard_input(files)) {
         status = open_cached(dataset, &sources, &r, options->cache_folder, error);

@@ -37,7 +37,7 @@ hn_data_format hn_format_of_name(const char *path)
 
 hn_status hn_reader_open(hn_reader **out, const hn_reader_options *options, hn_bad_rows *bad, hn_error *error)
 {
-    HN_ASSERT(options->text || options->questions);
+    HN_ASSERT(options->text || options->questions || options->turns);
     hn_reader *reader = hn_calloc(1, sizeof *reader);
     if (!reader) return hn_fail(error, HN_ERR_MEMORY, "reading data: out of memory");
     reader->options = *options;
@@ -105,6 +105,7 @@ static hn_status open_next_file(hn_reader *reader, bool *empty, hn_error *error)
     reader->open = true;
     reader->rows_before = reader->rows;
     reader->array_open = reader->array_end = false;
+    reader->turns = reader->options.turns ? (hn_turn_kind)reader->options.turns->kind : HN_TURNS_AUTO;
     reader->text_size = 0;
     *empty = false;
     status = hnp_bytes_open(&reader->bytes, input, error);
@@ -188,5 +189,6 @@ void hn_reader_free(hn_reader *reader)
     hn_strbuf_close(&reader->raw);
     hn_free(reader->cells);
     hn_free(reader->choices);
+    hn_free(reader->messages);
     hn_free(reader);
 }

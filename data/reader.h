@@ -40,6 +40,7 @@ typedef struct hn_reader_options {
     bool empty_allowed;              /* files without a row are fine */
     bool documents;                  /* plain text is fine */
     const hn_question_fields *questions; /* rows are questions with options; NULL: they are texts */
+    const hn_turn_fields *turns;     /* rows are conversations; NULL: they are texts */
 } hn_reader_options;
 
 typedef struct hn_reader hn_reader;

@@ -16,28 +16,31 @@ static const hn_json_limits row_limits = {.bytes = (size_t)16 << 20, .depth = 64
 static const char *const type_names[] = {"an object", "an array", "a string", "a number",
                                          "a number",  "true",     "false",    "null"};
 
-/* Text of a member, or NULL with a bad row counted. Numbers are text too, for labels. */
-static hn_status member(hn_reader *reader, int field, const char **text, size_t *length, hn_error *error)
+hn_status hnp_json_bad(hn_reader *reader, const json_t *object, const char *name, const char *expected, hn_error *error)
 {
-    const char *name = reader->field[field],
-               *expected = field == HNP_LABEL ? "a string or a number" : "a string";
-    json_t *value = json_object_get(reader->value, name);
+    json_t *value = json_object_get(object, name);
+    if (value)
+        return hnp_row_bad(reader, HN_BAD_TYPE, error, "field \"%s\": expected %s, got %s", name, expected,
+                           type_names[json_typeof(value)]);
+    const char *first = json_object_iter_key(json_object_iter((json_t *)object));
+    const char *what = object == reader->value ? "the row" : "it";
+    return hnp_row_bad(reader, HN_BAD_MISSING, error, "field \"%s\": expected %s, got no such field%s%s%s%s%s", name, expected,
+                       first ? " (" : "", first ? what : "", first ? " has \"" : "", first ? first : "", first ? "\", ...)" : "");
+}
+
+hn_status hnp_json_text(hn_reader *reader, const json_t *object, const char *name, bool label, const char **text, size_t *length,
+                        hn_error *error)
+{
+    json_t *value = json_object_get(object, name);
     *text = NULL;
-    if (!value) {
-        const char *first = json_object_iter_key(json_object_iter(reader->value));
-        return hnp_row_bad(reader, HN_BAD_MISSING, error,
-                           "field \"%s\": expected %s, got no such field%s%s%s", name, expected,
-                           first ? " (the row has \"" : "", first ? first : "", first ? "\", ...)" : "");
-    }
-    if (field == HNP_LABEL && json_is_integer(value)) {
+    if (label && json_is_integer(value)) {
         snprintf(reader->number, sizeof reader->number, "%lld", (long long)json_integer_value(value));
         *text = reader->number;
-    } else if (field == HNP_LABEL && json_is_real(value)) {
+    } else if (label && json_is_real(value)) {
         snprintf(reader->number, sizeof reader->number, "%.17g", json_real_value(value));
         *text = reader->number;
     } else if (!json_is_string(value)) {
-        return hnp_row_bad(reader, HN_BAD_TYPE, error, "field \"%s\": expected %s, got %s", name, expected,
-                           type_names[json_typeof(value)]);
+        return hnp_json_bad(reader, object, name, label ? "a string or a number" : "a string", error);
     } else if (memchr(json_string_value(value), 0, json_string_length(value))) {
         return hnp_row_bad(reader, HN_BAD_NUL, error, "field \"%s\": expected text, got a NUL in it", name);
     } else {
@@ -45,6 +48,12 @@ static hn_status member(hn_reader *reader, int field, const char **text, size_t 
         *length = json_string_length(value);
     }
     return HN_OK;
+}
+
+/* One of the reader's fields. */
+static hn_status member(hn_reader *reader, int field, const char **text, size_t *length, hn_error *error)
+{
+    return hnp_json_text(reader, reader->value, reader->field[field], field == HNP_LABEL, text, length, error);
 }
 
 /* The row in `raw`, parsed and taken apart. */
@@ -64,6 +73,7 @@ static hn_status take_row(hn_reader *reader, hn_row *row, bool *got, hn_error *e
         return hnp_row_bad(reader, HN_BAD_SYNTAX, error, "expected a JSON object, got %s",
                            type_names[json_typeof(reader->value)]);
     if (reader->options.questions) return hnp_question_of_json(reader, row, got, error);
+    if (reader->options.turns) return hnp_turns_of_json(reader, row, got, error);
     status = member(reader, HNP_TEXT, &row->text, &row->text_length, error);
     if (status || !row->text) return status;
     if (reader->field[HNP_PAIR]) {

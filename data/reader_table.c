@@ -156,7 +156,7 @@ static hn_status find_column(hn_reader *reader, int field, hn_error *error)
                            path, (long long)reader->line, name);
         reader->column[field] = (int)i;
     }
-    if (reader->column[field] >= 0) return HN_OK;
+    if (reader->column[field] >= 0 || field == HNP_INPUT) return HN_OK;
     hn_strbuf names;
     char shown[300];
     hn_strbuf_init(&names);
@@ -166,6 +166,24 @@ static hn_status find_column(hn_reader *reader, int field, hn_error *error)
     hn_strbuf_close(&names);
     return hn_fail(error, HN_ERR_FORMAT, "%s:%lld: expected a column \"%s\" in the header, got %s", path,
                    (long long)reader->line, name, shown);
+}
+
+static bool has_column(const hn_reader *reader, const char *name)
+{
+    for (size_t i = 0; i < reader->columns; i++)
+        if (!strcmp(reader->raw.text + reader->cells[i], name)) return true;
+    return false;
+}
+
+/* What the columns of a table of conversations are called. */
+static hn_status tell_turns(hn_reader *reader, hn_error *error)
+{
+    bool known;
+    if (!reader->options.turns) return HN_OK;
+    hn_status status = hnp_turns_tell(reader, has_column, &known, error);
+    if (status || (known && reader->turns != HN_TURNS_MESSAGES)) return status;
+    return hn_fail(error, HN_ERR_FORMAT, "%s:%lld: expected the columns of data.rows=alpaca or prompt in the header, got others",
+                   hnp_reader_path(reader), (long long)reader->line);
 }
 
 hn_status hnp_table_begin(hn_reader *reader, bool *end, hn_error *error)
@@ -187,6 +205,7 @@ hn_status hnp_table_begin(hn_reader *reader, bool *end, hn_error *error)
                        (long long)reader->line, problem);
     reader->columns = reader->cell_count;
     if (reader->options.questions) return hnp_questions_begin(reader, error);
+    status = tell_turns(reader, error);
     for (int field = 0; field < HNP_FIELDS && !status; field++) status = find_column(reader, field, error);
     return status;
 }
@@ -222,10 +241,12 @@ hn_status hnp_table_next(hn_reader *reader, hn_row *row, bool *got, bool *end, h
     if (reader->cell_count != reader->columns)
         return hnp_row_bad(reader, HN_BAD_COLUMNS, error, "expected %zu columns as in the header, got %zu",
                            reader->columns, reader->cell_count);
-    size_t label_length = 0;
+    size_t label_length = 0, input_length = 0;
     row->text = cell(reader, HNP_TEXT, &row->text_length);
     row->pair = cell(reader, HNP_PAIR, &row->pair_length);
     row->label = cell(reader, HNP_LABEL, &label_length);
     *got = true;
-    return HN_OK;
+    if (!reader->options.turns) return HN_OK;
+    const char *input = cell(reader, HNP_INPUT, &input_length);
+    return hnp_turns_of_texts(reader, row, input, input_length, error);
 }

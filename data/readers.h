@@ -9,11 +9,13 @@
 #include "data/bytes.h"
 #include "data/reader.h"
 
-enum { HNP_TEXT, HNP_PAIR, HNP_LABEL, HNP_FIELDS };
+/* Which fields of a row are read. Of a conversation: TEXT is what is asked, PAIR the answer; or TEXT its messages. INPUT may
+ * be missing. */
+enum { HNP_TEXT, HNP_PAIR, HNP_LABEL, HNP_INPUT, HNP_FIELDS };
 
 struct hn_reader {
     hn_reader_options options;
-    const char *field[HNP_FIELDS]; /* names of text, pair, label; NULL: not read */
+    const char *field[HNP_FIELDS]; /* their names; NULL: not read */
     hn_bad_rows *bad;
     const void *memory; /* of hn_reader_open_bytes */
     size_t memory_size;
@@ -39,6 +41,10 @@ struct hn_reader {
     size_t choice_capacity;
     int choice_column, subject_column; /* of a table: the first of header_options; -1: none */
     size_t header_options;
+    /* Conversations */
+    hn_turn_kind turns; /* of this file; AUTO: not known yet */
+    hn_message *messages;
+    size_t message_count, message_capacity;
     /* Text: `raw` holds the piece that the row is, and behind it what was read beyond its end. */
     size_t text_size;  /* of the piece; 0: none was read yet */
     int64_t text_line; /* behind the piece */
@@ -64,6 +70,21 @@ hn_status hnp_questions_begin(hn_reader *reader, hn_error *error);
 /* The question in `value`, or in the cells of the record; *got false: a bad row was counted. */
 hn_status hnp_question_of_json(hn_reader *reader, hn_row *row, bool *got, hn_error *error);
 hn_status hnp_question_of_table(hn_reader *reader, hn_row *row, bool *got, bool *end, hn_error *error);
+
+/* reader_json.c: the text of a member, or *text = NULL with a bad row counted. Of a label numbers are text too. */
+hn_status hnp_json_text(hn_reader *reader, const json_t *object, const char *name, bool label, const char **text, size_t *length,
+                        hn_error *error);
+/* The same for something that must be of another type. */
+hn_status hnp_json_bad(hn_reader *reader, const json_t *object, const char *name, const char *expected, hn_error *error);
+
+/* reader_turns.c: rows that are conversations. Which kind a file holds is told by the names of its first row: sets the
+ * fields. `has` says whether the row has a field; `row` is what errors call it. *known false: a bad row was counted. */
+typedef bool hnp_has_field(const hn_reader *reader, const char *name);
+hn_status hnp_turns_tell(hn_reader *reader, hnp_has_field *has, bool *known, hn_error *error);
+/* The messages of the row in `value`; *got false: bad. */
+hn_status hnp_turns_of_json(hn_reader *reader, hn_row *row, bool *got, hn_error *error);
+/* From its texts; no input when `input` is NULL or empty. */
+hn_status hnp_turns_of_texts(hn_reader *reader, hn_row *row, const char *input, size_t input_length, hn_error *error);
 
 /* The row in `raw` is UTF-8, has no NUL and is not too long; else a bad row is counted and *good is false. */
 hn_status hnp_row_check(hn_reader *reader, bool too_long, bool *good, hn_error *error);

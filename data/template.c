@@ -48,6 +48,11 @@ const char *hn_template_names(void)
     return hnp_shape_names();
 }
 
+unsigned hn_template_loss(const hn_template *tmpl)
+{
+    return tmpl->loss;
+}
+
 const int32_t *hn_template_stops(const hn_template *tmpl, size_t *count)
 {
     *count = tmpl->stop_count;

@@ -71,6 +71,7 @@ const char *hn_template_name(const hn_template *tmpl); /* "chatml", ...; "own" f
 hn_digest
 hn_template_digest(const hn_template *tmpl); /* of all that decides ids and marks, the tokenizer aside */
 const char *hn_template_names(void);         /* "alpaca, chatml, ...": for messages */
+unsigned hn_template_loss(const hn_template *tmpl); /* HN_LOSS_... */
 /* Ids that end an answer: the template's end token first, then the model's eos where that is another one. */
 const int32_t *hn_template_stops(const hn_template *tmpl, size_t *count);
 

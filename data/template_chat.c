@@ -35,7 +35,9 @@ static hn_status read_file(hn_chat_source *out, const char *text, const char *wh
     hnp_config config = {.path = path};
     if (!text) return HN_OK;
     snprintf(path, sizeof path, "%.400s/%s", where, name);
-    hn_status status = hn_json_parse(&config.root, text, strlen(text), path, HN_JSON_LIMITS_SMALL, error);
+    hn_json_limits limits = HN_JSON_LIMITS_SMALL;
+    limits.large = true;
+    hn_status status = hn_json_parse(&config.root, text, strlen(text), path, limits, error);
     if (!status) status = hnp_config_special(&bos, &config, "bos_token", error);
     if (!status) status = hnp_config_special(&eos, &config, "eos_token", error);
     if (!status) status = take(&out->bos, bos, path, error);

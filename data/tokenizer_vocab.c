@@ -66,8 +66,10 @@ hn_status hnp_config_open(hnp_config *config, const char *folder, hn_error *erro
     if (!config->path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     if (!hn_path_exists(config->path)) return HN_OK;
     char *real = NULL;
+    hn_json_limits limits = HN_JSON_LIMITS_SMALL;
+    limits.large = true;
     hn_status status = hn_path_inside(&real, folder, "tokenizer_config.json", NULL, error);
-    if (!status) status = hn_json_load(&config->root, real, HN_JSON_LIMITS_SMALL, error);
+    if (!status) status = hn_json_load(&config->root, real, limits, error);
     hn_free(real);
     if (!status && !json_is_object(config->root))
         status = hn_fail(error, HN_ERR_FORMAT, "%s: an object expected", config->path);

@@ -13,10 +13,19 @@ static bool predicts_tokens(int kind)
     return kind == HN_TASK_LM || kind == HN_TASK_SFT;
 }
 
-hn_dataset_options hn_job_data(int kind, const hn_source *source, const hn_labels *labels)
+hn_dataset_options hn_job_data(int kind, const hn_source *source, const hn_labels *labels, const hn_template *chat)
 {
     hn_data_task task = kind == HN_TASK_LM ? HN_DATA_TEXT : kind == HN_TASK_SFT ? HN_DATA_INSTRUCT : HN_DATA_SEQUENCE;
-    return (hn_dataset_options){.task = task, .labels = labels, .end_token = source->end_token};
+    return (hn_dataset_options){.task = task, .labels = labels, .chat = chat, .end_token = source->end_token};
+}
+
+hn_status hn_job_chat(hn_template **out, int kind, const hn_source *source, const hn_data_config *data, hn_error *error)
+{
+    hn_template_options options;
+    *out = NULL;
+    if (kind != HN_TASK_SFT) return HN_OK;
+    hn_status status = hn_data_template(&options, data, error);
+    return status == HN_OK ? hn_source_template(out, &options, source, error) : status;
 }
 
 int hn_job_measured(const hn_job *job)
@@ -75,6 +84,7 @@ static hn_status open_task(hn_job *job, hn_error *error)
                        decoder ? "a decoder, which predicts tokens" : "an encoder, which reads whole texts",
                        decoder ? "lm or sft, or an encoder for classes or numbers" : "classify or regress, or a decoder");
     hn_status status = tokens ? HN_OK : open_labels(job, error);
+    if (status == HN_OK) status = hn_job_chat(&job->chat, job->config->task.kind, source, job->data, error);
     return status == HN_OK ? check_metric(job, error) : status;
 }
 
@@ -93,7 +103,7 @@ static hn_status check_lengths(const hn_job *job, const hn_dataset *dataset, con
 
 static hn_status open_dataset(hn_dataset **out, const hn_job *job, const hn_list *files, const char *cache, hn_error *error)
 {
-    hn_dataset_options options = hn_job_data(job->config->task.kind, job->source, job->labels);
+    hn_dataset_options options = hn_job_data(job->config->task.kind, job->source, job->labels, job->chat);
     options.cache_folder = cache;
     return hn_dataset_open(out, job->data, files, job->source->tokenizer, &options, error);
 }
@@ -265,6 +275,7 @@ void hn_job_free(hn_job *job)
     hn_free(job->epoch_batches);
     hn_dataset_free(job->train);
     hn_labels_free(job->labels);
+    hn_template_free(job->chat);
     hn_source_free(job->source);
     hn_free(job);
 }

@@ -22,6 +22,7 @@ typedef struct hn_job {
     const hn_data_config *data;
     hn_source *source;
     hn_model_config model; /* with the task's head */
+    hn_template *chat;     /* of conversations; NULL for other tasks */
     hn_labels *labels;     /* in the order of the head's outputs; NULL for a language model */
     hn_dataset *train;
     hn_dev_set *dev;
@@ -40,8 +41,10 @@ hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data
                       hn_error *error);
 void hn_job_free(hn_job *job);
 
-/* What a data set of this task (hn_task_kind) is made of; the labels are borrowed. */
-hn_dataset_options hn_job_data(int kind, const hn_source *source, const hn_labels *labels);
+/* What a data set of this task (hn_task_kind) is made of; labels and template are borrowed. */
+hn_dataset_options hn_job_data(int kind, const hn_source *source, const hn_labels *labels, const hn_template *chat);
+/* The template of a task whose data are conversations, as the config asks for it; *out = NULL for other tasks. */
+hn_status hn_job_chat(hn_template **out, int kind, const hn_source *source, const hn_data_config *data, hn_error *error);
 /* What the task is measured by, as hn_metrics_init takes it. */
 int hn_job_measured(const hn_job *job);
 hn_order_options hn_job_order(const hn_job *job, int64_t epoch);

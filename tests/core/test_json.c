@@ -87,6 +87,31 @@ TEST(limits)
 }
 
 /* Millions of tiny arrays are refused before they cost memory: no allocation was asked for. */
+/* Integers beyond 64 bits are reals where that is asked for, and nothing else changes. */
+TEST(large_integers)
+{
+    static const char text[] = "{\"a\": 1000000000000000019884624838656, \"b\": -123456789012345678901, \"c\": 1234567890123456789,"
+                               " \"d\": 0.12345678901234567890123, \"e\": 1e-0000000000000000000001, \"f\": \"\\\"1234567890123456789012\","
+                               " \"g\": 12345678901234567890e2, \"h\": 7}";
+    static const double expected[] = {1e30, -1.2345678901234568e20, 1.2345678901234568e18, 0.12345678901234568, 0.1, 0,
+                                      1.2345678901234567e21, 7};
+    json_t *root = NULL;
+    hn_error_reset(&error);
+    CHECK_INT(hn_json_parse(&root, text, sizeof text - 1, "x", HN_JSON_LIMITS_SMALL, &error), HN_ERR_FORMAT);
+    CHECK_CONTAINS(error.message, "too big integer");
+    hn_error_reset(&error);
+    hn_json_limits limits = HN_JSON_LIMITS_SMALL;
+    limits.large = true;
+    CHECK_OK(hn_json_parse(&root, text, sizeof text - 1, "x", limits, &error));
+    for (int i = 0; i < 8; i++) {
+        char key[2] = {(char)('a' + i)};
+        if (i != 5) CHECK_NEAR(json_number_value(json_object_get(root, key)), expected[i], 1e-15);
+    }
+    CHECK_TEXT(json_string_value(json_object_get(root, "f")), "\"1234567890123456789012");
+    CHECK(json_is_integer(json_object_get(root, "h")));
+    json_decref(root);
+}
+
 TEST(bombs_cost_nothing)
 {
     enum { SIZE = 20 << 20 };
@@ -266,6 +291,6 @@ TEST(utf8)
     CHECK(!hn_utf8_valid("\x80", 1));
 }
 
-TEST_MAIN(hn_json_init(); RUN(any_value); RUN(errors_name_the_place); RUN(limits); RUN(bombs_cost_nothing);
+TEST_MAIN(hn_json_init(); RUN(any_value); RUN(errors_name_the_place); RUN(limits); RUN(large_integers); RUN(bombs_cost_nothing);
           RUN(truncation_at_every_byte); RUN(memory_runs_out); RUN(files); RUN(members); RUN(quoting);
           RUN(numbers_are_short_and_exact); RUN(writing); RUN(utf8))

@@ -9,65 +9,12 @@
 #include "core/json.h"
 #include "core/mem.h"
 #include "data/template_shapes.h"
-#include "data/tokenizer_stages.h"
+#include "tests/data/byte_tokenizer.h"
 #include "tests/test.h"
 
 #define GOLDEN "tests/golden/template/"
 
 static hn_error error;
-
-static const char *const controls[] = {
-    "<s>",
-    "</s>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|eot_id|>",
-    "<start_of_turn>",
-    "<end_of_turn>",
-    "<|strips|>",
-};
-enum { BOS = 256, EOS, IM_START, IM_END, STRIPS = 265 };
-
-/* Byte b is the id b, control token k the id 256 + k; lead: BOS before every text. */
-static hn_tokenizer *make_tokenizer(bool lead)
-{
-    hn_tokenizer *tokenizer = NULL;
-    json_t *vocabulary = json_object(), *added = json_array();
-    for (int b = 0; b < 256; b++) {
-        char name[3] = "";
-        name[hnp_byte_put(name, (unsigned char)b)] = '\0';
-        json_object_set_new(vocabulary, name, json_integer(b));
-    }
-    for (size_t k = 0; k < sizeof controls / sizeof controls[0]; k++)
-        json_array_append_new(added, json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id",
-                                               (json_int_t)(256 + k), "content", controls[k], "special", 1,
-                                               "normalized", 0, "lstrip", (int)(k == STRIPS - 256), "rstrip",
-                                               (int)(k == STRIPS - 256), "single_word", 0));
-    json_t *post =
-        !lead ? json_null()
-              : json_pack("{s:s, s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], "
-                          "s:{s:{s:s, s:[i], s:[s]}}}",
-                          "type", "TemplateProcessing", "single", "SpecialToken", "id", "<s>", "type_id", 0,
-                          "Sequence", "id", "A", "type_id", 0, "pair", "Sequence", "id", "A", "type_id", 0,
-                          "Sequence", "id", "B", "type_id", 1, "special_tokens", "<s>", "id", "<s>", "ids",
-                          BOS, "tokens", "<s>");
-    json_t *root =
-        json_pack("{s:s, s:o, s:n, s:{s:s, s:b, s:b, s:b}, s:{s:s, s:b, s:b, s:b}, s:o, s:{s:s, s:o, s:[]}}",
-                  "version", "1.0", "added_tokens", added, "normalizer", "pre_tokenizer", "type", "ByteLevel",
-                  "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 0, "decoder", "type", "ByteLevel",
-                  "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 0, "post_processor", post, "model",
-                  "type", "BPE", "vocab", vocabulary, "merges");
-    char *text = json_dumps(root, JSON_COMPACT);
-    if (!text || hn_tokenizer_open_json(&tokenizer, text, strlen(text), "toy", &error)) {
-        fprintf(stderr, "%s\n", error.message);
-        abort();
-    }
-    hn_free(text);
-    json_decref(root);
-    return tokenizer;
-}
 
 static const hn_chat_source files = {.bos = "<s>", .eos = "</s>"};
 
@@ -76,29 +23,10 @@ static hn_message said(hn_role role, const char *text)
     return (hn_message){.role = role, .text = text, .length = strlen(text)};
 }
 
-static const char *show_id(int32_t id)
-{
-    static char byte[8];
-    if (id >= 256) return controls[id - 256];
-    snprintf(byte, sizeof byte, "%c", (char)id);
-    return byte;
-}
-
-/* The ids as text, what is marked between ⟦ and ⟧. */
+/* The ids as text, what is marked between [[ and ]]. */
 static const char *show(const hn_dialog *dialog)
 {
-    static char out[8192];
-    size_t used = 0;
-    bool mark = false;
-    for (int32_t i = 0; i <= dialog->count; i++) {
-        bool now = i < dialog->count && dialog->marks[i];
-        if (now != mark) used += (size_t)snprintf(out + used, sizeof out - used, "%s", now ? "[[" : "]]");
-        mark = now;
-        if (i < dialog->count)
-            used += (size_t)snprintf(out + used, sizeof out - used, "%s", show_id(dialog->ids[i]));
-    }
-    out[used] = '\0';
-    return out;
+    return byte_show(dialog->ids, dialog->marks, dialog->count);
 }
 
 static hn_role role_of(const char *name)
@@ -130,7 +58,7 @@ static int check_case(const char *name, const hn_template *tmpl, hn_dialog *dial
     if (hn_template_refusal(tmpl, messages, count)) return 2;
     if (hn_template_encode(tmpl, dialog, messages, count, prompt, &error)) return 3;
     hn_encoding_init(&encoding);
-    hn_tokenizer *tokenizer = make_tokenizer(false);
+    hn_tokenizer *tokenizer = byte_tokenizer(false);
     hn_status status =
         hn_tokenizer_encode(tokenizer, &encoding, text, strlen(text), NULL, 0, false, 0, &error);
     bool same = !status && encoding.count == dialog->count &&
@@ -146,7 +74,7 @@ TEST(published)
 {
     json_t *root = NULL, *item;
     size_t i;
-    hn_tokenizer *tokenizer = make_tokenizer(false);
+    hn_tokenizer *tokenizer = byte_tokenizer(false);
     hn_dialog dialog;
     hn_dialog_init(&dialog);
     CHECK_OK(hn_json_load(&root, GOLDEN "conversations.json", HN_JSON_LIMITS_SMALL, &error));
@@ -191,7 +119,7 @@ TEST(published)
 static const char *encoded(const hn_template_options *options, const hn_message *messages, size_t count,
                            bool prompt, bool lead)
 {
-    hn_tokenizer *tokenizer = make_tokenizer(lead);
+    hn_tokenizer *tokenizer = byte_tokenizer(lead);
     hn_template *tmpl = NULL;
     hn_dialog dialog;
     const char *out = NULL;
@@ -221,7 +149,7 @@ TEST(alpaca)
                "<s>" TASK ". " ANSWER "### Instruction:\nAdd.\n\n### Response:\n");
     CHECK_TEXT(encoded(&options, row, 4, false, false),
                TASK ". " ANSWER "### Instruction:\nAdd.\n\n### Response:\n[[3</s>]]### "
-                                "Instruction:\nMore.\n\n### Response:\n[[4</s>]]");
+                    "Instruction:\nMore.\n\n### Response:\n[[4</s>]]");
     row[0].input = "1 2";
     row[0].input_length = 3;
     CHECK_TEXT(encoded(&options, row, 2, false, false),
@@ -269,7 +197,7 @@ TEST(losses)
 TEST(injection)
 {
     hn_template_options options = {.name = "chatml"};
-    hn_tokenizer *tokenizer = make_tokenizer(false);
+    hn_tokenizer *tokenizer = byte_tokenizer(false);
     hn_template *tmpl = NULL;
     hn_dialog dialog;
     hn_dialog_init(&dialog);
@@ -351,7 +279,7 @@ TEST(refusals)
 static void refused(const hn_template_options *options, const hn_chat_source *source, hn_status status,
                     const char *part)
 {
-    hn_tokenizer *tokenizer = make_tokenizer(false);
+    hn_tokenizer *tokenizer = byte_tokenizer(false);
     hn_template *tmpl = NULL;
     hn_error_reset(&error);
     CHECK_INT(hn_template_open(&tmpl, options, source, tokenizer, &error), status);
@@ -405,7 +333,7 @@ TEST(missing_tokens)
 
 TEST(stops)
 {
-    hn_tokenizer *tokenizer = make_tokenizer(false);
+    hn_tokenizer *tokenizer = byte_tokenizer(false);
     hn_template *tmpl = NULL;
     size_t count;
     hn_error_reset(&error);
@@ -426,7 +354,7 @@ TEST(stops)
 /* Every name that messages list is there, and what decides ids decides the digest. */
 TEST(names_and_digests)
 {
-    hn_tokenizer *tokenizer = make_tokenizer(false);
+    hn_tokenizer *tokenizer = byte_tokenizer(false);
     char names[200], *at = names;
     hn_digest seen[32];
     size_t count = 0;
@@ -451,7 +379,7 @@ TEST(names_and_digests)
 
 TEST(memory)
 {
-    hn_tokenizer *tokenizer = make_tokenizer(false);
+    hn_tokenizer *tokenizer = byte_tokenizer(false);
     hn_chat_source source = files;
     size_t size;
     hn_error_reset(&error);
