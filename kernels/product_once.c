@@ -189,7 +189,8 @@ static hnp_plan *plan_make(hnp_products *products, const hnp_product *shape, hn_
         result = dnnl_out_of_memory;
     if (result == dnnl_success) result = make_runs(plan);
     if (result == dnnl_success) return plan;
-    hn_fail(error, HN_ERR_DEVICE, "oneDNN refused a %s matrix product [%lld, %lld] x [%lld, %lld]: status %d",
+    hn_fail(error, result == dnnl_out_of_memory ? HN_ERR_MEMORY : HN_ERR_DEVICE,
+            "oneDNN refused a %s matrix product [%lld, %lld] x [%lld, %lld]: status %d",
             shape->bf16 ? "bf16" : "fp32", (long long)shape->m, (long long)shape->k, (long long)shape->k,
             (long long)shape->n, (int)result);
     plan_free(plan);
