@@ -18,6 +18,25 @@ const hn_verb hn_verbs[] = {
      "Reads rows as for training, labels left aside, and prints {\"label\", \"probabilities\"} (or {\"value\"} for regression)\n"
      "for each.\n",
      hn_verb_predict},
+    {"generate", "MODEL [--prompt TEXT ... | --file FILE] [options] [key=value ...]", "text that goes on from a prompt",
+     "Prints what a language model writes, as it writes it; several prompts run side by side, and their answers come in order.\n"
+     "  --prompt TEXT           what to go on from (may come several times; without any: a text from its beginning)\n"
+     "  --file FILE             prompts, one a line; in .jsonl a line is a string or {\"prompt\": ...}; - is standard input\n"
+     "  --chat                  the prompt is a question: it is asked by the model's own template\n"
+     "  --system TEXT           with --chat: the system prompt\n"
+     "  --template NAME         with --chat: another template\n"
+     "  --max-tokens N          of one answer (256)\n"
+     "  --temperature T         0: the likeliest token each time (0)\n"
+     "  --top-k N --top-p P --min-p P\n"
+     "                          only from the N likeliest; from those that have P of the probability; from those at least\n"
+     "                          P times as likely as the likeliest\n"
+     "  --repetition-penalty R  above 1: tokens that were there already are less likely (1)\n"
+     "  --seed N                same seed, same text (0)\n"
+     "  --stop TEXT             ends an answer, and is left out (may come several times)\n"
+     "  --context N             tokens of a prompt with its answer at most (4096, or what the model has)\n"
+     "  --batch N               prompts side by side, 1 to 16 (8)\n"
+     "  --json                  one JSON object an answer\n",
+     hn_verb_generate},
     {"tokenize", "MODEL [--pair] [--json] [--decode]", "a line in, one JSON array of ids out",
      "  --pair    a line is two texts with a tab between\n"
      "  --json    lines are JSON strings (so that a text may hold a newline)\n"

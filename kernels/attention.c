@@ -311,6 +311,7 @@ HN_BODY void task(panels *p, const job *work, int64_t sequence, int kv_head, boo
     int group = a->heads / a->kv_heads;
     head h = {.q_first = a->cu_q[sequence], .q_count = a->cu_q[sequence + 1] - a->cu_q[sequence],
               .k_first = a->cu_k[sequence], .k_count = keys_of(a, sequence), .k_column = kv_head * size};
+    if (!h.q_count && !backward) return; /* a place of a cache that this batch has no token for */
     p->keys = key_row(h.k_count);
     read_turned(p->kt, p->keys, work->k, h.k_first, h.k_count, h.k_column, size, type);
     if (!backward) {
