@@ -19,9 +19,9 @@
 
 /* dz W of a linear layer, to the gradient of its input. */
 static void backward_input(const hnp_pass *pass, const hn_tensor *dx, const hn_tensor *dy,
-                           const hn_linear *linear, bool add)
+                           const hn_linear *linear, bool add, const hn_random *random)
 {
-    pass->ops->linear_backward_input(pass->ctx, dx, dy, &linear->weight.value, NULL, HN_ACT_NONE, add);
+    hn_linear_backward_input(pass->ops, pass->ctx, dx, dy, linear, NULL, HN_ACT_NONE, add, random);
 }
 
 /* d[0] of y to d[2] of m. */
@@ -39,11 +39,10 @@ static void mlp_backward(const hnp_pass *pass, int l, const hn_tensor d[3])
     hn_tensor z = hn_tensor_rows(&state->z, 0, rows), a = hn_tensor_rows(&state->a, 0, rows);
     hn_norm_backward(pass->ops, pass->ctx, &d[1], &d[2], &layer->mlp_norm, &d[0], NULL, &sum, state->mlp_mean,
                      state->mlp_rstd, &dropout);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->down, &d[1], &a);
-    pass->ops->linear_backward_input(pass->ctx, &a, &d[1], &layer->down.weight.value, &z, c->activation,
-                                     false);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->up, &a, &middle);
-    backward_input(pass, &d[2], &a, &layer->up, true);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->down, &d[1], &a, random);
+    hn_linear_backward_input(pass->ops, pass->ctx, &a, &d[1], &layer->down, &z, c->activation, false, random);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->up, &a, &middle, random);
+    backward_input(pass, &d[2], &a, &layer->up, true, random);
 }
 
 /* d[2] of m to d[2] of attention's output, and d[0] of the residual (when something below trains). */
@@ -60,8 +59,8 @@ static void attention_out_backward(const hnp_pass *pass, int l, const hn_tensor 
               o = hn_tensor_rows(&state->attention, 0, rows);
     hn_norm_backward(pass->ops, pass->ctx, &d[1], below ? &d[0] : NULL, &layer->attention_norm, &d[2], NULL, &sum,
                      state->attention_mean, state->attention_rstd, &dropout);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->attention_out, &d[1], &o);
-    backward_input(pass, &d[2], &d[1], &layer->attention_out, false);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->attention_out, &d[1], &o, random);
+    backward_input(pass, &d[2], &d[1], &layer->attention_out, false, random);
 }
 
 static void attend_backward(const hnp_pass *pass, int l, const hn_tensor d[3], bool below)
@@ -79,8 +78,8 @@ static void attend_backward(const hnp_pass *pass, int l, const hn_tensor d[3], b
     hn_attention attention = hnp_pass_attention(pass, l);
     pass->ops->attention_backward(pass->ctx, &d_part[0], &d_part[1], &d_part[2], &d[2], &o, state->lse,
                                   &part[0], &part[1], &part[2], &attention);
-    hn_linear_backward_weight(pass->ops, pass->ctx, linear, &d_qkv, &state->input);
-    if (below) backward_input(pass, &d[0], &d_qkv, linear, true);
+    hn_linear_backward_weight(pass->ops, pass->ctx, linear, &d_qkv, &state->input, &pass->tokens);
+    if (below) backward_input(pass, &d[0], &d_qkv, linear, true, &pass->tokens);
 }
 
 /* The last layer's: d has n rows, and the gradient of x goes to `dx` [T, C]. */
@@ -100,11 +99,11 @@ static void attend_from_first_backward(const hnp_pass *pass, int l, const hn_ten
     hn_tensor o = hn_tensor_rows(&state->attention, 0, n);
     hn_attention attention = hnp_pass_attention(pass, l);
     pass->ops->attention_backward(pass->ctx, &d_q, &d_k, &d_v, &d[2], &o, state->lse, &q, &k, &v, &attention);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &to_q, &d_q, &x);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &to_kv, &d_kv, &state->input);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &to_q, &d_q, &x, &pass->examples);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &to_kv, &d_kv, &state->input, &pass->tokens);
     if (!below) return;
-    backward_input(pass, &d[0], &d_q, &to_q, true);
-    backward_input(pass, dx, &d_kv, &to_kv, false);
+    backward_input(pass, &d[0], &d_q, &to_q, true, &pass->examples);
+    backward_input(pass, dx, &d_kv, &to_kv, false, &pass->tokens);
     pass->ops->scatter_add_rows(pass->ctx, dx, &d[0], pass->batch->cu_seqlens);
 }
 

@@ -12,7 +12,7 @@
 
 /* A parameter's sources are written (name, size of their rows). */
 #define MATRIX(name_, rows_, columns_, init_, offset_, missing_, ...)                                                  \
-    {.name = name_ ".weight", .rows = rows_, .columns = columns_, .init = init_, .decays = true,                       \
+    {.name = name_ ".weight", .rows = rows_, .columns = columns_, .init = init_, .decays = true, .adaptable = true,    \
      .may_be_missing = missing_, .offset = offset_, .sources = {__VA_ARGS__}}
 #define VECTOR(name_, rows_, init_, offset_, missing_, ...)                                                            \
     {.name = name_, .rows = rows_, .columns = HNP_ONE, .init = init_, .decays = false, .may_be_missing = missing_,     \
@@ -30,8 +30,8 @@
         VECTOR(name_ ".bias", HNP_HIDDEN, HN_INIT_ZERO, offsetof(owner_, field_.beta), false,                          \
                {source_ ".bias", HNP_HIDDEN})
 #define TABLE_OF(field_, name_, rows_, source_)                                                                        \
-    MATRIX(name_, rows_, HNP_HIDDEN, HN_INIT_NORMAL, offsetof(hnp_embeddings, field_), false,                          \
-           {source_ ".weight", rows_})
+    {.name = name_ ".weight", .rows = rows_, .columns = HNP_HIDDEN, .init = HN_INIT_NORMAL, .decays = true,            \
+     .offset = offsetof(hnp_embeddings, field_), .sources = {{source_ ".weight", rows_}}}
 
 /* The three products of attention as one, Q above K above V. */
 #define FUSED(kind_, q_, k_, v_) {q_ kind_, HNP_QUERIES}, {k_ kind_, HNP_KEYS}, {v_ kind_, HNP_KEYS}
@@ -97,6 +97,7 @@ static const char *const distilbert_unused[] = {"embeddings.position_ids", "voca
 /* GPT-2's linear layers stand as [in, out] in its files. */
 #define TURNED(field_, name_, rows_, columns_, init_, source_)                                                         \
     {.name = name_ ".weight", .rows = rows_, .columns = columns_, .init = init_, .decays = true, .turned = true,       \
+     .adaptable = true,                                                                                                \
      .offset = offsetof(hnp_layer, field_.weight), .sources = {{source_ ".weight", rows_}}},                           \
         VECTOR(name_ ".bias", rows_, HN_INIT_ZERO, offsetof(hnp_layer, field_.bias), false, {source_ ".bias", rows_})
 /* The head's matrix, when it has one of its own. */

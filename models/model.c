@@ -47,14 +47,17 @@ void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds boun
     *act = (hnp_activations){.bounds = bounds, .training = training, .first = first};
     act->row_example = hn_arena_tensor(arena, HN_I32, l.tokens, 1).data;
     act->zeros = hnp_take_series(&l, l.tokens, 0);
+    hnp_adapters_place(&l);
     model->family->architecture->place(&l);
 }
 
 size_t hn_model_workspace(const hn_model *model, hn_bounds bounds)
 {
     const hn_model_config *c = &model->config;
-    size_t most = model->ops->workspace(bounds.tokens, model->family->architecture->widest(c), bounds.longest, c->heads,
-                                        model->precision);
+    int64_t widest = model->family->architecture->widest(c), branch = hnp_adapters_widest(model);
+    if (branch > widest) widest = branch;
+    size_t most = model->ops->workspace(bounds.tokens, widest, bounds.longest, c->heads, model->precision);
+    if (branch) most += model->ops->low_rank_workspace(widest, branch);
     if (!model->family->architecture->causal) return most;
     size_t loss = model->ops->linear_cross_entropy_workspace(bounds.tokens, c->hidden, c->vocabulary);
     return loss > most ? loss : most;

@@ -12,7 +12,7 @@
 static void mark_trainable(hn_model *model, const hn_train_plan *plan)
 {
     for (int i = 0; i < model->count; i++)
-        model->weights[i]->trainable = plan->trainable[model->params[i].group];
+        model->weights[i]->trainable = plan->trainable[model->params[i].group] && !model->params[i].frozen;
 }
 
 hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)
@@ -35,6 +35,11 @@ hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *bat
 bool hnp_pass_keeps(const hnp_pass *pass, int group)
 {
     return pass->training && group >= pass->first;
+}
+
+const hn_random *hnp_pass_random(const hnp_pass *pass, int group, const hn_random *random)
+{
+    return hnp_pass_keeps(pass, group) ? random : NULL;
 }
 
 hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, uint32_t site,

@@ -1,5 +1,5 @@
-/* See export.h. The checkpoint's weights are read into a model's masters; its moments are read past, into memory that is given
- * back at once. */
+/* See export.h. A checkpoint holds what was trained: the model is loaded from model.path first, then the weights of the groups that
+ * were stepped are read over it. */
 #include "train/export.h"
 
 #include <stdio.h>

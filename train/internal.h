@@ -79,9 +79,9 @@ hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_
                            hn_error *error);
 
 /* state.c: checkpoints. */
-/* Weights of every parameter, and with an optimizer the moments of those that ever train; `applied`: of those that were stepped
- * already. Names and list are one allocation (hn_free). */
-hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, bool applied, hn_named_tensor **out, size_t *count,
+/* Weights of every parameter that trains in this run, and with an optimizer their moments; with `applied` ([groups] steps) only of
+ * groups that were stepped. Names and list are one allocation (hn_free). */
+hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, const int64_t *applied, hn_named_tensor **out, size_t *count,
                            hn_error *error);
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error);
 /* Finds and loads the newest good checkpoint; progress.step stays 0 when there is none. */
