@@ -6,6 +6,7 @@
 
 #include "core/config.h"
 #include "core/error.h"
+#include "core/tensor.h"
 #include "data/config.h"
 #include "train/config.h"
 
@@ -46,6 +47,9 @@ typedef struct hn_arguments {
 } hn_arguments;
 hn_status hn_cli_arguments(hn_arguments *out, int argc, char **argv, int min, int max, const char *const *flags,
                            hn_error *error);
+
+/* Takes "--type NAME" out of the words, for a verb that writes weights; *out stays as it is without. */
+hn_status hn_cli_take_type(hn_dtype *out, int *argc, char **argv, hn_error *error);
 
 /* The whole config: both rooms' sections, parsed. */
 typedef struct hn_cli_config {

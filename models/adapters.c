@@ -94,7 +94,7 @@ static void add_half(hn_model *model, hnp_pool *names, const hnp_entry *entry, i
         if (!found[s]) continue;
         int at = param->source_count++;
         param->sources[at].name =
-            add_name(names, HNP_PEFT_PREFIX, entry->sources[s].name, is_b ? ".lora_B.weight" : ".lora_A.weight", layer);
+            add_name(names, HN_PEFT_PREFIX, entry->sources[s].name, is_b ? ".lora_B.weight" : ".lora_A.weight", layer);
         param->sources[at].row = param->rows;
         param->sources[at].rows = is_b ? hnp_size_of(&model->config, entry->sources[s].rows) : rank;
         param->rows += param->sources[at].rows;

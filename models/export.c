@@ -59,7 +59,7 @@ static size_t list(hn_exported *out, hn_export_kind kind, const hn_named_tensor 
             const hn_param *param = &model->params[p];
             const char *name = param->sources[s].name, *prefix = "";
             if (!is_wanted(param, kind)) continue;
-            if (kind == HN_EXPORT_ADAPTER && !param->adapter) prefix = HNP_PEFT_PREFIX;
+            if (kind == HN_EXPORT_ADAPTER && !param->adapter) prefix = HN_PEFT_PREFIX;
             size_t size = strlen(prefix) + strlen(name) + 1;
             if (out->names) {
                 hnp_export_place *place = &out->places[out->count];

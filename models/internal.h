@@ -228,9 +228,6 @@ hn_tensor hnp_source_shape(const hn_param *param, int s);
 hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, uint64_t seed,
                          hn_error *error);
 
-/* What PEFT puts before the name of a module. */
-#define HNP_PEFT_PREFIX "base_model.model."
-
 /* The fp32 values of a parameter, or NULL where it has bf16 ones alone. */
 float *hnp_param_master(const hn_model *model, int param);
 uint16_t *hnp_param_copy(const hn_model *model, int param);

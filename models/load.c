@@ -294,7 +294,7 @@ static hn_status check_adapter(const hn_model *model, const bool *found, const c
     for (size_t i = 0; i < model->source_count; i++) {
         const hn_param *param = &model->params[model->sources[i].param];
         if (!found[i] && !param->held)
-            return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %s%s is missing", where, param->adapter ? "" : HNP_PEFT_PREFIX,
+            return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %s%s is missing", where, param->adapter ? "" : HN_PEFT_PREFIX,
                            param->sources[model->sources[i].index].name);
     }
     return HN_OK;
@@ -303,15 +303,15 @@ static hn_status check_adapter(const hn_model *model, const bool *found, const c
 hn_status hn_model_load_adapter(hn_model *model, const hn_named_tensor *tensors, size_t count, const char *where,
                                 hn_error *error)
 {
-    size_t prefix = strlen(HNP_PEFT_PREFIX);
+    size_t prefix = strlen(HN_PEFT_PREFIX);
     reader from;
     bool *found = hn_calloc(model->source_count, sizeof *found);
     if (!found) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", where);
     hn_status status = reader_init(&from, tensors, count, NULL, where, error);
     for (size_t i = 0; i < count && status == HN_OK; i++) {
         const char *name = tensors[i].name;
-        if (strncmp(name, HNP_PEFT_PREFIX, prefix))
-            status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s: expected a name that begins with " HNP_PEFT_PREFIX, where,
+        if (strncmp(name, HN_PEFT_PREFIX, prefix))
+            status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s: expected a name that begins with " HN_PEFT_PREFIX, where,
                              name);
         else status = take_tensor(model, found, &from, i, prefix, NULL, error);
     }

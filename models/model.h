@@ -77,6 +77,8 @@ hn_status hn_model_config_read(hn_model_config *out, const json_t *root, const c
 typedef enum hn_init { HN_INIT_NORMAL, HN_INIT_NORMAL_BY_DEPTH, HN_INIT_ZERO, HN_INIT_ONE, HN_INIT_UNIFORM } hn_init;
 
 #define HN_PARAM_SOURCES 3
+/* What PEFT puts before a name; names of adapters' sources have it. */
+#define HN_PEFT_PREFIX "base_model.model."
 
 typedef struct hn_param {
     const char *name; /* "layer.0.attention.qkv.weight" */
@@ -112,8 +114,8 @@ int hn_model_group_count(const hn_model *model);
 const char *hn_model_group_name(const hn_model *model, int group);
 int hn_model_group_find(const hn_model *model, const char *name); /* -1: none */
 
-/* Marks the parameters of groups without trainable[g] as frozen. Before anything is placed, or to be placed again. */
-void hn_model_freeze(hn_model *model, const bool *trainable);
+/* The group never trains in this run. Parameters are placed after it, or again. */
+void hn_model_freeze(hn_model *model, int group);
 /* Whether any parameter of the group may train. */
 bool hn_model_group_trains(const hn_model *model, int group);
 

@@ -137,7 +137,7 @@ static int compare_sources(const void *a, const void *b)
 
 static void index_sources(hn_model *model)
 {
-    size_t prefix = strlen(HNP_PEFT_PREFIX);
+    size_t prefix = strlen(HN_PEFT_PREFIX);
     for (int p = 0; p < model->count; p++)
         for (int s = 0; s < model->params[p].source_count; s++)
             model->sources[model->source_count++] = (hnp_source){
@@ -250,9 +250,9 @@ static hn_tensor shaped(const hn_param *param, void *data, hn_dtype dtype)
                             : hn_tensor_2d(data, dtype, param->rows, param->columns);
 }
 
-void hn_model_freeze(hn_model *model, const bool *trainable)
+void hn_model_freeze(hn_model *model, int group)
 {
-    for (int i = 0; i < model->count; i++) model->params[i].frozen |= !trainable[model->params[i].group];
+    for (int i = 0; i < model->count; i++) model->params[i].frozen |= model->params[i].group == group;
     lay_out(model);
 }
 

@@ -1,4 +1,4 @@
-/* The config sections that training owns: model, task, train, optim, freeze, eval, checkpoint, output, resume. */
+/* The config sections that training owns: model, task, train, optim, freeze, lora, eval, checkpoint, output, resume. */
 #ifndef HONE_TRAIN_CONFIG_H
 #define HONE_TRAIN_CONFIG_H
 
@@ -43,6 +43,13 @@ typedef struct hn_train_config {
         bool cache;
         double cache_budget; /* GiB */
     } freeze;
+    struct {
+        int64_t r;
+        double alpha, dropout;
+        hn_list targets, modules_to_save;
+        bool rslora;
+        const char *adapter;
+    } lora;
     struct {
         hn_interval every;
         int metric;    /* hn_metric */

@@ -73,6 +73,30 @@ static hn_status open_labels(hn_job *job, hn_error *error)
     return HN_OK;
 }
 
+/* New adapters by the config; without, those that the model has go on. */
+static hn_status add_adapters(hn_job *job, hn_error *error)
+{
+    const hn_train_config *config = job->config;
+    if (config->model.init == HN_START_SCRATCH && (config->lora.r || config->lora.adapter))
+        return hn_fail(error, HN_ERR_USAGE, "lora: adapters are for a pretrained model; expected model.init=pretrained");
+    if (config->lora.adapter && strcmp(config->lora.adapter, job->source->adapter_path))
+        return hn_fail(error, HN_ERR_USAGE, "lora.adapter: model.path is an adapter itself (%s); expected the base to put %s on",
+                       job->source->adapter_path, config->lora.adapter);
+    if (!config->lora.r) return HN_OK;
+    if (job->source->adapter)
+        return hn_fail(error, HN_ERR_USAGE, "lora.r: %s is an adapter of its own settings; expected 0 to go on with it, or a model that "
+                       "it was merged into", job->source->adapter_path);
+    job->model.lora = (hn_lora_config){.rank = (int)config->lora.r,
+                                       .alpha = (float)config->lora.alpha,
+                                       .dropout = (float)config->lora.dropout,
+                                       .rank_stabilised = config->lora.rslora,
+                                       .targets = config->lora.targets.items,
+                                       .target_count = (int)config->lora.targets.count,
+                                       .saved = config->lora.modules_to_save.items,
+                                       .saved_count = (int)config->lora.modules_to_save.count};
+    return HN_OK;
+}
+
 /* The model with the task's head, and labels where it has any. */
 static hn_status open_task(hn_job *job, hn_error *error)
 {
@@ -85,6 +109,7 @@ static hn_status open_task(hn_job *job, hn_error *error)
                        decoder ? "lm or sft, or an encoder for classes or numbers" : "classify or regress, or a decoder");
     hn_status status = tokens ? HN_OK : open_labels(job, error);
     if (status == HN_OK) status = hn_job_chat(&job->chat, job->config->task.kind, source, job->data, error);
+    if (status == HN_OK) status = add_adapters(job, error);
     return status == HN_OK ? check_metric(job, error) : status;
 }
 
@@ -243,7 +268,7 @@ static hn_status open_data(hn_job *job, hn_error *error)
     if (status == HN_OK) status = open_dev(job, cache, error);
     if (status == HN_OK) status = count_steps(job, error);
     if (status == HN_OK) status = measure_evaluation(job, error);
-    if (status == HN_OK) status = hn_folder_digest(&job->weights, job->source->folder, error);
+    if (status == HN_OK) status = hn_source_digest(&job->weights, job->source, error);
     hn_free(cache);
     return status;
 }
@@ -255,8 +280,9 @@ hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data
     if (!job) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a job");
     job->config = config;
     job->data = data;
-    bool scratch = config->model.init == HN_START_SCRATCH;
-    hn_status status = (scratch ? hn_source_open_bare : hn_source_open)(&job->source, config->model.path, error);
+    hn_status status = config->model.init == HN_START_SCRATCH
+                           ? hn_source_open_bare(&job->source, config->model.path, error)
+                           : hn_source_open_with(&job->source, config->model.path, config->lora.adapter, error);
     if (status == HN_OK) status = open_task(job, error);
     if (status == HN_OK && parts == HN_JOB_ALL) status = open_data(job, error);
     if (status == HN_OK) *out = job;
