@@ -79,10 +79,16 @@ typedef struct hn_data_survey {
     int64_t bins[HN_SURVEY_BINS]; /* examples by length */
     int64_t duplicates;           /* examples whose tokens all stood in an earlier one */
     int64_t conflicts;            /* of these, with another label */
+    int64_t targets;              /* tokens that are trained on; of SEQUENCE the examples */
 } hn_data_survey;
 /* label_counts[labels]: examples of each class, or NULL. */
 hn_status hn_dataset_survey(const hn_dataset *dataset, hn_data_survey *out, int64_t *label_counts,
                             int32_t labels, hn_error *error);
+
+/* How many examples of `dataset` stand in `other` too, token by token, and the first of them (-1: none). Both have the same
+ * tokenizer. Costs as a survey of both. */
+hn_status hn_dataset_overlap(const hn_dataset *dataset, const hn_dataset *other, int64_t *count, int64_t *first,
+                             hn_error *error);
 
 int64_t hn_dataset_count(const hn_dataset *dataset);  /* examples */
 int64_t hn_dataset_tokens(const hn_dataset *dataset); /* of all examples */
