@@ -65,7 +65,7 @@ def hone_config(group, precision, options, work):
                        "cache": os.path.join(work, "cache")},
               "train": {"batch_tokens": MAX_TOKENS * options.batch, "batch_examples": options.batch, "precision": precision},
               "optim": {"lr": 2e-5, "schedule": "linear", "warmup": 0, "weight_decay": 0, "clip": 1.0}}
-    return config | ({"lora": {"rank": 16, "alpha": 32}} if group == "lora" else {})
+    return config | ({"lora": {"r": 16, "alpha": 32}} if group == "lora" else {})
 
 
 def contestants(options):
