@@ -9,7 +9,7 @@
     first step          seconds from starting the process until the first step starts; hone from the second round on has its token
                         cache
 
-How rounds and medians are taken: comparison.py.
+Below the table: hone beside the fastest peer of each round. How rounds and medians are taken: comparison.py.
 """
 import json
 import os

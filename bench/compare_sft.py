@@ -12,7 +12,8 @@ Whole, and by LoRA (r 16, alpha 32, all linear layers); the two groups are compa
     first step          seconds from starting the process until the first step starts; hone from the second round on has its token
                         cache
 
-How rounds and medians are taken: comparison.py. What TRL's modes are: trl_sft.py.
+Below the table: hone beside the fastest of TRL's in each round. How rounds and medians are taken: comparison.py. What TRL's modes
+are: trl_sft.py.
 """
 import json
 import os

@@ -171,12 +171,29 @@ def summarise(contestants, rounds, rate, flops):
     return table
 
 
+def beside_best(contestants, rounds, rate):
+    """Of hone's contestants: how many times the rate, and what share of the memory, of the peer that is fastest in the round."""
+    best = {}
+    for one in contestants:
+        peers = [peer.name for peer in contestants if not peer.hone and peer.group == one.group]
+        if not one.hone or not peers:
+            continue
+        pairs = []
+        for each in rounds:
+            name = max(peers, key=lambda peer: each["runs"][peer][rate])
+            pairs.append((each["runs"][one.name], each["runs"][name], name))
+        best[one.name] = {"times": median(ours[rate] / theirs[rate] for ours, theirs, _ in pairs),
+                          "memory": median(ours["peak_mib"] / theirs["peak_mib"] for ours, theirs, _ in pairs),
+                          "peers": sorted({name for _, _, name in pairs})}
+    return best
+
+
 COLUMNS = (("pairs/s", PAIRS, ".1f"), ("tokens/s", TOKENS, ".0f"), ("hone fp32", "times_fp32", ".2f"),
            ("hone bf16", "times_bf16", ".2f"), ("of ceiling", "of_ceiling", ".0%"), ("peak MiB", "peak_mib", ".0f"),
            ("fp32 mem", "memory_fp32", ".2f"), ("bf16 mem", "memory_bf16", ".2f"), ("first step", "first_step_seconds", ".2f"))
 
 
-def print_table(table, rounds):
+def print_table(table, best, rounds):
     ceilings = {key: median(each["ceiling"][key] for each in rounds) for key in rounds[0]["ceiling"]}
     print("ceiling: " + ", ".join(f"{key} {'none' if value is None else value}" for key, value in ceilings.items()))
     columns = [column for column in COLUMNS if any(column[1] in row for row in table.values())]
@@ -184,6 +201,8 @@ def print_table(table, rounds):
     for name, row in table.items():
         cells = ("-" if row.get(key) is None else format(row[key], form) for _, key, form in columns)
         print(f"{name:22}" + "".join(f"{cell:>11}" for cell in cells))
+    for name, row in best.items():
+        print(f"{name}: {row['times']:.2f} times {' or '.join(row['peers'])}, the fastest peer, in {row['memory']:.2f} of its memory")
 
 
 def machine():
@@ -228,9 +247,11 @@ def compare(kind, options, write_rows, contestants, rate, flops):
     chosen = contestants(options)
     rounds = run_rounds(chosen, options, work)
     table = summarise(chosen, rounds, rate, lambda one: flops(one, rounds))
-    print_table(table, rounds)
+    best = beside_best(chosen, rounds, rate)
+    print_table(table, best, rounds)
     path = work + ".json"
     with open(path, "w", encoding="utf8") as file:
-        json.dump({"machine": machine(), "rows": count, "options": vars(options), "table": table, "rounds": rounds}, file, indent=2)
+        json.dump({"machine": machine(), "rows": count, "options": vars(options), "table": table, "best": best, "rounds": rounds}, file,
+                  indent=2)
     shutil.rmtree(work)
     print(f"every run: {os.path.relpath(path, ROOT)}")
