@@ -12,7 +12,8 @@
  *     attention       d[2] -> d_qkv
  *     qkv             d[0] += d_qkv W                                 d[0]: gradient of x
  *
- * In the last layer all of that has n rows; K and V had all T, so their gradient fills a [T, C] of its own
+ * In a last layer below a head that reads first tokens all of that has n rows; K and V had all T, so their gradient
+ * fills a [T, C] of its own
  * (d[1]) and d[0] is added to it at the first tokens' rows. */
 #include "core/philox.h"
 #include "models/internal.h"
@@ -31,7 +32,7 @@ static void mlp_backward(const hnp_pass *pass, int l, const hn_tensor d[3])
     const hnp_layer *layer = &pass->model->layers[l];
     hnp_layer_state *state = &pass->model->enc.layers[l];
     int64_t rows = d[0].shape[0];
-    const hn_random *random = l == c->layers - 1 ? &pass->examples : &pass->tokens;
+    const hn_random *random = hnp_encoder_few(pass->model, l) ? &pass->examples : &pass->tokens;
     hn_dropout dropout =
         hnp_pass_dropout(pass, l + 1, c->hidden_dropout, HN_SITE(l, HN_SITE_MLP_OUT, 0), random);
     hn_tensor sum = hn_tensor_rows(&state->mlp_sum, 0, rows),
@@ -52,7 +53,7 @@ static void attention_out_backward(const hnp_pass *pass, int l, const hn_tensor 
     const hnp_layer *layer = &pass->model->layers[l];
     hnp_layer_state *state = &pass->model->enc.layers[l];
     int64_t rows = d[0].shape[0];
-    const hn_random *random = l == c->layers - 1 ? &pass->examples : &pass->tokens;
+    const hn_random *random = hnp_encoder_few(pass->model, l) ? &pass->examples : &pass->tokens;
     hn_dropout dropout =
         hnp_pass_dropout(pass, l + 1, c->attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0), random);
     hn_tensor sum = hn_tensor_rows(&state->attention_sum, 0, rows),
@@ -129,8 +130,10 @@ void hnp_encoder_backward(const hnp_pass *pass)
 {
     const hnp_encoder_activations *act = &pass->model->enc;
     int layers = pass->model->config.layers;
+    bool masked = pass->model->config.head == HN_HEAD_MASKED;
+    void (*head_backward)(const hnp_pass *, const hn_tensor *) = masked ? hnp_masked_backward : hnp_head_backward;
     if (pass->first > layers) {
-        hnp_head_backward(pass, NULL);
+        head_backward(pass, NULL);
         return;
     }
     hn_tensor d[3], few[3];
@@ -138,13 +141,13 @@ void hnp_encoder_backward(const hnp_pass *pass)
         d[i] = hn_tensor_rows(&act->d_rows[i], 0, pass->batch->tokens);
         few[i] = hn_tensor_rows(&act->d_rows[i], 0, pass->batch->n);
     }
-    hnp_head_backward(pass, &few[0]);
+    head_backward(pass, masked ? &d[0] : &few[0]);
     for (int l = layers - 1; l >= 0 && l + 1 >= pass->first; l--) {
-        bool last = l == layers - 1, below = l + 1 > pass->first;
-        const hn_tensor *rows = last ? few : d;
+        bool is_few = hnp_encoder_few(pass->model, l), below = l + 1 > pass->first;
+        const hn_tensor *rows = is_few ? few : d;
         mlp_backward(pass, l, rows);
         attention_out_backward(pass, l, rows, below);
-        if (!last) {
+        if (!is_few) {
             attend_backward(pass, l, d, below);
             continue;
         }

@@ -66,14 +66,31 @@
     LINEAR(hnp_head, dense, "head.dense", HNP_HIDDEN, HNP_HIDDEN, true, dense_),                                       \
         LINEAR(hnp_head, out, "head.out", HNP_LABELS, HNP_HIDDEN, true, out_)
 
+/* The head that predicts hidden tokens: a linear layer with an activation, a norm, and the table of tokens with a bias of its
+ * own. A checkpoint of the bare trunk has none of it. */
+#define NEW_VECTOR(name_, rows_, init_, field_, source_)                                                               \
+    VECTOR(name_, rows_, init_, offsetof(hnp_head, field_), true, {source_, rows_})
+#define MASKED(dense_, norm_, bias_)                                                                                   \
+    LINEAR(hnp_head, dense, "head.dense", HNP_HIDDEN, HNP_HIDDEN, true, dense_),                                       \
+        NEW_VECTOR("head.norm.weight", HNP_HIDDEN, HN_INIT_ONE, norm.gamma, norm_ ".weight"),                          \
+        NEW_VECTOR("head.norm.bias", HNP_HIDDEN, HN_INIT_ZERO, norm.beta, norm_ ".bias"),                              \
+        NEW_VECTOR("head.out.bias", HNP_VOCABULARY, HN_INIT_ZERO, out.bias, bias_)
+
 static const hnp_entry bert_embeddings[] = {BERT_EMBEDDINGS("bert.")};
 static const hnp_entry bert_layer[] = {BERT_LAYER("bert.")};
 static const hnp_entry bert_head[] = {HEAD("bert.pooler.dense", "classifier")};
+static const hnp_entry bert_masked[] = {
+    MASKED("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias")};
+static const char *const bert_masked_unused[] = {"embeddings.position_ids", "cls.predictions.decoder.", "cls.seq_relationship.",
+                                                 "pooler.", "classifier.", "qa_outputs.", NULL};
 static const char *const bert_unused[] = {"embeddings.position_ids", "cls.", "qa_outputs.", NULL};
 
 static const hnp_entry roberta_embeddings[] = {BERT_EMBEDDINGS("roberta.")};
 static const hnp_entry roberta_layer[] = {BERT_LAYER("roberta.")};
 static const hnp_entry roberta_head[] = {HEAD("classifier.dense", "classifier.out_proj")};
+static const hnp_entry roberta_masked[] = {MASKED("lm_head.dense", "lm_head.layer_norm", "lm_head.bias")};
+static const char *const roberta_masked_unused[] = {"embeddings.position_ids", "lm_head.decoder.", "pooler.", "classifier.",
+                                                    "qa_outputs.", NULL};
 static const char *const roberta_unused[] = {"embeddings.position_ids", "lm_head.", "pooler.", "qa_outputs.", NULL};
 
 #define DISTIL "distilbert.transformer.layer.%d."
@@ -91,6 +108,9 @@ static const hnp_entry distilbert_layer[] = {
     NORM(hnp_layer, mlp_norm, "layer.%d.mlp.norm", DISTIL "output_layer_norm"),
 };
 static const hnp_entry distilbert_head[] = {HEAD("pre_classifier", "classifier")};
+static const hnp_entry distilbert_masked[] = {MASKED("vocab_transform", "vocab_layer_norm", "vocab_projector.bias")};
+static const char *const distilbert_masked_unused[] = {"embeddings.position_ids", "vocab_projector.weight", "pre_classifier.",
+                                                       "classifier.", "qa_outputs.", NULL};
 static const char *const distilbert_unused[] = {"embeddings.position_ids", "vocab_transform.", "vocab_layer_norm.",
                                                 "vocab_projector.",        "qa_outputs.",      NULL};
 
@@ -151,11 +171,13 @@ static const hnp_entry llama_head[] = {GAIN(hnp_head, norm, "head.norm", HNP_HID
 static const char *const llama_unused[] = {"lm_head.weight", ".rotary_emb.inv_freq", NULL};
 
 static const hnp_family families[] = {
-    [HN_FAMILY_BERT] = {&hnp_encoder, "bert.", TABLE(bert_embeddings), TABLE(bert_layer), TABLE(bert_head), bert_unused},
+    [HN_FAMILY_BERT] = {&hnp_encoder, "bert.", TABLE(bert_embeddings), TABLE(bert_layer), TABLE(bert_head), bert_unused,
+                        TABLE(bert_masked), bert_masked_unused},
     [HN_FAMILY_ROBERTA] = {&hnp_encoder, "roberta.", TABLE(roberta_embeddings), TABLE(roberta_layer), TABLE(roberta_head),
-                           roberta_unused},
+                           roberta_unused, TABLE(roberta_masked), roberta_masked_unused},
     [HN_FAMILY_DISTILBERT] = {&hnp_encoder, "distilbert.", TABLE(distilbert_embeddings), TABLE(distilbert_layer),
-                              TABLE(distilbert_head), distilbert_unused},
+                              TABLE(distilbert_head), distilbert_unused, TABLE(distilbert_masked),
+                              distilbert_masked_unused},
     [HN_FAMILY_GPT2] = {&hnp_decoder, "transformer.", TABLE(gpt2_embeddings), TABLE(gpt2_layer), TABLE(gpt2_head), gpt2_unused},
     [HN_FAMILY_LLAMA] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(llama_layer), TABLE(llama_head), llama_unused},
     [HN_FAMILY_QWEN2] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen2_layer), TABLE(llama_head), llama_unused},

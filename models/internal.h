@@ -31,9 +31,9 @@ typedef struct hnp_embeddings {
 } hnp_embeddings;
 
 typedef struct hnp_head {
-    hn_norm norm;    /* a decoder's last */
+    hn_norm norm;    /* a decoder's last, or that of hidden tokens */
     hn_linear dense; /* [C, C] an encoder's */
-    hn_linear out;   /* [labels, C]; none when it is tied to the table of tokens */
+    hn_linear out;   /* [labels, C]; without a weight when it is tied to the table of tokens */
 } hnp_head;
 
 /* Strings one behind the other; without memory it only counts, so the same calls size and fill it. */
@@ -94,8 +94,11 @@ typedef struct hnp_family {
     const char *prefix;
     hnp_table embeddings, layer, head;
     const char *const *unused;
+    hnp_table masked; /* of encoders: the head that predicts hidden tokens, and what it has no use for */
+    const char *const *masked_unused;
 } hnp_family;
 const hnp_family *hnp_family_get(hn_family family);
+const hnp_table *hnp_head_table(const hn_model *model);
 
 /* A source by its name without the prefix, sorted by it. */
 typedef struct hnp_source {
@@ -147,6 +150,10 @@ typedef struct hnp_encoder_activations {
     hn_tensor dense, dropped; /* [n, C] the head's hidden layer, before and after dropout */
     hn_tensor d_logits;       /* [n, labels] */
     hn_tensor d_head;         /* [n, C] */
+    /* Of a head that predicts hidden tokens, [T, C]: its hidden layer before and after the activation, and its norm; the
+     * gradient of that. */
+    hn_tensor masked_z, masked_a, masked, d_masked;
+    float *masked_mean, *masked_rstd;
     hn_tensor d_rows[3];      /* [T, C] gradients on their way down */
     hn_tensor d_qkv;          /* [T, 3C] */
     hn_tensor d_q;            /* [n, C] */
@@ -293,7 +300,12 @@ bool hnp_pass_keeps(const hnp_pass *pass, int group);
 /* The trunk's output as a cache holds it, or where to write it. */
 hn_tensor hnp_pass_trunk(const hnp_pass *pass, const hn_tensor *tensor);
 
-/* encoder: activations.c, encoder.c, encoder_backward.c, head.c */
+/* encoder: activations.c, encoder.c, encoder_backward.c, head.c, masked_head.c */
+/* Whether a layer has a row a sequence: the last one, below a head that reads first tokens. */
+static inline bool hnp_encoder_few(const hn_model *model, int layer)
+{
+    return layer == model->config.layers - 1 && !hn_head_predicts_tokens(model->config.head);
+}
 void hnp_encoder_place(const hnp_layout *layout);
 int64_t hnp_encoder_widest(const hn_model_config *config);
 hn_tensor hnp_encoder_forward(const hnp_pass *pass);
@@ -304,6 +316,17 @@ void hnp_head_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *o
  * (NULL: not wanted). */
 hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows);
 void hnp_head_backward(const hnp_pass *pass, const hn_tensor *dx);
+/* The same from and to all rows of the last layer, for hidden tokens: hidden [T, C] is what the vocabulary's product reads. */
+void hnp_masked_place(const hnp_layout *layout);
+hn_tensor hnp_masked_forward(const hnp_pass *pass, const hn_tensor *x);
+void hnp_masked_backward(const hnp_pass *pass, const hn_tensor *dx);
+void hnp_masked_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+                     const float *scale, bool training);
+
+/* lm_head.c: the loss of the vocabulary's product of x [T, C], with the gradient dx (NULL: not wanted, nor the weights'). bias
+ * NULL: none. */
+void hnp_vocabulary_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_tensor *dx,
+                         const hn_tensor *x, const hn_weight *bias, const hn_batch *batch, float smoothing, const float *scale);
 
 /* decoder: decoder_activations.c, decoder.c, decoder_backward.c, decoder_attention.c, lm_head.c */
 void hnp_decoder_place(const hnp_layout *layout);

@@ -31,8 +31,9 @@ typedef enum hn_family {
     HN_FAMILY_QWEN2,
     HN_FAMILY_QWEN3
 } hn_family;
-/* An encoder has a head on whole sequences; a decoder predicts the next token. */
-typedef enum hn_head { HN_HEAD_CLASSIFY, HN_HEAD_REGRESS, HN_HEAD_LM } hn_head;
+/* An encoder has a head on whole sequences, or one that predicts tokens that were hidden; a decoder predicts the next
+ * token. */
+typedef enum hn_head { HN_HEAD_CLASSIFY, HN_HEAD_REGRESS, HN_HEAD_LM, HN_HEAD_MASKED } hn_head;
 
 /* Low-rank adapters (LoRA, Hu et al. 2021): W x + scale B A dropout(x), scale = alpha / rank, or alpha / sqrt(rank)
  * (rank-stabilised, Kalajdzievski 2023). Everything else is frozen but what `saved` names. The lists are borrowed and read by
@@ -59,7 +60,7 @@ typedef struct hn_model_config {
     float embedding_dropout, hidden_dropout, attention_dropout, attention_out_dropout, head_dropout, head_input_dropout;
     hn_activation head_activation; /* of the head's hidden layer */
     hn_head head;
-    int labels; /* outputs of the head; 1 for regression, the vocabulary for a language model */
+    int labels; /* outputs of the head; 1 for regression, the vocabulary for tokens */
     /* Of decoders: */
     bool tied;         /* the table of tokens is the weight of the language model's head too */
     bool gated;        /* RMS norms without bias, rotary positions, down(act(gate x) * up x); else as GPT-2 */
@@ -71,6 +72,11 @@ typedef struct hn_model_config {
 /* Reads and checks config.json (`where` names it in errors). What hone lacks is refused by name. head and labels are the
  * task's and set by the caller afterwards. */
 hn_status hn_model_config_read(hn_model_config *out, const json_t *root, const char *where, hn_error *error);
+
+/* Sets the head of an encoder, its labels, and what it takes from the rest of the config. */
+void hn_model_config_head(hn_model_config *config, hn_head head, int labels);
+/* Whether the head predicts tokens: then targets are hn_batch.target, a row a token. */
+bool hn_head_predicts_tokens(hn_head head);
 
 /* NORMAL_BY_DEPTH: what is added to the residual stream, over the root of its number of summands (GPT-2). UNIFORM: within
  * 1 / sqrt(columns) (He et al. 2015 with a = sqrt(5), as PEFT draws A). */

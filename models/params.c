@@ -81,6 +81,11 @@ static void add_group(hn_model *model, hnp_pool *names, const hnp_table *table, 
     }
 }
 
+const hnp_table *hnp_head_table(const hn_model *model)
+{
+    return model->config.head == HN_HEAD_MASKED ? &model->family->masked : &model->family->head;
+}
+
 static void add_params(hn_model *model, hnp_pool *names)
 {
     int layers = model->config.layers;
@@ -92,7 +97,7 @@ static void add_params(hn_model *model, hnp_pool *names)
         add_group(model, names, &model->family->layer, l + 1, l, &model->layers[l]);
     }
     model->group_names[layers + 1] = hnp_pool_name(names, "head", 0);
-    add_group(model, names, &model->family->head, layers + 1, 0, &model->head);
+    add_group(model, names, hnp_head_table(model), layers + 1, 0, &model->head);
     hnp_adapters_add(model, names);
 }
 
@@ -160,7 +165,7 @@ hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype 
 
     size_t layers = (size_t)config->layers;
     size_t count = (size_t)model->family->embeddings.count + layers * (size_t)model->family->layer.count +
-                   (size_t)model->family->head.count;
+                   (size_t)hnp_head_table(model)->count;
     if (config->lora.rank) count *= 3;
     model->params = hn_calloc(count, sizeof *model->params);
     model->weights = hn_calloc(count, sizeof *model->weights);

@@ -53,7 +53,7 @@ hn_attention hnp_pass_attention(const hnp_pass *pass, int layer)
 {
     const hn_model_config *c = &pass->model->config;
     const hn_batch *batch = pass->batch;
-    bool causal = pass->model->family->architecture->causal, few = !causal && layer == c->layers - 1;
+    bool causal = pass->model->family->architecture->causal, few = !causal && hnp_encoder_few(pass->model, layer);
     hn_attention attention = {.heads = c->heads,
                               .kv_heads = c->kv_heads,
                               .head_size = c->head_size,
