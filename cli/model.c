@@ -23,6 +23,8 @@ hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_co
 {
     *out = (hn_cli_model){0};
     hn_status status = hn_source_open_with(&out->source, path, config->train.lora.adapter, error);
+    if (status == HN_OK && config->train.task.kind == HN_TASK_MLM && out->source->config.head != HN_HEAD_LM)
+        return hn_source_masked(&out->source->config, out->source, error);
     if (status == HN_OK) status = check_head(out->source, error);
     if (status != HN_OK || out->source->config.head == HN_HEAD_LM) return status;
     hn_labels_options options = {

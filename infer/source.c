@@ -254,6 +254,18 @@ hn_status hn_source_open_bare(hn_source **out, const char *path, hn_error *error
     return open_source(out, path, NULL, true, error);
 }
 
+hn_status hn_source_masked(hn_model_config *out, const hn_source *source, hn_error *error)
+{
+    bool tied = true;
+    hn_status status = hn_json_get_bool(&tied, hn_folder_config(source->folder), "tie_word_embeddings", source->path, error);
+    if (status == HN_OK && !tied)
+        status = hn_fail(error, HN_ERR_UNSUPPORTED, "%s/config.json: \"tie_word_embeddings\": expected true for hidden tokens, got "
+                         "false", source->path);
+    *out = source->config;
+    hn_model_config_head(out, HN_HEAD_MASKED, 0);
+    return status;
+}
+
 void hn_source_free(hn_source *source)
 {
     if (!source) return;

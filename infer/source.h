@@ -42,6 +42,8 @@ hn_status hn_source_open_tokenizer(hn_tokenizer **out, const char *path, hn_erro
 hn_status hn_source_template(hn_template **out, const hn_template_options *options, const hn_source *source, hn_error *error);
 /* The ids (hn_free) of eos_token_id in generation_config.json, or where there is none in the config; *count 0: it names none. */
 hn_status hn_source_stops(int32_t **out, size_t *count, const hn_source *source, hn_error *error);
+/* The model of an encoder's checkpoint with a head that predicts hidden tokens. */
+hn_status hn_source_masked(hn_model_config *out, const hn_source *source, hn_error *error);
 void hn_source_free(hn_source *source);
 
 #endif

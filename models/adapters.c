@@ -137,7 +137,7 @@ void hnp_adapters_add(hn_model *model, hnp_pool *names)
     model->pair_count = 0;
     if (!model->config.lora.rank) return;
     for (int l = 0; l < layers; l++) add_table(model, names, &model->family->layer, l + 1, l, &model->layers[l]);
-    add_table(model, names, &model->family->head, layers + 1, layers, &model->head);
+    add_table(model, names, hnp_head_table(model), layers + 1, layers, &model->head);
 }
 
 /* Marks what stays as the checkpoint has it: all but adapters and what is saved. */
@@ -166,7 +166,7 @@ static hn_status hold(hn_model *model, hn_error *error)
 /* The last words of the modules that can be targets, each once. */
 static void list_modules(const hn_model *model, hn_strbuf *out)
 {
-    const hnp_table *tables[] = {&model->family->layer, &model->family->head};
+    const hnp_table *tables[] = {&model->family->layer, hnp_head_table(model)};
     for (int t = 0; t < 2; t++)
         for (int i = 0; i < tables[t]->count; i++)
             for (int s = 0; s < HN_PARAM_SOURCES; s++) {

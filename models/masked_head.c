@@ -18,6 +18,12 @@ void hnp_masked_place(const hnp_layout *l)
     if (l->model->act.training) enc->d_masked = hnp_take(l, l->tokens, width);
 }
 
+/* Keys of the rows, for adapters. */
+static const hn_random *keys_of(const hnp_pass *pass)
+{
+    return hnp_pass_random(pass, pass->model->config.layers + 1, &pass->tokens);
+}
+
 hn_tensor hnp_masked_forward(const hnp_pass *pass, const hn_tensor *x)
 {
     hn_model *model = pass->model;
@@ -26,7 +32,8 @@ hn_tensor hnp_masked_forward(const hnp_pass *pass, const hn_tensor *x)
     hn_tensor z = hn_tensor_rows(&enc->masked_z, 0, rows), a = hn_tensor_rows(&enc->masked_a, 0, rows);
     hn_tensor h = hn_tensor_rows(&enc->masked, 0, rows);
     enc->head_rows = *x;
-    hn_linear_forward(pass->ops, pass->ctx, &a, &z, x, &model->head.dense, model->config.head_activation);
+    hn_linear_forward(pass->ops, pass->ctx, &a, &z, x, &model->head.dense, model->config.head_activation,
+                      keys_of(pass));
     hn_norm_forward(pass->ops, pass->ctx, &h, NULL, enc->masked_mean, enc->masked_rstd, &a, NULL, &model->head.norm,
                     model->config.norm_epsilon, NULL);
     return h;
@@ -49,7 +56,7 @@ void hnp_masked_backward(const hnp_pass *pass, const hn_tensor *dx)
     hn_tensor z = hn_tensor_rows(&enc->masked_z, 0, rows);
     hn_norm_backward(pass->ops, pass->ctx, &d, NULL, &model->head.norm, &d, NULL, &a, enc->masked_mean, enc->masked_rstd, NULL);
     pass->ops->activation_backward(pass->ctx, &d, &d, &z, model->config.head_activation);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &model->head.dense, &d, &enc->head_rows);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &model->head.dense, &d, &enc->head_rows, &pass->tokens);
     if (dx)
-        pass->ops->linear_backward_input(pass->ctx, dx, &d, &model->head.dense.weight.value, NULL, HN_ACT_NONE, false);
+        hn_linear_backward_input(pass->ops, pass->ctx, dx, &d, &model->head.dense, NULL, HN_ACT_NONE, false, &pass->tokens);
 }

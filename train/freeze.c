@@ -62,7 +62,10 @@ hn_status hn_freeze_plan_init(hn_freeze_plan *plan, const hn_train_config *confi
         any |= plan->thaw[g] == 0;
         plan->lr_scale[g] = (float)pow(config->freeze.lr_decay, groups - 1 - g);
     }
-    if (!any)
+    if (config->freeze.cache && config->task.kind == HN_TASK_MLM)
+        status = hn_fail(error, HN_ERR_USAGE, "freeze.cache: task mlm hides other tokens at every step, so no output of the trunk "
+                         "comes twice; expected false");
+    else if (!any)
         status = hn_fail(error, HN_ERR_USAGE,
                          "freeze: every group is frozen, so nothing would train; expected at least the head to be free");
     else if (config->freeze.cache && plan->thaw[0] == 0)

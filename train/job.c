@@ -10,13 +10,15 @@
 
 static bool predicts_tokens(int kind)
 {
-    return kind == HN_TASK_LM || kind == HN_TASK_SFT;
+    return kind == HN_TASK_LM || kind == HN_TASK_SFT || kind == HN_TASK_MLM;
 }
 
 hn_dataset_options hn_job_data(int kind, const hn_source *source, const hn_labels *labels, const hn_template *chat)
 {
-    hn_data_task task = kind == HN_TASK_LM ? HN_DATA_TEXT : kind == HN_TASK_SFT ? HN_DATA_INSTRUCT : HN_DATA_SEQUENCE;
-    return (hn_dataset_options){.task = task, .labels = labels, .chat = chat, .end_token = source->end_token};
+    static const hn_data_task tasks[] = {[HN_TASK_CLASSIFY] = HN_DATA_SEQUENCE, [HN_TASK_REGRESS] = HN_DATA_SEQUENCE,
+                                         [HN_TASK_LM] = HN_DATA_TEXT, [HN_TASK_SFT] = HN_DATA_INSTRUCT,
+                                         [HN_TASK_MLM] = HN_DATA_MASKED};
+    return (hn_dataset_options){.task = tasks[kind], .labels = labels, .chat = chat, .end_token = source->end_token};
 }
 
 hn_status hn_job_chat(hn_template **out, int kind, const hn_source *source, const hn_data_config *data, hn_error *error)
@@ -101,14 +103,16 @@ static hn_status add_adapters(hn_job *job, hn_error *error)
 static hn_status open_task(hn_job *job, hn_error *error)
 {
     const hn_source *source = job->source;
-    bool tokens = predicts_tokens(job->config->task.kind), decoder = source->config.head == HN_HEAD_LM;
+    int kind = job->config->task.kind;
+    bool tokens = predicts_tokens(kind), decoder = source->config.head == HN_HEAD_LM;
     job->model = source->config;
-    if (decoder != tokens)
+    if (decoder != (tokens && kind != HN_TASK_MLM))
         return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: %s is %s; expected %s", source->path,
-                       decoder ? "a decoder, which predicts tokens" : "an encoder, which reads whole texts",
-                       decoder ? "lm or sft, or an encoder for classes or numbers" : "classify or regress, or a decoder");
-    hn_status status = tokens ? HN_OK : open_labels(job, error);
-    if (status == HN_OK) status = hn_job_chat(&job->chat, job->config->task.kind, source, job->data, error);
+                       decoder ? "a decoder, which predicts the next token" : "an encoder, which reads whole texts",
+                       decoder ? "lm or sft, or an encoder" : "classify, regress or mlm, or a decoder");
+    hn_status status = kind == HN_TASK_MLM ? hn_source_masked(&job->model, source, error) : HN_OK;
+    if (status == HN_OK && !tokens) status = open_labels(job, error);
+    if (status == HN_OK) status = hn_job_chat(&job->chat, kind, source, job->data, error);
     if (status == HN_OK) status = add_adapters(job, error);
     return status == HN_OK ? check_metric(job, error) : status;
 }
