@@ -106,6 +106,12 @@ static hn_status print_targets(const hn_job *job, const hn_batch *batch, hn_erro
     return status;
 }
 
+static void print_token(const hn_job *job, int32_t id)
+{
+    const char *token = hn_tokenizer_token(job->source->tokenizer, id);
+    printf(" %s", token ? token : "?");
+}
+
 /* The first examples as the model sees them: texts with their targets, or tokens one by one. */
 static hn_status print_examples(const hn_job *job, hn_error *error)
 {
@@ -123,11 +129,17 @@ static hn_status print_examples(const hn_job *job, hn_error *error)
             status = print_targets(job, &buffer.batch, error);
             continue;
         }
-        if (job->model.labels > 1) printf("-> %s\n ", hn_labels_name(job->labels, buffer.batch.label[0]));
+        if (!job->labels)
+            printf("(%lld of %d tokens are predicted, those in brackets)\n ",
+                   (long long)hn_dataset_targets(job->train, &e, 1, &buffer.draw), buffer.batch.tokens);
+        else if (job->model.labels > 1) printf("-> %s\n ", hn_labels_name(job->labels, buffer.batch.label[0]));
         else printf("-> %g\n ", (double)buffer.batch.value[0]);
         for (int32_t t = 0; t < buffer.batch.tokens; t++) {
-            const char *token = hn_tokenizer_token(job->source->tokenizer, buffer.batch.token[t]);
-            printf(" %s", token ? token : "?");
+            print_token(job, buffer.batch.token[t]);
+            if (!buffer.batch.target || buffer.batch.target[t] == HN_NO_TARGET) continue;
+            printf(" (");
+            print_token(job, buffer.batch.target[t]);
+            printf(" )");
         }
         putchar('\n');
     }

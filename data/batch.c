@@ -88,10 +88,11 @@ static int32_t count_targets(const uint16_t *marks, int32_t length)
 
 static int32_t mask(const hn_dataset *dataset, int32_t *token, int32_t *target, uint32_t example, const hn_draw *draw)
 {
+    static const hn_draw still = {0};
     const char *items = dataset->tokens;
     hnp_ids ids = {items + (size_t)dataset->offsets[example] * (dataset->wide ? 4 : 2), hn_dataset_length(dataset, example),
                    dataset->wide};
-    return hnp_mask(&dataset->masking, token, target, &ids, example, draw);
+    return hnp_mask(&dataset->masking, token, target, &ids, example, draw ? draw : &still);
 }
 
 int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, int32_t count,

@@ -125,8 +125,8 @@ typedef struct hn_draw {
     uint32_t step;
 } hn_draw;
 
-/* How many targets these examples have together, as hn_dataset_fill with this draw gives them: what a step's
- * loss is divided by, before its first slice. Of SEQUENCE: the examples. */
+/* How many targets these examples have together, as hn_dataset_fill with this draw (NULL: of zeros) gives them: what
+ * a step's loss is divided by, before its first slice. Of SEQUENCE: the examples. */
 int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, int32_t count,
                            const hn_draw *draw);
 

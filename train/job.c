@@ -110,6 +110,8 @@ static hn_status open_task(hn_job *job, hn_error *error)
         return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: %s is %s; expected %s", source->path,
                        decoder ? "a decoder, which predicts the next token" : "an encoder, which reads whole texts",
                        decoder ? "lm or sft, or an encoder" : "classify, regress or mlm, or a decoder");
+    if (kind == HN_TASK_MLM && job->config->lora.r > 0)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "lora.r: task mlm trains a head that PEFT's adapters have no name for; expected 0");
     hn_status status = kind == HN_TASK_MLM ? hn_source_masked(&job->model, source, error) : HN_OK;
     if (status == HN_OK && !tokens) status = open_labels(job, error);
     if (status == HN_OK) status = hn_job_chat(&job->chat, kind, source, job->data, error);
