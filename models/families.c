@@ -170,6 +170,8 @@ static const hnp_entry qwen3_layer[] = {
 static const hnp_entry llama_head[] = {GAIN(hnp_head, norm, "head.norm", HNP_HIDDEN, "model.norm"), LM_HEAD};
 static const char *const llama_unused[] = {"lm_head.weight", ".rotary_emb.inv_freq", NULL};
 
+#define NO_MASKED {NULL, 0}, NULL
+
 static const hnp_family families[] = {
     [HN_FAMILY_BERT] = {&hnp_encoder, "bert.", TABLE(bert_embeddings), TABLE(bert_layer), TABLE(bert_head), bert_unused,
                         TABLE(bert_masked), bert_masked_unused},
@@ -178,10 +180,14 @@ static const hnp_family families[] = {
     [HN_FAMILY_DISTILBERT] = {&hnp_encoder, "distilbert.", TABLE(distilbert_embeddings), TABLE(distilbert_layer),
                               TABLE(distilbert_head), distilbert_unused, TABLE(distilbert_masked),
                               distilbert_masked_unused},
-    [HN_FAMILY_GPT2] = {&hnp_decoder, "transformer.", TABLE(gpt2_embeddings), TABLE(gpt2_layer), TABLE(gpt2_head), gpt2_unused},
-    [HN_FAMILY_LLAMA] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(llama_layer), TABLE(llama_head), llama_unused},
-    [HN_FAMILY_QWEN2] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen2_layer), TABLE(llama_head), llama_unused},
-    [HN_FAMILY_QWEN3] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen3_layer), TABLE(llama_head), llama_unused},
+    [HN_FAMILY_GPT2] = {&hnp_decoder, "transformer.", TABLE(gpt2_embeddings), TABLE(gpt2_layer), TABLE(gpt2_head), gpt2_unused,
+                         NO_MASKED},
+    [HN_FAMILY_LLAMA] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(llama_layer), TABLE(llama_head), llama_unused,
+                         NO_MASKED},
+    [HN_FAMILY_QWEN2] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen2_layer), TABLE(llama_head), llama_unused,
+                         NO_MASKED},
+    [HN_FAMILY_QWEN3] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen3_layer), TABLE(llama_head), llama_unused,
+                         NO_MASKED},
 };
 
 const hnp_family *hnp_family_get(hn_family family)
