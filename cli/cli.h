@@ -6,8 +6,8 @@
 
 #include "core/config.h"
 #include "core/error.h"
-#include "core/tensor.h"
 #include "data/config.h"
+#include "eval/config.h"
 #include "train/config.h"
 
 enum { HN_EXIT_DONE = 0, HN_EXIT_FAILED = 1, HN_EXIT_USAGE = 2, HN_EXIT_STOPPED = 75 };
@@ -48,14 +48,14 @@ typedef struct hn_arguments {
 hn_status hn_cli_arguments(hn_arguments *out, int argc, char **argv, int min, int max, const char *const *flags,
                            hn_error *error);
 
-/* Takes "--type NAME" out of the words, for a verb that writes weights; *out stays as it is without. */
-hn_status hn_cli_take_type(hn_dtype *out, int *argc, char **argv, hn_error *error);
+enum { HN_CLI_TABLES = 3 };
 
-/* The whole config: both rooms' sections, parsed. */
+/* The whole config: the sections of all rooms that have one, parsed. */
 typedef struct hn_cli_config {
     hn_train_config train;
     hn_data_config data;
-    hn_key_table tables[2];
+    hn_eval_config eval;
+    hn_key_table tables[HN_CLI_TABLES];
     hn_config *config;
 } hn_cli_config;
 
@@ -66,6 +66,9 @@ hn_status hn_cli_config_load(hn_cli_config *out, const char *path, const char *c
 hn_status hn_cli_model_config(hn_cli_config *out, const char *model, const char *const *overrides, int count,
                               hn_error *error);
 void hn_cli_config_close(hn_cli_config *config);
+
+/* Multiple choice with `model`: of hone eval when choices.files is given. each: a line a question. */
+hn_status hn_cli_choices(const char *model, const hn_cli_config *config, bool json, bool each, hn_error *error);
 
 /* Set by SIGINT, SIGTERM and SIGUSR1 once hn_cli_signals was called; a second SIGINT ends the process at once. SIGPIPE is
  * ignored from then on. */

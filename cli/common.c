@@ -69,25 +69,6 @@ static bool is_override(const char *word)
 }
 
 /* Sorts argv in place: words to the struct, overrides to the front of argv. */
-hn_status hn_cli_take_type(hn_dtype *out, int *argc, char **argv, hn_error *error)
-{
-    static const hn_dtype types[] = {HN_F32, HN_BF16, HN_F16};
-    int kept = 0;
-    for (int i = 0; i < *argc; i++) {
-        bool found = false;
-        if (strcmp(argv[i], "--type")) {
-            argv[kept++] = argv[i];
-            continue;
-        }
-        const char *name = i + 1 < *argc ? argv[++i] : "nothing";
-        for (size_t t = 0; t < sizeof types / sizeof *types; t++)
-            if (!strcmp(name, hn_dtype_name(types[t]))) *out = types[t], found = true;
-        if (!found) return hn_fail(error, HN_ERR_USAGE, "--type: expected f32, bf16 or f16, got %s", name);
-    }
-    *argc = kept;
-    return HN_OK;
-}
-
 hn_status hn_cli_arguments(hn_arguments *out, int argc, char **argv, int min, int max, const char *const *flags,
                            hn_error *error)
 {
@@ -118,13 +99,14 @@ void hn_cli_tables(hn_cli_config *config)
     *config = (hn_cli_config){0};
     config->tables[0] = (hn_key_table){.keys = hn_train_keys, .count = hn_train_key_count, .values = &config->train};
     config->tables[1] = (hn_key_table){.keys = hn_data_keys, .count = hn_data_key_count, .values = &config->data};
+    config->tables[2] = (hn_key_table){.keys = hn_eval_keys, .count = hn_eval_key_count, .values = &config->eval};
 }
 
 hn_status hn_cli_config_load(hn_cli_config *out, const char *path, const char *const *overrides, int count, bool partial,
                              hn_error *error)
 {
     hn_cli_tables(out);
-    return hn_config_load(&out->config, out->tables, 2, path, overrides, (size_t)count, partial, error);
+    return hn_config_load(&out->config, out->tables, HN_CLI_TABLES, path, overrides, (size_t)count, partial, error);
 }
 
 hn_status hn_cli_model_config(hn_cli_config *out, const char *model, const char *const *overrides, int count,

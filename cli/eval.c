@@ -66,13 +66,6 @@ static hn_status print_json(const char *set, const hn_metrics *metrics, const hn
     return status;
 }
 
-static int task_of(const hn_cli_model *model, const hn_cli_config *config)
-{
-    if (model->labels) return HN_TASK_CLASSIFY;
-    if (model->source->config.head == HN_HEAD_MASKED) return HN_TASK_MLM;
-    return config->train.task.kind == HN_TASK_SFT ? HN_TASK_SFT : HN_TASK_LM;
-}
-
 /* Every named dev set in turn; the model is started for the longest of them. */
 static hn_status evaluate(const char *path, const hn_cli_config *config, bool json, hn_error *error)
 {
@@ -85,7 +78,7 @@ static hn_status evaluate(const char *path, const hn_cli_config *config, bool js
     for (size_t i = 0; status == HN_OK && i < sets.count; i++) {
         hn_dataset *dataset = NULL;
         hn_template *chat = NULL;
-        int kind = task_of(&model, config);
+        int kind = model.labels ? HN_TASK_CLASSIFY : config->train.task.kind == HN_TASK_SFT ? HN_TASK_SFT : HN_TASK_LM;
         status = hn_job_chat(&chat, kind, model.source, &config->data, error);
         hn_dataset_options options = hn_job_data(kind, model.source, model.labels, chat);
         if (status == HN_OK)
@@ -109,7 +102,7 @@ static hn_status evaluate(const char *path, const hn_cli_config *config, bool js
 
 int hn_verb_eval(int argc, char **argv)
 {
-    static const char *const flags[] = {"--json", NULL};
+    static const char *const flags[] = {"--json", "--each", NULL};
     hn_arguments arguments;
     hn_cli_config config;
     hn_error error = {0};
@@ -117,7 +110,11 @@ int hn_verb_eval(int argc, char **argv)
     hn_status status = hn_cli_arguments(&arguments, argc, argv, 1, 1, flags, &error);
     if (status == HN_OK)
         status = hn_cli_model_config(&config, arguments.words[0], arguments.overrides, arguments.override_count, &error);
-    if (status == HN_OK) status = evaluate(arguments.words[0], &config, arguments.found[0], &error);
+    bool json = arguments.found[0], each = arguments.found[1], choices = config.eval.choices.files.count > 0;
+    if (status == HN_OK && each && !choices)
+        status = hn_fail(&error, HN_ERR_USAGE, "--each: expected choices.files, questions to print a line for, got nothing");
+    if (status == HN_OK && choices) status = hn_cli_choices(arguments.words[0], &config, json, each, &error);
+    else if (status == HN_OK) status = evaluate(arguments.words[0], &config, json, &error);
     hn_cli_config_close(&config);
     return status == HN_OK ? HN_EXIT_DONE : hn_cli_fail(&error);
 }

@@ -14,7 +14,7 @@ int hn_verb_keys(int argc, char **argv)
     hn_strbuf_init(&out);
     hn_status status = hn_cli_arguments(&arguments, argc, argv, 0, 1, flags, &error);
     if (status == HN_OK) {
-        hn_config_reference(&out, config.tables, 2, arguments.found[0], arguments.word_count ? arguments.words[0] : NULL);
+        hn_config_reference(&out, config.tables, HN_CLI_TABLES, arguments.found[0], arguments.word_count ? arguments.words[0] : NULL);
         if (out.failed) status = hn_fail(&error, HN_ERR_MEMORY, "out of memory for the reference");
         else if (!out.length) status = hn_fail(&error, HN_ERR_USAGE, "no key contains \"%s\"", arguments.words[0]);
         else fputs(out.text, stdout);

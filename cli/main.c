@@ -10,9 +10,11 @@ const hn_verb hn_verbs[] = {
      "Trains the model of model.path on data.train and leaves a run folder in output.dir. Keys given as section.key=value win\n"
      "over the file; `hone keys` lists them. Ctrl-C saves and stops (exit code 75); the same command goes on.\n",
      hn_verb_train},
-    {"eval", "MODEL data.dev=FILE [key=value ...] [--json]", "metrics on labelled data",
+    {"eval", "MODEL data.dev=FILE|choices.files=FILES [key=value ...] [--json] [--each]", "metrics on labelled data",
      "MODEL is a Hugging Face folder with a head, or a run folder (its best). Prints loss, accuracy and the rest of each dev\n"
-     "set; --json prints one JSON object a set.\n",
+     "set; --json prints one JSON object a set.\n"
+     "With choices.files a language model answers questions with options (`hone keys choices`): accuracy by subject; --each\n"
+     "prints a JSON line a question, with the log-probability of every option.\n",
      hn_verb_eval},
     {"predict", "MODEL data.predict=FILE|- [key=value ...]", "one JSON line an input, in order",
      "Reads rows as for training, labels left aside, and prints {\"label\", \"probabilities\"} (or {\"value\"} for regression)\n"
@@ -50,9 +52,8 @@ const hn_verb hn_verbs[] = {
     {"import", "FILE.gguf DIR [--type f32|bf16|f16]", "a GGUF file as a Hugging Face folder",
      "Dequantises FILE (llama, qwen2, qwen3, gpt2, bert) and writes DIR: config, weights, tokenizer and chat template.\n",
      hn_verb_import},
-    {"export", "RUN DIR [--merge] [--type f32|bf16|f16]", "the newest checkpoint of a run as a Hugging Face folder",
-     "Writes the weights of the newest checkpoint that verifies, with config and tokenizer, to DIR: of a run with adapters (LoRA)\n"
-     "these alone, as PEFT loads them; with --merge the whole model with the adapters in its weights.\n", hn_verb_export},
+    {"export", "RUN DIR", "the newest checkpoint of a run as a Hugging Face folder",
+     "Writes the weights of the newest checkpoint that verifies, with config and tokenizer, to DIR.\n", hn_verb_export},
     {"verify", "RUN|CHECKPOINT", "every byte against its digest",
      "Checks all checkpoints of a run folder, or one checkpoint folder. Exit code 1 when any byte is wrong.\n", hn_verb_verify},
     {"keys", "[WORD] [--markdown]", "the config reference",

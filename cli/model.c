@@ -6,7 +6,7 @@
 /* A softmax over classes, or one number: what eval and predict know to read off a head. */
 static hn_status check_head(const hn_source *source, hn_error *error)
 {
-    const char *problem = json_string_value(json_object_get(hn_source_config(source), "problem_type"));
+    const char *problem = json_string_value(json_object_get(hn_folder_config(source->folder), "problem_type"));
     bool regression = source->config.head == HN_HEAD_REGRESS;
     if (source->config.head == HN_HEAD_LM) return HN_OK;
     if (!source->label_count)
@@ -22,9 +22,7 @@ static hn_status check_head(const hn_source *source, hn_error *error)
 hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_config *config, hn_error *error)
 {
     *out = (hn_cli_model){0};
-    hn_status status = hn_source_open_with(&out->source, path, config->train.lora.adapter, error);
-    if (status == HN_OK && config->train.task.kind == HN_TASK_MLM && out->source->config.head != HN_HEAD_LM)
-        return hn_source_masked(&out->source->config, out->source, error);
+    hn_status status = hn_source_open(&out->source, path, error);
     if (status == HN_OK) status = check_head(out->source, error);
     if (status != HN_OK || out->source->config.head == HN_HEAD_LM) return status;
     hn_labels_options options = {
@@ -41,21 +39,31 @@ hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_co
     return hn_labels_open(&out->labels, &options, error);
 }
 
+int32_t hn_cli_batch_tokens(const hn_cli_config *config)
+{
+    return (int32_t)(config->train.eval.batch_tokens ? config->train.eval.batch_tokens : config->train.train.batch_tokens);
+}
+
 hn_status hn_cli_model_start(hn_cli_model *model, const hn_cli_config *config, int32_t longest, hn_error *error)
 {
-    int64_t tokens = config->train.eval.batch_tokens ? config->train.eval.batch_tokens : config->train.train.batch_tokens;
+    int32_t tokens = hn_cli_batch_tokens(config);
     int64_t positions = model->source->config.positions - model->source->config.position_offset;
-    hn_runner_options options = {
-        .precision = config->train.train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
-        .threads = (int)config->train.train.threads,
-        .frozen = true,
-        .evaluation = {.tokens = (int32_t)(tokens > longest ? tokens : longest),
-                       .examples = (int32_t)config->train.train.batch_examples,
-                       .longest = longest},
-    };
+    hn_bounds bounds = {.tokens = tokens > longest ? tokens : longest,
+                        .examples = (int32_t)config->train.train.batch_examples,
+                        .longest = longest};
     if (longest > positions)
         return hn_fail(error, HN_ERR_USAGE, "data.max_tokens: an example has %d tokens, and %s has %lld positions", longest,
                        model->source->path, (long long)positions);
+    return hn_cli_model_start_within(model, config, bounds, error);
+}
+
+hn_status hn_cli_model_start_within(hn_cli_model *model, const hn_cli_config *config, hn_bounds bounds, hn_error *error)
+{
+    hn_runner_options options = {
+        .precision = config->train.train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
+        .threads = (int)config->train.train.threads,
+        .evaluation = bounds,
+    };
     hn_strbuf initialised, ignored;
     hn_strbuf_init(&initialised);
     hn_strbuf_init(&ignored);

@@ -19,6 +19,10 @@ typedef struct hn_cli_model {
 hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_config *config, hn_error *error);
 /* Allocates for batches of this config that hold sequences up to `longest` tokens, and loads the weights. */
 hn_status hn_cli_model_start(hn_cli_model *model, const hn_cli_config *config, int32_t longest, hn_error *error);
+/* The same for bounds that the caller worked out. */
+hn_status hn_cli_model_start_within(hn_cli_model *model, const hn_cli_config *config, hn_bounds bounds, hn_error *error);
+/* Tokens of one batch of an evaluation, as the config says. */
+int32_t hn_cli_batch_tokens(const hn_cli_config *config);
 /* Gives back what start took; it may be started again. */
 void hn_cli_model_stop(hn_cli_model *model);
 void hn_cli_model_close(hn_cli_model *model);

@@ -40,7 +40,7 @@ int hn_verb_train(int argc, char **argv)
     if (status == HN_OK) status = hn_job_open(&job, &config.train, &config.data, HN_JOB_ALL, &error);
     if (status == HN_OK) {
         hn_train_options options = {.tables = config.tables,
-                                    .table_count = 2,
+                                    .table_count = HN_CLI_TABLES,
                                     .resolved = resolved,
                                     .stop = &hn_cli_stop,
                                     .live = isatty(2),

@@ -3,7 +3,8 @@
  * TSV is cut at tabs and line ends and nothing else, as GLUE's files are written: a quote is a character. CSV
  * is RFC 4180: a cell may stand in double quotes, and then holds commas, line ends, and quotes written twice;
  * a quote inside an unquoted cell, or anything but a comma or a line end behind a closing quote, is a bad row
- * (the record is read on to its end, so the next one is in step again). Blank lines are passed over in both.
+ * (the record is read on to its end, so the next one is in step again); but questions are published with quotes inside unquoted
+ * cells, which every reader of theirs takes as characters. Blank lines are passed over in both.
  *
  * The record is kept unquoted in `raw`, each cell ended with a NUL, with the offsets of as many cells as the
  * header has:
@@ -116,7 +117,7 @@ static hn_status cut_csv(hn_reader *reader, struct record *record, size_t limit)
             cut_quoted(reader, record);
             quoted = true;
         } else {
-            if (c == '"' && !record->malformed)
+            if (c == '"' && !record->malformed && !reader->options.questions)
                 record->malformed = "quotes only around a whole cell, got one inside it";
             if (quoted && !record->malformed)
                 record->malformed = "a comma or a line end behind a closing quote, got more";

@@ -59,6 +59,28 @@ void hn_kv_cache_cut(hn_kv_cache *cache, int32_t sequence, int32_t length)
     cache->length[sequence] = length;
 }
 
+hn_status hn_kv_cache_copy(hn_kv_cache *cache, hn_model *model, hn_ops_context *ctx, int32_t from, int32_t to,
+                           hn_error *error)
+{
+    HN_ASSERT(from >= 0 && from < cache->sequences && to >= 0 && to < cache->sequences && from != to);
+    int64_t count = (int64_t)cache->sequences * cache->capacity;
+    int32_t length = cache->length[from], some;
+    for (int32_t at = 0; at < length; at += some) { /* in pieces, as `row` holds the tokens of one batch */
+        some = length - at < cache->tokens ? length - at : cache->tokens;
+        for (int32_t r = 0; r < some; r++) cache->host[r] = to * cache->capacity + at + r;
+        ctx->backend->copy_in(ctx->backend, cache->row, cache->host, (size_t)some * sizeof *cache->host);
+        for (int l = 0; l < model->config.layers; l++) {
+            hn_tensor rows = hn_tensor_rows(&cache->rows, l * count, count);
+            hn_tensor part = hn_tensor_rows(&rows, (int64_t)from * cache->capacity + at, some);
+            model->ops->scatter_rows(ctx, &rows, &part, cache->row);
+        }
+        hn_status status = ctx->backend->synchronize(ctx->backend, error);
+        if (status != HN_OK) return status;
+    }
+    cache->length[to] = length;
+    return HN_OK;
+}
+
 void hn_kv_cache_close(hn_kv_cache *cache)
 {
     hn_free(cache->length);

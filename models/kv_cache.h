@@ -31,6 +31,9 @@ void hn_kv_cache_place(hn_kv_cache *cache, hn_model *model, hn_arena *arena);
 hn_status hn_kv_cache_next(hn_kv_cache *cache, hn_backend *backend, hn_batch *host, hn_error *error);
 /* Forgets all but the first `length` tokens of a sequence. */
 void hn_kv_cache_cut(hn_kv_cache *cache, int32_t sequence, int32_t length);
+/* Sequence `to` becomes a copy of sequence `from`, another one: what several have in common is computed once. */
+hn_status hn_kv_cache_copy(hn_kv_cache *cache, hn_model *model, hn_ops_context *ctx, int32_t from, int32_t to,
+                           hn_error *error);
 void hn_kv_cache_close(hn_kv_cache *cache);
 
 #endif

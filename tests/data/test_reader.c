@@ -132,7 +132,8 @@ static const example examples[] = {
     {"head.tsv", &own_choices, "q\ta\tA\tB\ts\n1?\tB\tx\ty\tlaw\n", 0, "1?|x;*y; (law)|@2 ", NULL, 0},
     {"options.csv", &choices, "question,A,C,answer\n", 0, "", "expected columns A, B, ... beside each other in the header, got 1", -1},
     {"no_question.csv", &own_choices, "x,a,A,B\n", 0, "", "expected a column \"q\" in the header, got none", -1},
-    {"quotes.csv", &choices, "1?,a,b,A\n2?,a\"b,c,A\n3?,a,b,B", 0, "1?|*a;b;|@1 3?|a;*b;|@3 ", "quotes.csv:2: expected quotes only", HN_BAD_SYNTAX},
+    {"quotes.csv", &choices, "1?,a,b,A\n2?\",a\"b,c,A\n\"3?\"!,a,b,B\n4?,a,b,B", 0, "1?|*a;b;|@1 2?\"|*a\"b;c;|@2 4?|a;*b;|@4 ",
+     "quotes.csv:3: expected a comma or a line end behind", HN_BAD_SYNTAX},
     {"mmlu.jsonl", &choices, "{\"question\": \"1?\", \"choices\": [\"a\", \"b\"], \"answer\": 1, \"subject\": \"law\"}\n"
      "{\"question\": \"2?\", \"options\": [\"1\", \"0\"], \"answer\": 1, \"subject\": null}", 0, "1?|a;*b; (law)|@1 2?|1;*0;|@2 ", NULL, 0},
     {"arc.json", &choices, "[{\"question\": \"1?\", \"choices\": {\"text\": [\"a\", \"b\"], \"label\": [\"1\", \"2\"]}, \"answerKey\": \"2\"}]", 0,

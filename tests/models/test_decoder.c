@@ -256,6 +256,31 @@ TEST(a_full_cache_is_an_error)
     rig_close(&r);
 }
 
+/* Sequence 1 becomes sequence 3, in every layer and in pieces; all else stays. */
+TEST(a_sequence_is_copied)
+{
+    rig r;
+    rig_batch b;
+    hn_kv_cache cache;
+    hn_arena arena;
+    CHECK(setup(&r, &b, TINY_LLAMA, HN_F32, 0));
+    CHECK_INT(cache_open(&cache, &arena, &r, EXAMPLES, 10), HN_OK);
+    int64_t width = cache.rows.shape[1], rows = cache.rows.shape[0];
+    float *data = cache.rows.data;
+    for (int64_t i = 0; i < rows * width; i++) data[i] = (float)i;
+    cache.length[1] = 5;
+    cache.tokens = 2;
+    CHECK_INT(hn_kv_cache_copy(&cache, r.model, &r.ctx, 1, 3, &r.error), HN_OK);
+    CHECK_INT(cache.length[3], 5);
+    for (int64_t i = 0; i < rows * width; i++) {
+        int64_t row = i / width % (EXAMPLES * 10);
+        CHECK_INT(data[i], row >= 30 && row < 35 ? i - 20 * width : i);
+    }
+    hn_kv_cache_close(&cache);
+    hn_arena_close(&arena);
+    rig_close(&r);
+}
+
 TEST(evaluation_needs_less_and_gives_the_same_loss)
 {
     for (int t = 0; t < 2 * TEXTS; t++) {
@@ -294,5 +319,5 @@ TEST(step_changes_the_masks)
 
 TEST_MAIN(hn_json_init(); RUN(gradients_are_slopes_with_dropout); RUN(packing_changes_nothing);
           RUN(frozen_groups_do_not_change_the_others_gradients); RUN(cached_trunk_gives_the_same_bits);
-          RUN(cache_equals_full_forward); RUN(a_full_cache_is_an_error);
+          RUN(cache_equals_full_forward); RUN(a_full_cache_is_an_error); RUN(a_sequence_is_copied);
           RUN(evaluation_needs_less_and_gives_the_same_loss); RUN(step_changes_the_masks))
