@@ -9,13 +9,13 @@
     first step          seconds from starting the process until the first step starts; hone from the second round on has its token
                         cache
 
-How rounds and medians are taken: comparison.py.
+Below the table: hone beside the fastest peer of each round. How rounds and medians are taken: comparison.py.
 """
 import json
 import os
 import random
 
-from comparison import SAMPLES, SHARED, Contestant, compare, find_files, open_text, parse, run_hone, run_peer, write_lines
+from comparison import PAIRS, SAMPLES, SHARED, Contestant, compare, find_files, open_text, parse, run_hone, run_peer, write_lines
 
 ROWS = [os.path.join(SHARED, "nli", name) for name in ("mnli_train.jsonl.gz", "lingnli_train.jsonl.gz")]
 SAMPLE = [os.path.join(SAMPLES, "nli_train.jsonl")]
@@ -69,7 +69,7 @@ def contestants(options):
 def main():
     options = parse(__doc__, "JSONL files (or a folder of *train*.jsonl[.gz]) of premise, hypothesis, label", HONE + TRAINER,
                     {"model": "minilm", "rows": 1920, "batch": 32, "default_steps": 15, "skip": 5})
-    compare("mnli", options, write_rows, contestants, lambda *_: flops_a_token(options.model))
+    compare("mnli", options, write_rows, contestants, PAIRS, lambda *_: flops_a_token(options.model))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Whole, and by LoRA (r 16, alpha 32, all linear layers); the two groups are compared each by itself.
 
-    rows/s, tokens/s    after the first steps (--skip); tokens of prompts and answers, without padding
-    hone fp32, bf16     how many times as many rows a second hone does in that precision
+    tokens/s            after the first steps (--skip); those of prompts and answers, without padding
+    hone fp32, bf16     how many times as many hone does in that precision
     of ceiling          multiplications and additions of the model's products, as a share of the fp32 product ceiling: those that the
                         task needs (no gradient of a frozen weight; the head at the answers' tokens alone, whose share a run of TRL
                         tells: without one the head is left out)
@@ -12,13 +12,14 @@ Whole, and by LoRA (r 16, alpha 32, all linear layers); the two groups are compa
     first step          seconds from starting the process until the first step starts; hone from the second round on has its token
                         cache
 
-How rounds and medians are taken: comparison.py. What TRL's modes are: trl_sft.py.
+Below the table: hone beside the fastest of TRL's in each round. How rounds and medians are taken: comparison.py. What TRL's modes
+are: trl_sft.py.
 """
 import json
 import os
 import random
 
-from comparison import SAMPLES, SHARED, Contestant, compare, find_files, median, open_text, parse, run_hone, run_peer, write_lines
+from comparison import SAMPLES, SHARED, TOKENS, Contestant, compare, find_files, median, open_text, parse, run_hone, run_peer, write_lines
 
 ROWS = [os.path.join(SHARED, "sft", "alpaca_data.json.gz")]
 SAMPLE = [os.path.join(SAMPLES, "instructions_train.jsonl")]
@@ -58,13 +59,14 @@ def flops_a_token(config, group, share):
 
 
 def hone_config(group, precision, options, work):
+    """Without padding nothing is gained by batches of like lengths, and the longest rows would stand together: so no window."""
     config = {"model": {"path": options.model},
               "task": {"kind": "sft"},
-              "data": {"train": [options.rows_file], "template": "alpaca", "max_tokens": MAX_TOKENS,
+              "data": {"train": [options.rows_file], "template": "alpaca", "max_tokens": MAX_TOKENS, "window": 0,
                        "cache": os.path.join(work, "cache")},
               "train": {"batch_tokens": MAX_TOKENS * options.batch, "batch_examples": options.batch, "precision": precision},
               "optim": {"lr": 2e-5, "schedule": "linear", "warmup": 0, "weight_decay": 0, "clip": 1.0}}
-    return config | ({"lora": {"rank": 16, "alpha": 32}} if group == "lora" else {})
+    return config | ({"lora": {"r": 16, "alpha": 32}} if group == "lora" else {})
 
 
 def contestants(options):
@@ -95,7 +97,7 @@ def main():
         share = median(run.get("target_share") for each in rounds for run in each["runs"].values())
         return flops_a_token(config, one.group, share or 0)
 
-    compare("sft", options, write_rows, contestants, flops, "rows")
+    compare("sft", options, write_rows, contestants, TOKENS, flops)
 
 
 if __name__ == "__main__":

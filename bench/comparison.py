@@ -88,10 +88,10 @@ def read_steps(metrics):
 
 
 def steady_rates(steps, skip):
-    """Pairs and tokens a second from the end of step `skip` on; every step is logged, with its own rates and its time."""
+    """Tokens (and pairs) a second from the end of step `skip` on; every step is logged, with its own rates and its time."""
     if len(steps) <= skip:
         fail(f"hone logged {len(steps)} steps, expected more than --skip {skip}")
-    done = {PAIRS: 0, TOKENS: 0}
+    done = {key: 0 for key in (PAIRS, TOKENS) if key in steps[0]}
     for before, step in zip(steps[skip - 1:], steps[skip:]):
         for key in done:
             done[key] += step[key] * (step["time"] - before["time"])
@@ -115,10 +115,9 @@ def run_hone(name, config, options, work):
 
     start, peak, _, seen = run_child([options.hone, "train", path], path[:-5] + ".log", first_step)
     steps = read_steps(metrics)
-    rates = steady_rates(steps, options.skip)
-    first = options.batch / steps[0][PAIRS]  # seconds of the first step; it was seen at its end
-    return rates | {"peak_mib": peak, "steps": len(steps), "first_step_seconds": seen - start - first if seen else None,
-                    "loss": steps[-1]["loss"]}
+    started = seen - steps[0]["time"] if seen else None  # the first step is seen at its end
+    return steady_rates(steps, options.skip) | {"peak_mib": peak, "steps": len(steps), "loss": steps[-1]["loss"],
+                                                "first_step_seconds": started and started - start}
 
 
 def run_peer(script, mode, arguments, options, work):
@@ -151,20 +150,20 @@ def median(values):
     return statistics.median(values) if values else None
 
 
-def summarise(contestants, rounds, flops):
-    """A row a contestant: medians over the rounds, ratios and shares taken within each round. flops(contestant) are those of a
-    token's products."""
+def summarise(contestants, rounds, rate, flops):
+    """A row a contestant: medians over the rounds, ratios and shares taken within each round. `rate` is compared; flops(contestant)
+    are those of a token's products."""
     table = {}
     for one in contestants:
         runs = [each["runs"][one.name] for each in rounds]
-        row = {key: median(run[key] for run in runs) for key in (PAIRS, TOKENS, "peak_mib")}
+        row = {key: median(run[key] for run in runs) for key in {rate, TOKENS, "peak_mib"}}
         warm = runs[1:] if one.hone and len(runs) > 1 else runs
         row["first_step_seconds"] = median(run["first_step_seconds"] for run in warm)
         for peer in contestants:
             if not peer.hone or peer.group != one.group:
                 continue
             pairs = [(each["runs"][peer.name], each["runs"][one.name]) for each in rounds]
-            row[f"times_{peer.hone}"] = median(ours[PAIRS] / theirs[PAIRS] for ours, theirs in pairs)
+            row[f"times_{peer.hone}"] = median(ours[rate] / theirs[rate] for ours, theirs in pairs)
             row[f"memory_{peer.hone}"] = median(ours["peak_mib"] / theirs["peak_mib"] for ours, theirs in pairs)
         row["of_ceiling"] = median(
             each["runs"][one.name][TOKENS] * flops(one) / (1e9 * each["ceiling"]["fp32_gflops"]) for each in rounds)
@@ -172,18 +171,38 @@ def summarise(contestants, rounds, flops):
     return table
 
 
+def beside_best(contestants, rounds, rate):
+    """Of hone's contestants: how many times the rate, and what share of the memory, of the peer that is fastest in the round."""
+    best = {}
+    for one in contestants:
+        peers = [peer.name for peer in contestants if not peer.hone and peer.group == one.group]
+        if not one.hone or not peers:
+            continue
+        pairs = []
+        for each in rounds:
+            name = max(peers, key=lambda peer: each["runs"][peer][rate])
+            pairs.append((each["runs"][one.name], each["runs"][name], name))
+        best[one.name] = {"times": median(ours[rate] / theirs[rate] for ours, theirs, _ in pairs),
+                          "memory": median(ours["peak_mib"] / theirs["peak_mib"] for ours, theirs, _ in pairs),
+                          "peers": sorted({name for _, _, name in pairs})}
+    return best
+
+
 COLUMNS = (("pairs/s", PAIRS, ".1f"), ("tokens/s", TOKENS, ".0f"), ("hone fp32", "times_fp32", ".2f"),
            ("hone bf16", "times_bf16", ".2f"), ("of ceiling", "of_ceiling", ".0%"), ("peak MiB", "peak_mib", ".0f"),
            ("fp32 mem", "memory_fp32", ".2f"), ("bf16 mem", "memory_bf16", ".2f"), ("first step", "first_step_seconds", ".2f"))
 
 
-def print_table(table, rounds, noun):
+def print_table(table, best, rounds):
     ceilings = {key: median(each["ceiling"][key] for each in rounds) for key in rounds[0]["ceiling"]}
     print("ceiling: " + ", ".join(f"{key} {'none' if value is None else value}" for key, value in ceilings.items()))
-    print(f"{'':22}" + "".join(f"{head.replace('pairs', noun):>11}" for head, _, _ in COLUMNS))
+    columns = [column for column in COLUMNS if any(column[1] in row for row in table.values())]
+    print(f"{'':22}" + "".join(f"{head:>11}" for head, _, _ in columns))
     for name, row in table.items():
-        cells = ("-" if row.get(key) is None else format(row[key], form) for _, key, form in COLUMNS)
+        cells = ("-" if row.get(key) is None else format(row[key], form) for _, key, form in columns)
         print(f"{name:22}" + "".join(f"{cell:>11}" for cell in cells))
+    for name, row in best.items():
+        print(f"{name}: {row['times']:.2f} times {' or '.join(row['peers'])}, the fastest peer, in {row['memory']:.2f} of its memory")
 
 
 def machine():
@@ -215,9 +234,10 @@ def parse(description, data, modes, defaults):
     return options
 
 
-def compare(kind, options, write_rows, contestants, flops, noun="pairs"):
+def compare(kind, options, write_rows, contestants, rate, flops):
     """Runs the rounds and prints the table. write_rows(options) writes options.rows_file and returns how many rows, of which files;
-    contestants(options) are those of options.modes; flops(contestant, rounds) those of a token's products."""
+    contestants(options) are those of options.modes; `rate` is what is compared; flops(contestant, rounds) those of a token's
+    products."""
     work = os.path.join(options.results, f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
     os.makedirs(work)
     options.rows_file = os.path.join(work, "rows.jsonl")
@@ -226,10 +246,12 @@ def compare(kind, options, write_rows, contestants, flops, noun="pairs"):
           f"{options.rounds} rounds", flush=True)
     chosen = contestants(options)
     rounds = run_rounds(chosen, options, work)
-    table = summarise(chosen, rounds, lambda one: flops(one, rounds))
-    print_table(table, rounds, noun)
+    table = summarise(chosen, rounds, rate, lambda one: flops(one, rounds))
+    best = beside_best(chosen, rounds, rate)
+    print_table(table, best, rounds)
     path = work + ".json"
     with open(path, "w", encoding="utf8") as file:
-        json.dump({"machine": machine(), "rows": count, "options": vars(options), "table": table, "rounds": rounds}, file, indent=2)
+        json.dump({"machine": machine(), "rows": count, "options": vars(options), "table": table, "best": best, "rounds": rounds}, file,
+                  indent=2)
     shutil.rmtree(work)
     print(f"every run: {os.path.relpath(path, ROOT)}")

@@ -6,6 +6,7 @@
 
 #include "core/config.h"
 #include "core/error.h"
+#include "core/tensor.h"
 #include "data/config.h"
 #include "eval/config.h"
 #include "train/config.h"
@@ -47,6 +48,9 @@ typedef struct hn_arguments {
 } hn_arguments;
 hn_status hn_cli_arguments(hn_arguments *out, int argc, char **argv, int min, int max, const char *const *flags,
                            hn_error *error);
+
+/* Takes "--type NAME" out of the words, for a verb that writes weights; *out stays as it is without. */
+hn_status hn_cli_take_type(hn_dtype *out, int *argc, char **argv, hn_error *error);
 
 enum { HN_CLI_TABLES = 3 };
 

@@ -69,6 +69,25 @@ static bool is_override(const char *word)
 }
 
 /* Sorts argv in place: words to the struct, overrides to the front of argv. */
+hn_status hn_cli_take_type(hn_dtype *out, int *argc, char **argv, hn_error *error)
+{
+    static const hn_dtype types[] = {HN_F32, HN_BF16, HN_F16};
+    int kept = 0;
+    for (int i = 0; i < *argc; i++) {
+        bool found = false;
+        if (strcmp(argv[i], "--type")) {
+            argv[kept++] = argv[i];
+            continue;
+        }
+        const char *name = i + 1 < *argc ? argv[++i] : "nothing";
+        for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+            if (!strcmp(name, hn_dtype_name(types[t]))) *out = types[t], found = true;
+        if (!found) return hn_fail(error, HN_ERR_USAGE, "--type: expected f32, bf16 or f16, got %s", name);
+    }
+    *argc = kept;
+    return HN_OK;
+}
+
 hn_status hn_cli_arguments(hn_arguments *out, int argc, char **argv, int min, int max, const char *const *flags,
                            hn_error *error)
 {

@@ -66,6 +66,13 @@ static hn_status print_json(const char *set, const hn_metrics *metrics, const hn
     return status;
 }
 
+static int task_of(const hn_cli_model *model, const hn_cli_config *config)
+{
+    if (model->labels) return HN_TASK_CLASSIFY;
+    if (model->source->config.head == HN_HEAD_MASKED) return HN_TASK_MLM;
+    return config->train.task.kind == HN_TASK_SFT ? HN_TASK_SFT : HN_TASK_LM;
+}
+
 /* Every named dev set in turn; the model is started for the longest of them. */
 static hn_status evaluate(const char *path, const hn_cli_config *config, bool json, hn_error *error)
 {
@@ -78,7 +85,7 @@ static hn_status evaluate(const char *path, const hn_cli_config *config, bool js
     for (size_t i = 0; status == HN_OK && i < sets.count; i++) {
         hn_dataset *dataset = NULL;
         hn_template *chat = NULL;
-        int kind = model.labels ? HN_TASK_CLASSIFY : config->train.task.kind == HN_TASK_SFT ? HN_TASK_SFT : HN_TASK_LM;
+        int kind = task_of(&model, config);
         status = hn_job_chat(&chat, kind, model.source, &config->data, error);
         hn_dataset_options options = hn_job_data(kind, model.source, model.labels, chat);
         if (status == HN_OK)

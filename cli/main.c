@@ -52,8 +52,9 @@ const hn_verb hn_verbs[] = {
     {"import", "FILE.gguf DIR [--type f32|bf16|f16]", "a GGUF file as a Hugging Face folder",
      "Dequantises FILE (llama, qwen2, qwen3, gpt2, bert) and writes DIR: config, weights, tokenizer and chat template.\n",
      hn_verb_import},
-    {"export", "RUN DIR", "the newest checkpoint of a run as a Hugging Face folder",
-     "Writes the weights of the newest checkpoint that verifies, with config and tokenizer, to DIR.\n", hn_verb_export},
+    {"export", "RUN DIR [--merge] [--type f32|bf16|f16]", "the newest checkpoint of a run as a Hugging Face folder",
+     "Writes the weights of the newest checkpoint that verifies, with config and tokenizer, to DIR: of a run with adapters (LoRA)\n"
+     "these alone, as PEFT loads them; with --merge the whole model with the adapters in its weights.\n", hn_verb_export},
     {"verify", "RUN|CHECKPOINT", "every byte against its digest",
      "Checks all checkpoints of a run folder, or one checkpoint folder. Exit code 1 when any byte is wrong.\n", hn_verb_verify},
     {"keys", "[WORD] [--markdown]", "the config reference",

@@ -6,7 +6,7 @@
 /* A softmax over classes, or one number: what eval and predict know to read off a head. */
 static hn_status check_head(const hn_source *source, hn_error *error)
 {
-    const char *problem = json_string_value(json_object_get(hn_folder_config(source->folder), "problem_type"));
+    const char *problem = json_string_value(json_object_get(hn_source_config(source), "problem_type"));
     bool regression = source->config.head == HN_HEAD_REGRESS;
     if (source->config.head == HN_HEAD_LM) return HN_OK;
     if (!source->label_count)
@@ -22,7 +22,9 @@ static hn_status check_head(const hn_source *source, hn_error *error)
 hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_config *config, hn_error *error)
 {
     *out = (hn_cli_model){0};
-    hn_status status = hn_source_open(&out->source, path, error);
+    hn_status status = hn_source_open_with(&out->source, path, config->train.lora.adapter, error);
+    if (status == HN_OK && config->train.task.kind == HN_TASK_MLM && out->source->config.head != HN_HEAD_LM)
+        return hn_source_masked(&out->source->config, out->source, error);
     if (status == HN_OK) status = check_head(out->source, error);
     if (status != HN_OK || out->source->config.head == HN_HEAD_LM) return status;
     hn_labels_options options = {
@@ -62,6 +64,7 @@ hn_status hn_cli_model_start_within(hn_cli_model *model, const hn_cli_config *co
     hn_runner_options options = {
         .precision = config->train.train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
         .threads = (int)config->train.train.threads,
+        .frozen = true,
         .evaluation = bounds,
     };
     hn_strbuf initialised, ignored;

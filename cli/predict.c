@@ -81,8 +81,7 @@ static hn_status predict(const char *path, const hn_cli_config *config, hn_error
         return hn_fail(error, HN_ERR_USAGE, "data.predict: expected a file, or - for standard input, got nothing");
     hn_status status = hn_cli_model_open(&model, path, config, error);
     if (status == HN_OK && !model.labels)
-        status = hn_fail(error, HN_ERR_MISMATCH, "%s: a decoder, which predicts tokens; expected an encoder with a classification "
-                         "head", model.source->path);
+        status = hn_fail(error, HN_ERR_MISMATCH, "%s: predicts tokens; expected an encoder with a classification head", model.source->path);
     if (status == HN_OK)
         status = hn_dataset_open(&dataset, &config->data, &config->data.predict, model.source->tokenizer, &options, error);
     if (status == HN_OK && hn_dataset_count(dataset) == 0) goto out;

@@ -76,7 +76,7 @@ hn_status hn_talk_open(hn_talk *out, const char *path, const hn_cli_config *conf
                        bool conversation, hn_error *error)
 {
     *out = (hn_talk){0};
-    hn_status status = hn_source_open(&out->source, path, error);
+    hn_status status = hn_source_open_with(&out->source, path, config->train.lora.adapter, error);
     if (status != HN_OK) return status;
     if (out->source->config.head != HN_HEAD_LM)
         return hn_fail(error, HN_ERR_MISMATCH, "%s: an encoder, which writes no text; expected a decoder (GPT-2, Llama, Qwen, ...)",
@@ -91,6 +91,7 @@ hn_status hn_talk_start(hn_talk *talk, const hn_cli_config *config, int32_t sequ
     hn_generator_options options = {.sequences = sequences, .capacity = capacity, .tokens = PIECE};
     hn_runner_options how = {.precision = config->train.train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
                              .threads = (int)config->train.train.threads,
+                             .frozen = true,
                              .evaluation = hn_generator_bounds(&options)};
     hn_strbuf initialised, ignored;
     hn_strbuf_init(&initialised);

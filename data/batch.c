@@ -54,15 +54,16 @@ void hn_batch_buffer_close(hn_batch_buffer *buffer)
     *buffer = (hn_batch_buffer){0};
 }
 
-static void fill_tokens(const hn_dataset *dataset, hn_batch *batch, int64_t from, int32_t at, int32_t length)
+static void fill_tokens(const hn_dataset *dataset, int32_t *to, int64_t from, int32_t length)
 {
     if (dataset->wide) {
-        memcpy(batch->token + at, (const int32_t *)dataset->tokens + from, (size_t)length * 4);
+        memcpy(to, (const int32_t *)dataset->tokens + from, (size_t)length * 4);
     } else {
         const uint16_t *token = (const uint16_t *)dataset->tokens + from;
-        for (int32_t i = 0; i < length; i++) batch->token[at + i] = token[i];
+        for (int32_t i = 0; i < length; i++) to[i] = token[i];
     }
 }
+
 
 /* A token that is trained on is predicted by the one before it; no example's first is. marks NULL: all are trained on. */
 static void fill_targets(int32_t *target, const int32_t *token, const uint16_t *marks, int32_t length)
@@ -85,15 +86,25 @@ static int32_t count_targets(const uint16_t *marks, int32_t length)
     return count;
 }
 
+static int32_t mask(const hn_dataset *dataset, int32_t *token, int32_t *target, uint32_t example, const hn_draw *draw)
+{
+    static const hn_draw still = {0};
+    const char *items = dataset->tokens;
+    hnp_ids ids = {items + (size_t)dataset->offsets[example] * (dataset->wide ? 4 : 2), hn_dataset_length(dataset, example),
+                   dataset->wide};
+    return hnp_mask(&dataset->masking, token, target, &ids, example, draw ? draw : &still);
+}
+
 int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, int32_t count,
                            const hn_draw *draw)
 {
     int64_t targets = count;
-    (void)draw;
     if (dataset->task == HN_DATA_SEQUENCE) return targets;
     targets = 0;
-    for (int32_t n = 0; n < count; n++) 
-        targets += count_targets(marks_of(dataset, examples[n]), hn_dataset_length(dataset, examples[n]));
+    for (int32_t n = 0; n < count; n++)
+        targets += dataset->task == HN_DATA_MASKED
+                       ? mask(dataset, NULL, NULL, examples[n], draw)
+                       : count_targets(marks_of(dataset, examples[n]), hn_dataset_length(dataset, examples[n]));
     return targets;
 }
 
@@ -111,12 +122,14 @@ hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, co
         if (length > buffer->tokens - at)
             return hn_fail(error, HN_ERR_MISMATCH, "batch: expected at most %d tokens, got more",
                            (int)buffer->tokens);
-        fill_tokens(dataset, batch, dataset->offsets[examples[n]], at, length);
+        fill_tokens(dataset, batch->token + at, dataset->offsets[examples[n]], length);
         for (int32_t i = 0; i < length; i++) {
             batch->position[at + i] = i;
             batch->type[at + i] = i >= segment;
         }
-        if (batch->target)
+        if (dataset->task == HN_DATA_MASKED)
+            mask(dataset, batch->token + at, batch->target + at, examples[n], &buffer->draw);
+        else if (batch->target)
             fill_targets(batch->target + at, batch->token + at, marks_of(dataset, examples[n]), length);
         batch->cu_seqlens[n] = at;
         batch->example[n] = examples[n];

@@ -10,7 +10,7 @@
 
 const hn_key hn_data_keys[] = {
     {"data", "train", HN_KEY_LIST, .fallback = "null", AT(train),
-     .help = "Files to train on: .jsonl, .json, .tsv or .csv, for task lm .txt too; plain, .gz or .zst"},
+     .help = "Files to train on: .jsonl, .json, .tsv or .csv, for tasks lm and mlm .txt too; plain, .gz or .zst"},
     {"data", "dev", HN_KEY_LIST, .fallback = "null", AT(dev),
      .help = "Files to evaluate on; NAME=FILE makes several named sets"},
     {"data", "predict", HN_KEY_LIST, .fallback = "null", AT(predict), .safe_on_resume = true,
@@ -61,7 +61,7 @@ const hn_key hn_data_keys[] = {
      AT(format), .help = "Format of the files; auto: by name, then by the first byte"},
     {"data", "max_tokens", HN_KEY_INT, .unit = "tokens", .min = 4, .max = 65536, .fallback = "512",
      AT(max_tokens),
-     .help = "Longer examples are truncated, the longer text of a pair first; documents (task lm) are cut into "
+     .help = "Longer examples are truncated, the longer text of a pair first; documents (tasks lm and mlm) are cut into "
              "blocks of this many"},
     {"data", "on_long", HN_KEY_CHOICE, .choices = "cut|skip|refuse", .fallback = "\"cut\"", AT(on_long),
      .help = "A conversation over data.max_tokens: its beginning, none of it (counted), or stop"},
@@ -75,6 +75,10 @@ const hn_key hn_data_keys[] = {
      .help = "Training batches are sorted by length inside windows of this many; 0: never"},
     {"data", "shuffle", HN_KEY_BOOL, .fallback = "true", AT(shuffle),
      .help = "Training order: new in every epoch, or as in the files"},
+    {"data", "mask_probability", HN_KEY_FLOAT, .min = 0.001, .max = 0.9, .fallback = "0.15", AT(mask_probability),
+     .help = "Task mlm: share of the tokens that are predicted; of these 80 % are hidden, 10 % another token, 10 % themselves"},
+    {"data", "mask_words", HN_KEY_BOOL, .fallback = "false", AT(mask_words),
+     .help = "Task mlm: words are chosen as a whole"},
 };
 const size_t hn_data_key_count = sizeof hn_data_keys / sizeof hn_data_keys[0];
 

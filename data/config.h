@@ -24,6 +24,8 @@ typedef struct hn_data_config {
     int64_t threads;   /* 0: one a core */
     int64_t window;    /* batches sorted by length together; 0: never */
     bool shuffle;
+    double mask_probability;
+    bool mask_words;
 } hn_data_config;
 
 /* A conversation of more than max_tokens: its beginning, none of it (counted), or an error. */

@@ -11,6 +11,7 @@ void hn_dataset_free(hn_dataset *dataset)
     hn_mapping_close(&dataset->mapping);
     for (int32_t i = 0; i < dataset->file_count; i++) hn_free(dataset->paths[i]);
     hn_free(dataset->paths);
+    hnp_masking_close(&dataset->masking);
     hn_free(dataset);
 }
 

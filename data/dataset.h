@@ -28,6 +28,7 @@ typedef enum hn_data_task {
     HN_DATA_SEQUENCE, /* a text or a pair, with one label */
     HN_DATA_TEXT,     /* a block of a document: every token is predicted from those before it */
     HN_DATA_INSTRUCT, /* a conversation by a template: its answers are predicted, token by token */
+    HN_DATA_MASKED,   /* a block of a document with special tokens: some tokens are hidden, and predicted from all others */
 } hn_data_task;
 
 /* How files become examples, beside what the config says. */
@@ -79,10 +80,16 @@ typedef struct hn_data_survey {
     int64_t bins[HN_SURVEY_BINS]; /* examples by length */
     int64_t duplicates;           /* examples whose tokens all stood in an earlier one */
     int64_t conflicts;            /* of these, with another label */
+    int64_t targets;              /* tokens that are trained on; of SEQUENCE the examples */
 } hn_data_survey;
 /* label_counts[labels]: examples of each class, or NULL. */
 hn_status hn_dataset_survey(const hn_dataset *dataset, hn_data_survey *out, int64_t *label_counts,
                             int32_t labels, hn_error *error);
+
+/* How many examples of `dataset` stand in `other` too, token by token, and the first of them (-1: none). Both have the same
+ * tokenizer. Costs as a survey of both. */
+hn_status hn_dataset_overlap(const hn_dataset *dataset, const hn_dataset *other, int64_t *count, int64_t *first,
+                             hn_error *error);
 
 int64_t hn_dataset_count(const hn_dataset *dataset);  /* examples */
 int64_t hn_dataset_tokens(const hn_dataset *dataset); /* of all examples */
@@ -118,8 +125,8 @@ typedef struct hn_draw {
     uint32_t step;
 } hn_draw;
 
-/* How many targets these examples have together, as hn_dataset_fill with this draw gives them: what a step's
- * loss is divided by, before its first slice. Of SEQUENCE: the examples. */
+/* How many targets these examples have together, as hn_dataset_fill with this draw (NULL: of zeros) gives them: what
+ * a step's loss is divided by, before its first slice. Of SEQUENCE: the examples. */
 int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, int32_t count,
                            const hn_draw *draw);
 
@@ -136,7 +143,7 @@ hn_status hn_batch_buffer_init(hn_batch_buffer *buffer, int32_t tokens, int32_t 
 void hn_batch_buffer_close(hn_batch_buffer *buffer);
 /* Fills the buffer with these examples, end to end; more than the buffer holds is an error. batch.target[t] is,
  * of TEXT and INSTRUCT, the token at t + 1 of the same example when that one is trained on, else HN_NO_TARGET;
- * NULL for SEQUENCE. */
+ * of MASKED the token that was hidden at t, by the buffer's draw; NULL for SEQUENCE. */
 hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, const uint32_t *examples,
                           int32_t count, hn_error *error);
 

@@ -5,10 +5,12 @@
 #include "core/file.h"
 #include "data/columns.h"
 #include "data/dataset.h"
+#include "data/mask.h"
 
 struct hn_dataset {
     int64_t count;
     hn_data_task task;
+    hnp_masking masking; /* of MASKED */
     bool wide; /* token ids are i32, else u16 */
     /* Views of `columns` or of `mapping`; see columns.h for their shapes. */
     const void *tokens;

@@ -28,7 +28,7 @@ typedef struct pipeline {
     hnp_columns *columns;
     hnp_encode_counts *counts;
     hnp_source source;
-    int32_t before, behind; /* special tokens around a document */
+    hnp_frame frame; /* of documents */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     struct hnp_slot *slots;
@@ -78,39 +78,6 @@ static hn_status keep(struct hnp_slot *slot, size_t item, const hn_encoding *enc
     return status ? status : hnp_slot_example(slot, item, slot->token_count, (int32_t)first);
 }
 
-/* Appends a document, or a piece of one, as blocks of at most max_tokens that follow each other. A block has two
- * tokens or more, as its first is no target: where one alone would be left, the block before is one shorter. */
-static hn_status keep_document(const pipeline *p, struct hnp_slot *slot, size_t number, const hn_encoding *encoding)
-{
-    const hnp_encode_options *o = p->options;
-    struct hnp_item *item = &slot->items[number];
-    bool special = !item->continues || !item->unfinished;
-    int32_t first = special && item->continues ? p->before : 0;
-    int32_t end = encoding->count - (special && item->unfinished ? p->behind : 0);
-    bool ends = !item->unfinished && o->end_token >= 0 && (end == first || encoding->ids[end - 1] != o->end_token);
-    size_t from = slot->token_count;
-    item->tokens = end - first + ends;
-    if (item->tokens < 2) return HN_OK;
-    hn_status status = hnp_slot_tokens(slot, encoding->ids + first, (size_t)(end - first), p->columns->wide);
-    if (!status && ends) status = hnp_slot_tokens(slot, &o->end_token, 1, p->columns->wide);
-    for (int32_t left = item->tokens; left && !status;) {
-        int32_t length = left <= o->max_tokens ? left : o->max_tokens - (left == o->max_tokens + 1);
-        from += (size_t)length;
-        left -= length;
-        status = hnp_slot_example(slot, number, from, length);
-    }
-    return status;
-}
-
-static hn_status encode_document(const pipeline *p, struct hnp_slot *slot, size_t number, hn_encoding *encoding)
-{
-    const struct hnp_item *item = &slot->items[number];
-    hn_status status =
-        hn_tokenizer_encode(p->options->tokenizer, encoding, slot->texts.text + item->text, item->text_length, NULL,
-                            0, !item->continues || !item->unfinished, 0, &slot->error);
-    return status ? status : keep_document(p, slot, number, encoding);
-}
-
 /* An example of just max_tokens may have been cut; one token more tells. */
 static hn_status was_cut(const hnp_encode_options *o, struct hnp_slot *slot, const struct hnp_item *item,
                          hn_encoding *encoding)
@@ -144,7 +111,10 @@ static void encode_slot(const pipeline *p, struct hnp_slot *slot, hn_dialog *roo
     for (size_t i = 0; i < slot->count && !status; i++)
         switch (p->options->task) {
         case HN_DATA_SEQUENCE: status = encode_sequence(p, slot, i, &room->encoding); break;
-        case HN_DATA_TEXT: status = encode_document(p, slot, i, &room->encoding); break;
+        case HN_DATA_TEXT:
+        case HN_DATA_MASKED:
+            status = hnp_encode_document(p->options, &p->frame, slot, i, p->columns->wide, &room->encoding);
+            break;
         case HN_DATA_INSTRUCT: status = hnp_encode_turns(p->options, slot, i, p->columns->wide, room); break;
         }
 }
@@ -230,8 +200,7 @@ static hn_status count_nothing(pipeline *p, const struct hnp_slot *slot, hn_erro
         if (p->options->task == HN_DATA_INSTRUCT)
             status = hnp_count_turns(p->options, item, error);
         else
-            status = hn_bad_row(p->options->bad, HN_BAD_NOTHING, item->path, item->line, error,
-                                "expected two tokens or more, of which the first is not predicted, got %d", (int)item->tokens);
+            status = hnp_count_document(p->options, item, error);
     }
     return status;
 }
@@ -360,26 +329,6 @@ static hn_status run(pipeline *p, int threads, hn_error *error)
     return status;
 }
 
-/* How many special tokens the tokenizer puts before and behind a document. */
-static hn_status measure_frame(pipeline *p, hn_error *error)
-{
-    const hn_tokenizer *tokenizer = p->options->tokenizer;
-    hn_encoding framed, plain;
-    hn_encoding_init(&framed);
-    hn_encoding_init(&plain);
-    hn_status status = hn_tokenizer_encode(tokenizer, &framed, "a", 1, NULL, 0, true, 0, error);
-    if (!status) status = hn_tokenizer_encode(tokenizer, &plain, "a", 1, NULL, 0, false, 0, error);
-    if (!status) {
-        size_t bytes = (size_t)plain.count * sizeof *plain.ids;
-        int32_t more = framed.count - plain.count;
-        while (p->before < more && memcmp(framed.ids + p->before, plain.ids, bytes)) p->before++;
-        p->behind = more - p->before;
-    }
-    hn_encoding_close(&framed);
-    hn_encoding_close(&plain);
-    return status;
-}
-
 hn_status hnp_encode(hnp_columns *columns, hnp_encode_counts *counts, hnp_source source,
                      const hnp_encode_options *options, hn_error *error)
 {
@@ -397,7 +346,8 @@ hn_status hnp_encode(hnp_columns *columns, hnp_encode_counts *counts, hnp_source
     for (size_t i = 0; i < p.slot_count; i++) hn_strbuf_init(&p.slots[i].texts);
     int64_t zero = 0;
     hn_status status = add_one(&p, HNP_OFFSETS, &zero, error);
-    if (!status && options->task == HN_DATA_TEXT) status = measure_frame(&p, error);
+    if (!status && (options->task == HN_DATA_TEXT || options->task == HN_DATA_MASKED))
+        status = hnp_frame_measure(&p.frame, options->tokenizer, error);
     if (!status) status = run(&p, threads, error);
     if (!status) status = begin_files(&p, options->files, error);
     for (size_t i = 0; i < p.slot_count; i++) {

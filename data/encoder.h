@@ -4,6 +4,7 @@
 #define HONE_DATA_ENCODER_H
 
 #include "data/encode.h"
+#include "data/mask.h"
 #include "data/rows.h"
 #include "data/template.h"
 
@@ -56,6 +57,12 @@ struct hnp_slot {
 hn_status hnp_slot_tokens(struct hnp_slot *slot, const int32_t *ids, size_t count, bool wide);
 /* An example of row `item` that ends at token `end` of the slot. */
 hn_status hnp_slot_example(struct hnp_slot *slot, size_t item, size_t end, int32_t segment);
+
+/* encode_documents.c. A document, or a piece of one, as blocks. */
+hn_status hnp_encode_document(const hnp_encode_options *options, const hnp_frame *frame, struct hnp_slot *slot, size_t number,
+                              bool wide, hn_encoding *encoding);
+/* Counts one that made none. */
+hn_status hnp_count_document(const hnp_encode_options *options, const struct hnp_item *item, hn_error *error);
 
 /* encode_turns.c. A row that is no conversation for the template, or has nothing to learn, is counted: *good
  * false. */

@@ -101,6 +101,7 @@ static void hash_options(hn_hasher *hasher, const request *r)
         snprintf(numbers, sizeof numbers, "documents, end %d", (int)r->options->end_token);
         hn_hasher_add_text(hasher, numbers);
     }
+    if (r->options->task == HN_DATA_MASKED) hn_hasher_add_text(hasher, "framed blocks");
     if (r->options->task == HN_DATA_INSTRUCT) {
         hash_turns(hasher, &config->turns_of);
         hn_digest_format(text, hn_template_digest(r->options->chat));
@@ -159,7 +160,7 @@ static hn_status build(hn_dataset *dataset, const request *r, hn_error *error)
                                  .pair = sequences ? config->pair : NULL,
                                  .label = r->options->labels ? config->label : NULL,
                                  .empty_allowed = empty_allowed(r->options),
-                                 .documents = r->options->task == HN_DATA_TEXT,
+                                 .documents = r->options->task == HN_DATA_TEXT || r->options->task == HN_DATA_MASKED,
                                  .turns = r->options->task == HN_DATA_INSTRUCT ? &config->turns_of : NULL};
     hnp_encode_options encoding = {.task = r->options->task,
                                    .tokenizer = r->tokenizer,
@@ -284,6 +285,8 @@ hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const 
         dataset->report.bad.skip = config->on_bad_row != 0;
         dataset->task = options->task;
     }
+    if (!status && options->task == HN_DATA_MASKED)
+        status = hnp_masking_init(&dataset->masking, tokenizer, config->mask_probability, config->mask_words, error);
     if (!status && options->task == HN_DATA_INSTRUCT) status = check_turns(&config->turns_of, error);
     if (!status) status = hnp_sources_init(&sources, files, error);
     if (!status && options->cache_folder && !reads_standard_input(files)) {

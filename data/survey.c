@@ -32,18 +32,30 @@ static bool same_label(const hn_dataset *dataset, uint32_t a, uint32_t b)
     return dataset->label[a] == dataset->label[b] && dataset->value[a] == dataset->value[b];
 }
 
-hn_status hn_dataset_survey(const hn_dataset *dataset, hn_data_survey *out, int64_t *label_counts,
-                            int32_t labels, hn_error *error)
+/* The hashes of all examples (hn_free), not sorted yet. */
+static hn_status make_marks(mark **out, const hn_dataset *dataset, hn_error *error)
 {
     mark *marks = hn_calloc((size_t)dataset->count, sizeof *marks);
     if (!marks)
         return hn_fail(error, HN_ERR_MEMORY, "survey of %lld examples: out of memory",
                        (long long)dataset->count);
+    for (int64_t i = 0; i < dataset->count; i++) marks[i] = (mark){hash_example(dataset, i), (uint32_t)i};
+    *out = marks;
+    return HN_OK;
+}
+
+hn_status hn_dataset_survey(const hn_dataset *dataset, hn_data_survey *out, int64_t *label_counts,
+                            int32_t labels, hn_error *error)
+{
+    mark *marks;
+    hn_status status = make_marks(&marks, dataset, error);
+    if (status) return status;
     *out = (hn_data_survey){.bin_width = dataset->report.longest / HN_SURVEY_BINS + 1};
     if (label_counts) memset(label_counts, 0, (size_t)labels * sizeof *label_counts);
     for (int64_t i = 0; i < dataset->count; i++) {
         int32_t label = dataset->label[i];
-        marks[i] = (mark){hash_example(dataset, i), (uint32_t)i};
+        uint32_t example = (uint32_t)i;
+        out->targets += hn_dataset_targets(dataset, &example, 1, NULL);
         out->bins[(hn_dataset_length(dataset, i) - 1) / out->bin_width]++;
         if (label_counts && label >= 0 && label < labels) label_counts[label]++;
     }
@@ -58,4 +70,28 @@ hn_status hn_dataset_survey(const hn_dataset *dataset, hn_data_survey *out, int6
     }
     hn_free(marks);
     return HN_OK;
+}
+
+hn_status hn_dataset_overlap(const hn_dataset *dataset, const hn_dataset *other, int64_t *count,
+                             int64_t *first, hn_error *error)
+{
+    mark *here = NULL, *there = NULL;
+    HN_ASSERT(dataset->wide == other->wide);
+    *count = 0;
+    *first = -1;
+    hn_status status = make_marks(&here, dataset, error);
+    if (!status) status = make_marks(&there, other, error);
+    if (!status) {
+        qsort(here, (size_t)dataset->count, sizeof *here, compare);
+        qsort(there, (size_t)other->count, sizeof *there, compare);
+        for (int64_t i = 0, k = 0; i < dataset->count; i++) {
+            while (k < other->count && there[k].hash < here[i].hash) k++;
+            if (k == other->count || there[k].hash != here[i].hash) continue;
+            ++*count;
+            if (*first < 0 || here[i].example < *first) *first = here[i].example;
+        }
+    }
+    hn_free(here);
+    hn_free(there);
+    return status;
 }

@@ -48,6 +48,7 @@ hn_status hn_evaluate(hn_runner *runner, hn_batch_buffer *buffer, const hn_datas
                                 .shuffle = false};
     hn_order *order = NULL;
     hn_runner_use(runner, false, 0);
+    buffer->draw = (hn_draw){0}; /* the same tokens are hidden each time */
     hn_status status = hn_order_open(&order, dataset, &options, error);
     for (int64_t b = 0; status == HN_OK && b < hn_order_batches(order); b++) {
         int32_t count;

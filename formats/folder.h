@@ -47,11 +47,15 @@ typedef struct hn_folder_file {
 hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
                          hn_dtype dtype, const hn_folder *tokenizer_from, const hn_folder_file *extra,
                          size_t extra_count, hn_error *error);
-/* The same for F32 tensors without data, whose values come from the source (core/tensor.h); the tokenizer's files are
- * among the extra ones. */
+/* The same for F32 tensors without data, whose values come from the source (core/tensor.h). tokenizer_from may be NULL: its
+ * files are among the extra ones. */
 hn_status hn_folder_save_from(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
-                              const hn_tensor_source *source, hn_dtype dtype, const hn_folder_file *extra,
-                              size_t extra_count, hn_error *error);
+                              const hn_tensor_source *source, hn_dtype dtype, const hn_folder *tokenizer_from,
+                              const hn_folder_file *extra, size_t extra_count, hn_error *error);
+/* The same, with the weights in a file of this name; the source may be NULL. */
+hn_status hn_folder_save_weights(const char *path, const char *weights, const json_t *config, const hn_named_tensor *tensors,
+                                 size_t count, const hn_tensor_source *source, hn_dtype dtype, const hn_folder *tokenizer_from,
+                                 const hn_folder_file *extra, size_t extra_count, hn_error *error);
 /* A copy of a folder that hn_folder_save wrote: its files, byte for byte, a piece at a time. */
 hn_status hn_folder_copy(const char *path, const char *from, hn_error *error);
 

@@ -17,6 +17,7 @@
 #include "formats/safetensors.h"
 #include "formats/tokenizer_files.h"
 
+#define WEIGHTS_NAME "model.safetensors"
 #define TOKENIZER_FILE_MAX ((size_t)256 << 20)
 
 /* What transformers' tokenizers are made of. */
@@ -60,7 +61,7 @@ hn_status hnp_tokenizer_files_check(const char *folder, hn_error *error)
 
 static bool is_ours(const char *name, const hn_folder_file *extra, size_t extra_count)
 {
-    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "config.json") ||
+    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "config.json") || !strcmp(name, "adapter_config.json") ||
         !fnmatch("*.safetensors", name, 0) || !strcmp(name, "model.safetensors.index.json"))
         return true;
     for (size_t i = 0; i < TOKENIZER_FILES; i++)
@@ -163,10 +164,10 @@ static hn_status save_tokenizer(const char *folder, const hn_folder *from, hn_er
     return status;
 }
 
-static hn_status write_weights(const char *folder, const hn_named_tensor *tensors, size_t count,
+static hn_status write_weights(const char *folder, const char *name, const hn_named_tensor *tensors, size_t count,
                                const hn_tensor_source *source, hn_dtype dtype, hn_error *error)
 {
-    char *path = hn_path_join(folder, "model.safetensors");
+    char *path = hn_path_join(folder, name);
     hn_status status = path ? hn_safetensors_save_from(path, tensors, count, source, dtype, error)
                             : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     hn_free(path);
@@ -193,14 +194,14 @@ static hn_status end(char *temporary, const char *path, hn_status status, hn_err
     return status;
 }
 
-static hn_status save(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
-                      const hn_tensor_source *source, hn_dtype dtype, const hn_folder *tokenizer_from,
-                      const hn_folder_file *extra, size_t extra_count, hn_error *error)
+hn_status hn_folder_save_weights(const char *path, const char *weights, const json_t *config, const hn_named_tensor *tensors,
+                                 size_t count, const hn_tensor_source *source, hn_dtype dtype, const hn_folder *tokenizer_from,
+                                 const hn_folder_file *extra, size_t extra_count, hn_error *error)
 {
     char *temporary = NULL;
     hn_status status = begin(&temporary, path, extra, extra_count, error);
     if (status == HN_OK) status = write_config(temporary, config, error);
-    if (status == HN_OK) status = write_weights(temporary, tensors, count, source, dtype, error);
+    if (status == HN_OK) status = write_weights(temporary, weights, tensors, count, source, dtype, error);
     if (status == HN_OK && tokenizer_from) status = save_tokenizer(temporary, tokenizer_from, error);
     for (size_t i = 0; i < extra_count && status == HN_OK; i++)
         status = write_text(temporary, extra[i].name, extra[i].text, strlen(extra[i].text), error);
@@ -211,25 +212,27 @@ hn_status hn_folder_save(const char *path, const json_t *config, const hn_named_
                          hn_dtype dtype, const hn_folder *tokenizer_from, const hn_folder_file *extra,
                          size_t extra_count, hn_error *error)
 {
-    return save(path, config, tensors, count, NULL, dtype, tokenizer_from, extra, extra_count, error);
+    return hn_folder_save_weights(path, WEIGHTS_NAME, config, tensors, count, NULL, dtype, tokenizer_from, extra, extra_count,
+                                  error);
 }
 
 hn_status hn_folder_save_from(const char *path, const json_t *config, const hn_named_tensor *tensors, size_t count,
-                              const hn_tensor_source *source, hn_dtype dtype, const hn_folder_file *extra,
-                              size_t extra_count, hn_error *error)
+                              const hn_tensor_source *source, hn_dtype dtype, const hn_folder *tokenizer_from,
+                              const hn_folder_file *extra, size_t extra_count, hn_error *error)
 {
-    return save(path, config, tensors, count, source, dtype, NULL, extra, extra_count, error);
+    return hn_folder_save_weights(path, WEIGHTS_NAME, config, tensors, count, source, dtype, tokenizer_from, extra, extra_count,
+                                  error);
 }
 
 hn_status hn_folder_copy(const char *path, const char *from, hn_error *error)
 {
-    static const char *const names[] = {"config.json", "model.safetensors"};
+    static const char *const names[] = {"config.json", WEIGHTS_NAME, "adapter_config.json", "adapter_model.safetensors"};
     char *temporary = NULL;
     hn_status status = begin(&temporary, path, NULL, 0, error);
-    for (int i = 0; i < 2 && status == HN_OK; i++) {
+    for (int i = 0; i < 4 && status == HN_OK; i++) {
         char *file = hn_path_join(from, names[i]);
-        status = file ? copy_file(temporary, names[i], file, SIZE_MAX, error)
-                      : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", from);
+        if (!file) status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", from);
+        else if (!i || hn_path_exists(file)) status = copy_file(temporary, names[i], file, SIZE_MAX, error);
         hn_free(file);
     }
     if (status == HN_OK) status = copy_tokenizer(temporary, from, error);

@@ -17,7 +17,7 @@ static hn_status save(hnp_gguf_source *source, const char *folder, hn_dtype dtyp
     if (status == HN_OK) status = hnp_gguf_tokenizer(&tokenizer, &tokenizer_config, &source->model, error);
     if (status == HN_OK) {
         hn_folder_file extra[] = {{"tokenizer.json", tokenizer.text}, {"tokenizer_config.json", tokenizer_config.text}};
-        status = hn_folder_save_from(folder, config, source->named, source->count, &values, dtype, extra, 2, error);
+        status = hn_folder_save_from(folder, config, source->named, source->count, &values, dtype, NULL, extra, 2, error);
     }
     json_decref(config);
     hn_strbuf_close(&tokenizer);

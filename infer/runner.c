@@ -1,6 +1,8 @@
 /* See runner.h. */
 #include "infer/runner.h"
 
+#include <string.h>
+
 #include "core/mem.h"
 
 static int32_t larger(int32_t a, int32_t b)
@@ -30,6 +32,11 @@ static void place(hn_runner *runner)
     runner->ctx.workspace = hn_arena_take(&runner->workspace, runner->ctx.workspace_size);
 }
 
+static void freeze(hn_model *model)
+{
+    for (int g = 0; g < hn_model_group_count(model); g++) hn_model_freeze(model, g);
+}
+
 hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const hn_runner_options *options,
                          hn_error *error)
 {
@@ -40,6 +47,7 @@ hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const
     hn_ops_cpu_threads(options->threads);
     hn_status status = hn_model_open(&runner->model, config, options->precision, &runner->backend, runner->ops, error);
     if (status != HN_OK) return status;
+    if (options->frozen) freeze(runner->model);
     hn_arena_init(&runner->parameters, "parameters", &runner->backend);
     hn_arena_init(&runner->batches, "batch", &runner->backend);
     hn_arena_init(&runner->activations, "activations", &runner->backend);
@@ -52,6 +60,8 @@ hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const
 
 void hn_runner_plan(hn_runner *runner, int lowest, int highest)
 {
+    hn_arena_rewind(&runner->parameters, 0);
+    hn_model_place_parameters(runner->model, &runner->parameters);
     hn_runner_use(runner, false, 0);
     size_t largest = runner->activations.used;
     for (int first = lowest; first <= highest; first++) {
@@ -84,6 +94,26 @@ static hn_status refresh_copy(hn_runner *runner, hn_error *error)
     return HN_OK;
 }
 
+/* Takes the names out that the adapter's file has. */
+static hn_status drop_found(hn_strbuf *names, const hn_peft *adapter, hn_error *error)
+{
+    size_t count, prefix = strlen(HN_PEFT_PREFIX);
+    const hn_named_tensor *tensors = hn_peft_tensors(adapter, &count);
+    hn_strbuf left;
+    hn_strbuf_init(&left);
+    for (const char *at = names->length ? names->text : ""; *at;) {
+        size_t length = strcspn(at, "\n");
+        bool found = false;
+        for (size_t i = 0; i < count; i++)
+            found |= strlen(tensors[i].name) == prefix + length && !strncmp(tensors[i].name + prefix, at, length);
+        if (!found) hn_strbuf_printf(&left, "%.*s\n", (int)length, at);
+        at += length + 1;
+    }
+    hn_strbuf_close(names);
+    *names = left;
+    return left.failed ? hn_fail(error, HN_ERR_MEMORY, "out of memory for names of parameters") : HN_OK;
+}
+
 hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t seed, hn_strbuf *initialised,
                          hn_strbuf *ignored, hn_error *error)
 {
@@ -93,6 +123,12 @@ hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t se
                                      hn_folder_weights(source->folder), seed, initialised, ignored, error);
     if (status == HN_OK) status = hn_folder_intact(source->folder, error);
     hn_folder_idle(source->folder);
+    if (status == HN_OK && source->adapter) {
+        tensors = hn_peft_tensors(source->adapter, &count);
+        status = hn_model_load_adapter(runner->model, tensors, count, hn_peft_weights(source->adapter), error);
+        if (status == HN_OK) status = hn_peft_intact(source->adapter, error);
+        if (status == HN_OK) status = drop_found(initialised, source->adapter, error);
+    }
     return status == HN_OK ? refresh_copy(runner, error) : status;
 }
 

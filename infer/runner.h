@@ -24,6 +24,7 @@ typedef struct hn_runner_options {
     int threads;           /* of the CPU backend; 0: one a core */
     hn_bounds evaluation;  /* of one batch; tokens 0: never evaluates */
     hn_bounds training;    /* of one slice; tokens 0: never trains */
+    bool frozen;           /* weights are only read: those in bf16 have no masters */
 } hn_runner_options;
 
 typedef struct hn_runner {
@@ -45,7 +46,8 @@ typedef struct hn_runner {
 
 hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const hn_runner_options *options,
                          hn_error *error);
-/* Counts the activations anew for training from any of the groups `lowest` to `highest` up. Before hn_runner_alloc. */
+/* Counts the parameters anew, as after hn_model_freeze, and the activations for training from any of the groups `lowest` to
+ * `highest` up. Before hn_runner_alloc. */
 void hn_runner_plan(hn_runner *runner, int lowest, int highest);
 hn_status hn_runner_alloc(hn_runner *runner, hn_error *error);
 hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t seed, hn_strbuf *initialised,

@@ -69,6 +69,23 @@ typedef struct hn_attention {
     const int32_t *k_count; /* [n] keys that a sequence has, of the places cu_k gives it (a cache); NULL: all. Forward only */
 } hn_attention;
 
+#define HN_LOW_RANK_PARTS 3
+
+/* The low-rank branch of a linear layer (LoRA, Hu et al. 2021, section 4.1), for runs of the layer's outputs: each part has r columns
+ * of `low`, r rows of A and `rows` rows of B.
+ *
+ *     forward          y[:, row .. row + rows) += low_part B_part^T      low = scale dropout(x) A^T, weight = B [sum of rows, r]
+ *     backward_input   dx += dropout(low A)                              low_part = scale dy_part B_part, weight = A [parts r, K] */
+typedef struct hn_low_rank {
+    const hn_tensor *low; /* [M, parts r] */
+    const hn_tensor *weight;
+    int parts;
+    struct {
+        int64_t row, rows;
+    } part[HN_LOW_RANK_PARTS]; /* rising */
+    const hn_dropout *dropout; /* of backward; NULL: none */
+} hn_low_rank;
+
 /* One run of parameters for AdamW: fp32 master and moments, and the bf16 copy that products read (NULL in fp32). */
 typedef struct hn_adamw_segment {
     float *master, *gradient, *m, *v;
@@ -123,6 +140,19 @@ struct hn_ops {
     /* dw += dy^T x, dbias += column sums of dy; both fp32; dw or dbias may be NULL. */
     void (*linear_backward_weight)(hn_ops_context *ctx, const hn_tensor *dw /* [N, K] */, const hn_tensor *dbias /* [N] */,
                                    const hn_tensor *dy /* [M, N] */, const hn_tensor *x /* [M, K] */);
+    /* The first two with a low-rank branch, which joins before bias and activation, and before the slope. */
+    void (*linear_forward_low_rank)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z, const hn_tensor *x,
+                                    const hn_tensor *w, const hn_tensor *bias, hn_activation activation,
+                                    const hn_low_rank *low);
+    void (*linear_backward_input_low_rank)(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *dy, const hn_tensor *w,
+                                           const hn_tensor *z, hn_activation activation, bool add, const hn_low_rank *low);
+    /* low = scale * dropout(x) w^T, or scale * dropout(x) w when not `transposed`; dropout may be NULL. */
+    void (*low_rank_project)(hn_ops_context *ctx, const hn_tensor *low /* [M, R] */, const hn_tensor *x /* [M, K] */,
+                             const hn_tensor *w /* [R, K] or [K, R] */, bool transposed, float scale,
+                             const hn_dropout *dropout);
+    /* dw += dy^T dropout(x); dropout may be NULL. */
+    void (*low_rank_backward_weight)(hn_ops_context *ctx, const hn_tensor *dw /* [N, K] */, const hn_tensor *dy /* [M, N] */,
+                                     const hn_tensor *x /* [M, K] */, const hn_dropout *dropout);
     /* dz = dy * act'(z) elementwise; dz may alias dy. For HN_ACT_TANH z is the output. */
     void (*activation_backward)(hn_ops_context *ctx, const hn_tensor *dz, const hn_tensor *dy, const hn_tensor *z,
                                 hn_activation activation);
@@ -217,6 +247,8 @@ struct hn_ops {
     /* Bytes of scratch that the operations need at most for products up to [rows, width] x [width, width] of `dtype` and
      * attention up to `longest` tokens a sequence. */
     size_t (*workspace)(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype);
+    /* ... and on top of it for products with low-rank branches of up to `width` columns of `low`. */
+    size_t (*low_rank_workspace)(int64_t widest, int64_t width);
     /* ... and that linear_cross_entropy needs for up to `rows` rows: the caller plans for the larger of the two. */
     size_t (*linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary);
     /* Makes and frees ctx->state. */

@@ -66,21 +66,56 @@ static void linear_forward(hn_ops_context *ctx, const hn_tensor *y, const hn_ten
                            const hn_tensor *w, const hn_tensor *bias, hn_activation activation)
 {
     RUN(HN_OP_LINEAR_FORWARD, product_flop(x, w->shape[0]),
-        HN_ISA_NAME(hnp_linear_forward)(ctx, y, z, x, w, bias, activation));
+        HN_ISA_NAME(hnp_linear_forward)(ctx, y, z, x, w, bias, activation, NULL));
 }
 
 static void linear_backward_input(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *dy, const hn_tensor *w,
                                   const hn_tensor *z, hn_activation activation, bool add)
 {
     RUN(HN_OP_LINEAR_BACKWARD_INPUT, product_flop(dy, w->shape[1]),
-        HN_ISA_NAME(hnp_linear_backward_input)(ctx, dx, dy, w, z, activation, add));
+        HN_ISA_NAME(hnp_linear_backward_input)(ctx, dx, dy, w, z, activation, add, NULL));
 }
 
 static void linear_backward_weight(hn_ops_context *ctx, const hn_tensor *dw, const hn_tensor *dbias,
                                    const hn_tensor *dy, const hn_tensor *x)
 {
     RUN(HN_OP_LINEAR_BACKWARD_WEIGHT, dw && dw->data ? product_flop(dy, x->shape[1]) : 0,
-        HN_ISA_NAME(hnp_linear_backward_weight)(ctx, dw, dbias, dy, x));
+        HN_ISA_NAME(hnp_linear_backward_weight)(ctx, dw, dbias, dy, x, NULL));
+}
+
+/* Multiply-adds of a branch joined to a product. */
+static double branch_flop(const hn_low_rank *low)
+{
+    return product_flop(low->weight, low->low->shape[0]);
+}
+
+static void linear_forward_low_rank(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z, const hn_tensor *x,
+                                    const hn_tensor *w, const hn_tensor *bias, hn_activation activation,
+                                    const hn_low_rank *low)
+{
+    RUN(HN_OP_LINEAR_FORWARD, product_flop(x, w->shape[0]) + branch_flop(low),
+        HN_ISA_NAME(hnp_linear_forward)(ctx, y, z, x, w, bias, activation, low));
+}
+
+static void linear_backward_input_low_rank(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *dy, const hn_tensor *w,
+                                           const hn_tensor *z, hn_activation activation, bool add, const hn_low_rank *low)
+{
+    RUN(HN_OP_LINEAR_BACKWARD_INPUT, product_flop(dy, w->shape[1]) + branch_flop(low),
+        HN_ISA_NAME(hnp_linear_backward_input)(ctx, dx, dy, w, z, activation, add, low));
+}
+
+static void low_rank_project(hn_ops_context *ctx, const hn_tensor *low, const hn_tensor *x, const hn_tensor *w,
+                             bool transposed, float factor, const hn_dropout *drop)
+{
+    RUN(HN_OP_LOW_RANK_PROJECT, product_flop(x, low->shape[1]),
+        HN_ISA_NAME(hnp_low_rank_project)(ctx, low, x, w, transposed, factor, drop));
+}
+
+static void low_rank_backward_weight(hn_ops_context *ctx, const hn_tensor *dw, const hn_tensor *dy, const hn_tensor *x,
+                                     const hn_dropout *drop)
+{
+    RUN(HN_OP_LOW_RANK_BACKWARD_WEIGHT, product_flop(dy, x->shape[1]),
+        HN_ISA_NAME(hnp_linear_backward_weight)(ctx, dw, NULL, dy, x, drop));
 }
 
 static void activation_backward(hn_ops_context *ctx, const hn_tensor *dz, const hn_tensor *dy, const hn_tensor *z,
@@ -245,6 +280,11 @@ static size_t workspace(int64_t rows, int64_t widest, int64_t longest, int heads
     return most;
 }
 
+static size_t low_rank_workspace(int64_t widest, int64_t width)
+{
+    return HN_ISA_NAME(hnp_low_rank_workspace)(widest, width, omp_get_max_threads());
+}
+
 static size_t linear_cross_entropy_workspace(int64_t rows, int64_t width, int64_t vocabulary)
 {
     return HN_ISA_NAME(hnp_linear_cross_entropy_workspace)(rows, width, vocabulary, omp_get_max_threads());
@@ -275,6 +315,10 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .linear_forward = linear_forward,
     .linear_backward_input = linear_backward_input,
     .linear_backward_weight = linear_backward_weight,
+    .linear_forward_low_rank = linear_forward_low_rank,
+    .linear_backward_input_low_rank = linear_backward_input_low_rank,
+    .low_rank_project = low_rank_project,
+    .low_rank_backward_weight = low_rank_backward_weight,
     .activation_backward = activation_backward,
     .layernorm_forward = layernorm_forward,
     .layernorm_backward = layernorm_backward,
@@ -299,6 +343,7 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .zero = zero,
     .scale = scale,
     .workspace = workspace,
+    .low_rank_workspace = low_rank_workspace,
     .linear_cross_entropy_workspace = linear_cross_entropy_workspace,
     .open = table_open,
     .close = table_close,

@@ -8,7 +8,7 @@
  *     mlp_sum                              -
  *     y                                    y, written over the layer's input
  *
- * The last layer has n rows where others have T (encoder.c says why). What backward needs beside it is three
+ * The last layer may have n rows where others have T (encoder.c says why). What backward needs beside it is three
  * gradients of [T, C] and one of [T, 3C]; the gradient of z takes the place of a. */
 #include "models/internal.h"
 
@@ -34,10 +34,10 @@ static void place_layer(const hnp_layout *l, hnp_layer_state *state, int64_t row
 }
 
 /* A layer of the trunk: the shared set, cut to its rows. */
-static hnp_layer_state shared_layer(const hnp_layout *l, const hnp_layer_state *shared, bool last)
+static hnp_layer_state shared_layer(const hnp_layout *l, const hnp_layer_state *shared, bool few)
 {
     hnp_layer_state state = *shared;
-    if (last) {
+    if (few) {
         state.qkv =
             hn_tensor_2d(state.qkv.data, state.qkv.dtype, l->tokens, 2 * (int64_t)l->model->config.hidden);
         state.attention = hn_tensor_rows(&state.attention, 0, l->examples);
@@ -54,15 +54,15 @@ static void place_layers(const hnp_layout *l)
     int layers = l->model->config.layers, width = l->model->config.hidden;
     hnp_layer_state shared = {0};
     for (int i = 0; i < layers; i++) {
-        bool last = i == layers - 1, keeps = act->training && i + 1 >= act->first;
+        bool few = hnp_encoder_few(l->model, i), keeps = act->training && i + 1 >= act->first;
         if (keeps) {
-            place_layer(l, &enc->layers[i], last ? l->examples : l->tokens, last ? 2 * width : 3 * width,
+            place_layer(l, &enc->layers[i], few ? l->examples : l->tokens, few ? 2 * width : 3 * width,
                         true);
         } else {
             if (i == 0) place_layer(l, &shared, l->tokens, 3 * width, false);
-            enc->layers[i] = shared_layer(l, &shared, last);
+            enc->layers[i] = shared_layer(l, &shared, few);
         }
-        enc->layers[i].y = last    ? hnp_take(l, l->examples, width)
+        enc->layers[i].y = few     ? hnp_take(l, l->examples, width)
                            : keeps ? hnp_take(l, l->tokens, width)
                                    : enc->embedding;
     }
@@ -98,7 +98,7 @@ void hnp_encoder_place(const hnp_layout *l)
     enc->embedding_mean = hnp_take_floats(l, l->tokens, 1);
     enc->embedding_rstd = hnp_take_floats(l, l->tokens, 1);
     place_layers(l);
-    place_head(l);
+    (model->config.head == HN_HEAD_MASKED ? hnp_masked_place : place_head)(l);
     if (!training || first > model->config.layers) return;
     for (int i = 0; i < 3; i++) enc->d_rows[i] = hnp_take(l, l->tokens, width);
     enc->d_qkv = hnp_take(l, l->tokens, 3 * width);
@@ -109,5 +109,5 @@ int64_t hnp_encoder_widest(const hn_model_config *c)
 {
     int64_t widest = 3 * (int64_t)c->hidden;
     if (c->intermediate > widest) widest = c->intermediate;
-    return c->labels > widest ? c->labels : widest;
+    return c->head != HN_HEAD_MASKED && c->labels > widest ? c->labels : widest;
 }

@@ -133,6 +133,21 @@ hn_status hn_model_config_read(hn_model_config *out, const json_t *root, const c
                                           : hnp_decoder_config_read(out, type, root, where, error);
 }
 
+bool hn_head_predicts_tokens(hn_head head)
+{
+    return head == HN_HEAD_LM || head == HN_HEAD_MASKED;
+}
+
+void hn_model_config_head(hn_model_config *config, hn_head head, int labels)
+{
+    config->head = head;
+    config->labels = labels;
+    if (head != HN_HEAD_MASKED) return;
+    config->labels = config->vocabulary;
+    config->tied = true;
+    config->head_activation = config->family == HN_FAMILY_ROBERTA ? HN_ACT_GELU : config->activation;
+}
+
 hn_status hn_model_export_config(const hn_model *model, json_t *root, hn_error *error)
 {
     static const char *const problems[] = {[HN_HEAD_CLASSIFY] = "single_label_classification",
@@ -141,14 +156,18 @@ hn_status hn_model_export_config(const hn_model *model, json_t *root, hn_error *
     hn_status status = find_type(&type, root, "config.json", error);
     if (status != HN_OK) return status;
     hn_head head = hn_model_get_config(model)->head;
-    bool decoder = head == HN_HEAD_LM;
-    json_t *names = json_pack("[s]", decoder ? hnp_decoder_architecture(type) : hnp_encoder_architecture(type));
+    bool sequence = !hn_head_predicts_tokens(head);
+    json_t *name = head == HN_HEAD_LM ? json_string(hnp_decoder_architecture(type))
+                                      : json_sprintf("%sFor%s", hnp_encoder_architecture(type),
+                                                     head == HN_HEAD_MASKED ? "MaskedLM" : "SequenceClassification");
+    json_t *names = json_pack("[o]", name);
     /* transformers loads in the type that config.json names, whatever the weights are: let the weights speak.
      */
     json_object_del(root, "torch_dtype");
     json_object_del(root, "dtype");
+    if (!sequence) json_object_del(root, "problem_type");
     if (json_object_set_new(root, "architectures", names) ||
-        (!decoder && json_object_set_new(root, "problem_type", json_string(problems[head]))))
+        (sequence && json_object_set_new(root, "problem_type", json_string(problems[head]))))
         return hn_fail(error, HN_ERR_MEMORY, "config.json: out of memory");
     return HN_OK;
 }

@@ -6,7 +6,7 @@
 
 typedef struct family {
     const char *model_type;   /* in config.json */
-    const char *architecture; /* the class of transformers that an export names */
+    const char *architecture; /* what the classes of transformers that an export names begin with */
     hn_family family;
     const char *hidden, *layers, *heads, *intermediate, *activation;
     const char *hidden_dropout, *attention_dropout, *head_dropout;
@@ -30,14 +30,14 @@ typedef struct family {
 
 static const family families[] = {
     {.model_type = "bert",
-     .architecture = "BertForSequenceClassification",
+     .architecture = "Bert",
      .family = HN_FAMILY_BERT,
      BERT_NAMES},
-    {.model_type = "roberta", .architecture = "RobertaForSequenceClassification", ROBERTA_NAMES},
-    {.model_type = "xlm-roberta", .architecture = "XLMRobertaForSequenceClassification", ROBERTA_NAMES},
-    {.model_type = "camembert", .architecture = "CamembertForSequenceClassification", ROBERTA_NAMES},
+    {.model_type = "roberta", .architecture = "Roberta", ROBERTA_NAMES},
+    {.model_type = "xlm-roberta", .architecture = "XLMRoberta", ROBERTA_NAMES},
+    {.model_type = "camembert", .architecture = "Camembert", ROBERTA_NAMES},
     {.model_type = "distilbert",
-     .architecture = "DistilBertForSequenceClassification",
+     .architecture = "DistilBert",
      .family = HN_FAMILY_DISTILBERT,
      .hidden = "dim",
      .layers = "n_layers",

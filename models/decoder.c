@@ -54,18 +54,19 @@ static void feed_forward(const hnp_pass *pass, int l, const hn_tensor *x)
     const hn_model_config *c = &pass->model->config;
     hnp_decoder_activations *dec = &pass->model->dec;
     const hnp_layer *layer = &pass->model->layers[l];
+    const hn_random *keys = hnp_pass_random(pass, l + 1, &pass->tokens);
     int64_t rows = pass->batch->tokens;
     hn_tensor a = hn_tensor_rows(&dec->layers[l].a, 0, rows), branch = hn_tensor_rows(&dec->branch, 0, rows);
     hn_tensor z = hn_tensor_rows(&dec->layers[l].z, 0, rows);
     if (c->gated) {
-        hn_linear_forward(pass->ops, pass->ctx, &z, NULL, x, &layer->up, HN_ACT_NONE);
+        hn_linear_forward(pass->ops, pass->ctx, &z, NULL, x, &layer->up, HN_ACT_NONE, keys);
         hn_tensor gate = hn_tensor_columns(&z, 0, c->intermediate);
         hn_tensor up = hn_tensor_columns(&z, c->intermediate, c->intermediate);
         pass->ops->gated_forward(pass->ctx, &a, &gate, &up, c->activation);
     } else {
-        hn_linear_forward(pass->ops, pass->ctx, &a, &z, x, &layer->up, c->activation);
+        hn_linear_forward(pass->ops, pass->ctx, &a, &z, x, &layer->up, c->activation, keys);
     }
-    hn_linear_forward(pass->ops, pass->ctx, &branch, NULL, &a, &layer->down, HN_ACT_NONE);
+    hn_linear_forward(pass->ops, pass->ctx, &branch, NULL, &a, &layer->down, HN_ACT_NONE, keys);
 }
 
 static void run_layer(const hnp_pass *pass, int l, stream *s, const hn_tensor *at)
@@ -79,7 +80,8 @@ static void run_layer(const hnp_pass *pass, int l, stream *s, const hn_tensor *a
     hn_tensor x = join(pass, s, at, &layer->attention_norm, state->mean, state->rstd);
     state->input = s->h;
     hnp_attend(pass, l, &o, &x);
-    hn_linear_forward(pass->ops, pass->ctx, &branch, NULL, &o, &layer->attention_out, HN_ACT_NONE);
+    hn_linear_forward(pass->ops, pass->ctx, &branch, NULL, &o, &layer->attention_out, HN_ACT_NONE,
+                      hnp_pass_random(pass, l + 1, &pass->tokens));
     s->pending = true;
     s->dropout =
         hnp_pass_dropout(pass, l + 1, c->attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0), &pass->tokens);

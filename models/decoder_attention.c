@@ -78,7 +78,8 @@ void hnp_attend(const hnp_pass *pass, int l, const hn_tensor *o, const hn_tensor
     const hn_model_config *c = &pass->model->config;
     hnp_block_state *state = &pass->model->dec.layers[l];
     hn_tensor qkv = hn_tensor_rows(&state->qkv, 0, pass->batch->tokens);
-    hn_linear_forward(pass->ops, pass->ctx, &qkv, NULL, x, &pass->model->layers[l].qkv, HN_ACT_NONE);
+    hn_linear_forward(pass->ops, pass->ctx, &qkv, NULL, x, &pass->model->layers[l].qkv, HN_ACT_NONE,
+                      hnp_pass_random(pass, l + 1, &pass->tokens));
     parts p = parts_of(c, &qkv);
     if (c->qk_norm) norm_heads(pass, l, &p);
     if (c->gated) turn(pass, &qkv, false);

@@ -60,11 +60,11 @@ static hn_tensor gated_backward(const hnp_pass *pass, int l, const hn_tensor *d_
     hn_tensor a = rows_of(pass, &pass->model->dec.layers[l].a), z = rows_of(pass, &pass->model->dec.layers[l].z);
     hn_tensor gate = hn_tensor_columns(&z, 0, c->intermediate);
     hn_tensor up = hn_tensor_columns(&z, c->intermediate, c->intermediate);
-    if (down->weight.trainable) {
+    if (hn_linear_wants_input(down)) {
         ops->gated_forward(pass->ctx, &a, &gate, &up, c->activation);
-        hn_linear_backward_weight(ops, pass->ctx, down, d_branch, &a);
+        hn_linear_backward_weight(ops, pass->ctx, down, d_branch, &a, &pass->tokens);
     }
-    ops->linear_backward_input(pass->ctx, &a, d_branch, &down->weight.value, NULL, HN_ACT_NONE, false);
+    hn_linear_backward_input(ops, pass->ctx, &a, d_branch, down, NULL, HN_ACT_NONE, false, &pass->tokens);
     ops->gated_backward(pass->ctx, &gate, &up, &a, &gate, &up, c->activation);
     return z;
 }
@@ -73,9 +73,9 @@ static hn_tensor plain_backward(const hnp_pass *pass, int l, const hn_tensor *d_
 {
     const hn_linear *down = &pass->model->layers[l].down;
     hn_tensor a = rows_of(pass, &pass->model->dec.layers[l].a), z = rows_of(pass, &pass->model->dec.layers[l].z);
-    hn_linear_backward_weight(pass->ops, pass->ctx, down, d_branch, &a);
-    pass->ops->linear_backward_input(pass->ctx, &a, d_branch, &down->weight.value, &z, pass->model->config.activation,
-                                     false);
+    hn_linear_backward_weight(pass->ops, pass->ctx, down, d_branch, &a, &pass->tokens);
+    hn_linear_backward_input(pass->ops, pass->ctx, &a, d_branch, down, &z, pass->model->config.activation, false,
+                             &pass->tokens);
     return a;
 }
 
@@ -87,11 +87,11 @@ static void feed_forward_backward(const hnp_pass *pass, int l)
     hn_tensor d_branch = rows_of(pass, &dec->d_branch), d_norm = rows_of(pass, &dec->d_norm);
     hn_tensor middle = rows_of(pass, &state->middle);
     hn_tensor dz = (pass->model->config.gated ? gated_backward : plain_backward)(pass, l, &d_branch);
-    if (layer->up.weight.trainable) {
+    if (hn_linear_wants_input(&layer->up)) {
         hn_tensor x = norm_again(pass, &layer->mlp_norm, &middle, state->middle_mean, state->middle_rstd);
-        hn_linear_backward_weight(pass->ops, pass->ctx, &layer->up, &dz, &x);
+        hn_linear_backward_weight(pass->ops, pass->ctx, &layer->up, &dz, &x, &pass->tokens);
     }
-    pass->ops->linear_backward_input(pass->ctx, &d_norm, &dz, &layer->up.weight.value, NULL, HN_ACT_NONE, false);
+    hn_linear_backward_input(pass->ops, pass->ctx, &d_norm, &dz, &layer->up, NULL, HN_ACT_NONE, false, &pass->tokens);
     hn_dropout dropout = branch_dropout(pass, l, false);
     join_backward(pass, &layer->mlp_norm, &d_norm, &middle, state->middle_mean, state->middle_rstd, &dropout, false, true);
 }
@@ -106,14 +106,14 @@ static void attention_backward(const hnp_pass *pass, int l, bool below)
     hn_tensor o = rows_of(pass, &state->attention), d_o = rows_of(pass, &dec->d_attention);
     hn_tensor d_qkv = rows_of(pass, &dec->d_qkv);
     hn_dropout dropout = l > 0 ? branch_dropout(pass, l - 1, true) : (hn_dropout){0};
-    hn_linear_backward_weight(ops, pass->ctx, &layer->attention_out, &d_branch, &o);
-    ops->linear_backward_input(pass->ctx, &d_o, &d_branch, &layer->attention_out.weight.value, NULL, HN_ACT_NONE, false);
+    hn_linear_backward_weight(ops, pass->ctx, &layer->attention_out, &d_branch, &o, &pass->tokens);
+    hn_linear_backward_input(ops, pass->ctx, &d_o, &d_branch, &layer->attention_out, NULL, HN_ACT_NONE, false, &pass->tokens);
     hnp_attend_backward(pass, l, &d_qkv, &d_o);
-    if (layer->qkv.weight.trainable) {
+    if (hn_linear_wants_input(&layer->qkv)) {
         hn_tensor x = norm_again(pass, &layer->attention_norm, &state->input, state->mean, state->rstd);
-        hn_linear_backward_weight(ops, pass->ctx, &layer->qkv, &d_qkv, &x);
+        hn_linear_backward_weight(ops, pass->ctx, &layer->qkv, &d_qkv, &x, &pass->tokens);
     }
-    ops->linear_backward_input(pass->ctx, &d_norm, &d_qkv, &layer->qkv.weight.value, NULL, HN_ACT_NONE, false);
+    hn_linear_backward_input(ops, pass->ctx, &d_norm, &d_qkv, &layer->qkv, NULL, HN_ACT_NONE, false, &pass->tokens);
     join_backward(pass, &layer->attention_norm, &d_norm, &state->input, state->mean, state->rstd, &dropout, false, below);
 }
 

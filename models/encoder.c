@@ -6,7 +6,8 @@
  *
  * The head reads one row a sequence, the first token's. So the last layer computes K and V for all rows, and
  * everything else only for those n rows: with 40 tokens a pair that is most of a layer saved, forward and
- * backward. The values are the same as if all rows were computed, dropout included (pass.c).
+ * backward. The values are the same as if all rows were computed, dropout included (pass.c). A head that predicts
+ * hidden tokens reads them all, and then the last layer is as the others.
  *
  * Layers that keep nothing for backward write their sums where the norm's output goes (activations.c). */
 #include "core/philox.h"
@@ -40,7 +41,8 @@ static void attend(const hnp_pass *pass, int l, const hn_tensor *o, const hn_ten
     hnp_layer_state *state = &pass->model->enc.layers[l];
     int64_t width = pass->model->config.hidden;
     hn_tensor qkv = hn_tensor_rows(&state->qkv, 0, pass->batch->tokens);
-    hn_linear_forward(pass->ops, pass->ctx, &qkv, NULL, x, &pass->model->layers[l].qkv, HN_ACT_NONE);
+    hn_linear_forward(pass->ops, pass->ctx, &qkv, NULL, x, &pass->model->layers[l].qkv, HN_ACT_NONE,
+                      hnp_pass_random(pass, l + 1, &pass->tokens));
     hn_tensor q = hn_tensor_columns(&qkv, 0, width);
     hn_tensor k = hn_tensor_columns(&qkv, width, width);
     hn_tensor v = hn_tensor_columns(&qkv, 2 * width, width);
@@ -61,8 +63,10 @@ static void attend_from_first(const hnp_pass *pass, int l, const hn_tensor *o, c
     hn_tensor q = hn_tensor_rows(&act->last_q, 0, pass->batch->n);
     hn_tensor kv = hn_tensor_rows(&state->qkv, 0, pass->batch->tokens);
     pass->ops->gather_rows(pass->ctx, &rows, x, pass->batch->cu_seqlens);
-    hn_linear_forward(pass->ops, pass->ctx, &q, NULL, &rows, &to_q, HN_ACT_NONE);
-    hn_linear_forward(pass->ops, pass->ctx, &kv, NULL, x, &to_kv, HN_ACT_NONE);
+    hn_linear_forward(pass->ops, pass->ctx, &q, NULL, &rows, &to_q, HN_ACT_NONE,
+                      hnp_pass_random(pass, l + 1, &pass->examples));
+    hn_linear_forward(pass->ops, pass->ctx, &kv, NULL, x, &to_kv, HN_ACT_NONE,
+                      hnp_pass_random(pass, l + 1, &pass->tokens));
     hn_tensor k = hn_tensor_columns(&kv, 0, width);
     hn_tensor v = hn_tensor_columns(&kv, width, width);
     hn_attention attention = hnp_pass_attention(pass, l);
@@ -78,9 +82,9 @@ static hn_tensor run_layer(const hnp_pass *pass, int l, const hn_tensor *x, cons
     hnp_layer_state *state = &pass->model->enc.layers[l];
     const hn_ops *ops = pass->ops;
     hn_ops_context *ctx = pass->ctx;
-    bool last = l == c->layers - 1, keeps = hnp_pass_keeps(pass, l + 1);
-    int64_t rows = last ? pass->batch->n : pass->batch->tokens;
-    const hn_random *random = last ? &pass->examples : &pass->tokens;
+    bool few = hnp_encoder_few(pass->model, l), keeps = hnp_pass_keeps(pass, l + 1);
+    int64_t rows = few ? pass->batch->n : pass->batch->tokens;
+    const hn_random *random = few ? &pass->examples : &pass->tokens, *keys = hnp_pass_random(pass, l + 1, random);
     hn_tensor o = hn_tensor_rows(&state->attention, 0, rows),
               middle = hn_tensor_rows(&state->middle, 0, rows);
     hn_tensor a = hn_tensor_rows(&state->a, 0, rows), y = hn_tensor_rows(out, 0, rows);
@@ -93,13 +97,13 @@ static hn_tensor run_layer(const hnp_pass *pass, int l, const hn_tensor *x, cons
         hnp_pass_dropout(pass, l + 1, c->hidden_dropout, HN_SITE(l, HN_SITE_MLP_OUT, 0), random);
 
     state->input = *x;
-    (last ? attend_from_first : attend)(pass, l, &o, x);
-    hn_tensor residual = last ? hn_tensor_rows(&pass->model->enc.last_x, 0, rows) : *x;
-    hn_linear_forward(ops, ctx, &sum1, NULL, &o, &layer->attention_out, HN_ACT_NONE);
+    (few ? attend_from_first : attend)(pass, l, &o, x);
+    hn_tensor residual = few ? hn_tensor_rows(&pass->model->enc.last_x, 0, rows) : *x;
+    hn_linear_forward(ops, ctx, &sum1, NULL, &o, &layer->attention_out, HN_ACT_NONE, keys);
     hn_norm_forward(ops, ctx, &middle, keeps ? &sum1 : NULL, state->attention_mean, state->attention_rstd,
                     &sum1, &residual, &layer->attention_norm, c->norm_epsilon, &dropout1);
-    hn_linear_forward(ops, ctx, &a, keeps ? &z : NULL, &middle, &layer->up, c->activation);
-    hn_linear_forward(ops, ctx, &sum2, NULL, &a, &layer->down, HN_ACT_NONE);
+    hn_linear_forward(ops, ctx, &a, keeps ? &z : NULL, &middle, &layer->up, c->activation, keys);
+    hn_linear_forward(ops, ctx, &sum2, NULL, &a, &layer->down, HN_ACT_NONE, keys);
     hn_norm_forward(ops, ctx, &y, keeps ? &sum2 : NULL, state->mlp_mean, state->mlp_rstd, &sum2, &middle,
                     &layer->mlp_norm, c->norm_epsilon, &dropout2);
     return y;
@@ -120,5 +124,5 @@ hn_tensor hnp_encoder_forward(const hnp_pass *pass)
         if (forward->trunk_keep && group == pass->first - 1) out = hnp_pass_trunk(pass, forward->trunk_keep);
         x = group ? run_layer(pass, group - 1, &x, &out) : embed(pass, &out);
     }
-    return hnp_head_forward(pass, &x);
+    return (pass->model->config.head == HN_HEAD_MASKED ? hnp_masked_forward : hnp_head_forward)(pass, &x);
 }

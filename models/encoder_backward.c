@@ -12,16 +12,17 @@
  *     attention       d[2] -> d_qkv
  *     qkv             d[0] += d_qkv W                                 d[0]: gradient of x
  *
- * In the last layer all of that has n rows; K and V had all T, so their gradient fills a [T, C] of its own
+ * In a last layer below a head that reads first tokens all of that has n rows; K and V had all T, so their gradient
+ * fills a [T, C] of its own
  * (d[1]) and d[0] is added to it at the first tokens' rows. */
 #include "core/philox.h"
 #include "models/internal.h"
 
 /* dz W of a linear layer, to the gradient of its input. */
 static void backward_input(const hnp_pass *pass, const hn_tensor *dx, const hn_tensor *dy,
-                           const hn_linear *linear, bool add)
+                           const hn_linear *linear, bool add, const hn_random *random)
 {
-    pass->ops->linear_backward_input(pass->ctx, dx, dy, &linear->weight.value, NULL, HN_ACT_NONE, add);
+    hn_linear_backward_input(pass->ops, pass->ctx, dx, dy, linear, NULL, HN_ACT_NONE, add, random);
 }
 
 /* d[0] of y to d[2] of m. */
@@ -31,7 +32,7 @@ static void mlp_backward(const hnp_pass *pass, int l, const hn_tensor d[3])
     const hnp_layer *layer = &pass->model->layers[l];
     hnp_layer_state *state = &pass->model->enc.layers[l];
     int64_t rows = d[0].shape[0];
-    const hn_random *random = l == c->layers - 1 ? &pass->examples : &pass->tokens;
+    const hn_random *random = hnp_encoder_few(pass->model, l) ? &pass->examples : &pass->tokens;
     hn_dropout dropout =
         hnp_pass_dropout(pass, l + 1, c->hidden_dropout, HN_SITE(l, HN_SITE_MLP_OUT, 0), random);
     hn_tensor sum = hn_tensor_rows(&state->mlp_sum, 0, rows),
@@ -39,11 +40,10 @@ static void mlp_backward(const hnp_pass *pass, int l, const hn_tensor d[3])
     hn_tensor z = hn_tensor_rows(&state->z, 0, rows), a = hn_tensor_rows(&state->a, 0, rows);
     hn_norm_backward(pass->ops, pass->ctx, &d[1], &d[2], &layer->mlp_norm, &d[0], NULL, &sum, state->mlp_mean,
                      state->mlp_rstd, &dropout);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->down, &d[1], &a);
-    pass->ops->linear_backward_input(pass->ctx, &a, &d[1], &layer->down.weight.value, &z, c->activation,
-                                     false);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->up, &a, &middle);
-    backward_input(pass, &d[2], &a, &layer->up, true);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->down, &d[1], &a, random);
+    hn_linear_backward_input(pass->ops, pass->ctx, &a, &d[1], &layer->down, &z, c->activation, false, random);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->up, &a, &middle, random);
+    backward_input(pass, &d[2], &a, &layer->up, true, random);
 }
 
 /* d[2] of m to d[2] of attention's output, and d[0] of the residual (when something below trains). */
@@ -53,15 +53,15 @@ static void attention_out_backward(const hnp_pass *pass, int l, const hn_tensor 
     const hnp_layer *layer = &pass->model->layers[l];
     hnp_layer_state *state = &pass->model->enc.layers[l];
     int64_t rows = d[0].shape[0];
-    const hn_random *random = l == c->layers - 1 ? &pass->examples : &pass->tokens;
+    const hn_random *random = hnp_encoder_few(pass->model, l) ? &pass->examples : &pass->tokens;
     hn_dropout dropout =
         hnp_pass_dropout(pass, l + 1, c->attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0), random);
     hn_tensor sum = hn_tensor_rows(&state->attention_sum, 0, rows),
               o = hn_tensor_rows(&state->attention, 0, rows);
     hn_norm_backward(pass->ops, pass->ctx, &d[1], below ? &d[0] : NULL, &layer->attention_norm, &d[2], NULL, &sum,
                      state->attention_mean, state->attention_rstd, &dropout);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->attention_out, &d[1], &o);
-    backward_input(pass, &d[2], &d[1], &layer->attention_out, false);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &layer->attention_out, &d[1], &o, random);
+    backward_input(pass, &d[2], &d[1], &layer->attention_out, false, random);
 }
 
 static void attend_backward(const hnp_pass *pass, int l, const hn_tensor d[3], bool below)
@@ -79,8 +79,8 @@ static void attend_backward(const hnp_pass *pass, int l, const hn_tensor d[3], b
     hn_attention attention = hnp_pass_attention(pass, l);
     pass->ops->attention_backward(pass->ctx, &d_part[0], &d_part[1], &d_part[2], &d[2], &o, state->lse,
                                   &part[0], &part[1], &part[2], &attention);
-    hn_linear_backward_weight(pass->ops, pass->ctx, linear, &d_qkv, &state->input);
-    if (below) backward_input(pass, &d[0], &d_qkv, linear, true);
+    hn_linear_backward_weight(pass->ops, pass->ctx, linear, &d_qkv, &state->input, &pass->tokens);
+    if (below) backward_input(pass, &d[0], &d_qkv, linear, true, &pass->tokens);
 }
 
 /* The last layer's: d has n rows, and the gradient of x goes to `dx` [T, C]. */
@@ -100,11 +100,11 @@ static void attend_from_first_backward(const hnp_pass *pass, int l, const hn_ten
     hn_tensor o = hn_tensor_rows(&state->attention, 0, n);
     hn_attention attention = hnp_pass_attention(pass, l);
     pass->ops->attention_backward(pass->ctx, &d_q, &d_k, &d_v, &d[2], &o, state->lse, &q, &k, &v, &attention);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &to_q, &d_q, &x);
-    hn_linear_backward_weight(pass->ops, pass->ctx, &to_kv, &d_kv, &state->input);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &to_q, &d_q, &x, &pass->examples);
+    hn_linear_backward_weight(pass->ops, pass->ctx, &to_kv, &d_kv, &state->input, &pass->tokens);
     if (!below) return;
-    backward_input(pass, &d[0], &d_q, &to_q, true);
-    backward_input(pass, dx, &d_kv, &to_kv, false);
+    backward_input(pass, &d[0], &d_q, &to_q, true, &pass->examples);
+    backward_input(pass, dx, &d_kv, &to_kv, false, &pass->tokens);
     pass->ops->scatter_add_rows(pass->ctx, dx, &d[0], pass->batch->cu_seqlens);
 }
 
@@ -130,8 +130,10 @@ void hnp_encoder_backward(const hnp_pass *pass)
 {
     const hnp_encoder_activations *act = &pass->model->enc;
     int layers = pass->model->config.layers;
+    bool masked = pass->model->config.head == HN_HEAD_MASKED;
+    void (*head_backward)(const hnp_pass *, const hn_tensor *) = masked ? hnp_masked_backward : hnp_head_backward;
     if (pass->first > layers) {
-        hnp_head_backward(pass, NULL);
+        head_backward(pass, NULL);
         return;
     }
     hn_tensor d[3], few[3];
@@ -139,13 +141,13 @@ void hnp_encoder_backward(const hnp_pass *pass)
         d[i] = hn_tensor_rows(&act->d_rows[i], 0, pass->batch->tokens);
         few[i] = hn_tensor_rows(&act->d_rows[i], 0, pass->batch->n);
     }
-    hnp_head_backward(pass, &few[0]);
+    head_backward(pass, masked ? &d[0] : &few[0]);
     for (int l = layers - 1; l >= 0 && l + 1 >= pass->first; l--) {
-        bool last = l == layers - 1, below = l + 1 > pass->first;
-        const hn_tensor *rows = last ? few : d;
+        bool is_few = hnp_encoder_few(pass->model, l), below = l + 1 > pass->first;
+        const hn_tensor *rows = is_few ? few : d;
         mlp_backward(pass, l, rows);
         attention_out_backward(pass, l, rows, below);
-        if (!last) {
+        if (!is_few) {
             attend_backward(pass, l, d, below);
             continue;
         }

@@ -12,7 +12,7 @@
 
 /* A parameter's sources are written (name, size of their rows). */
 #define MATRIX(name_, rows_, columns_, init_, offset_, missing_, ...)                                                  \
-    {.name = name_ ".weight", .rows = rows_, .columns = columns_, .init = init_, .decays = true,                       \
+    {.name = name_ ".weight", .rows = rows_, .columns = columns_, .init = init_, .decays = true, .adaptable = true,    \
      .may_be_missing = missing_, .offset = offset_, .sources = {__VA_ARGS__}}
 #define VECTOR(name_, rows_, init_, offset_, missing_, ...)                                                            \
     {.name = name_, .rows = rows_, .columns = HNP_ONE, .init = init_, .decays = false, .may_be_missing = missing_,     \
@@ -30,8 +30,8 @@
         VECTOR(name_ ".bias", HNP_HIDDEN, HN_INIT_ZERO, offsetof(owner_, field_.beta), false,                          \
                {source_ ".bias", HNP_HIDDEN})
 #define TABLE_OF(field_, name_, rows_, source_)                                                                        \
-    MATRIX(name_, rows_, HNP_HIDDEN, HN_INIT_NORMAL, offsetof(hnp_embeddings, field_), false,                          \
-           {source_ ".weight", rows_})
+    {.name = name_ ".weight", .rows = rows_, .columns = HNP_HIDDEN, .init = HN_INIT_NORMAL, .decays = true,            \
+     .offset = offsetof(hnp_embeddings, field_), .sources = {{source_ ".weight", rows_}}}
 
 /* The three products of attention as one, Q above K above V. */
 #define FUSED(kind_, q_, k_, v_) {q_ kind_, HNP_QUERIES}, {k_ kind_, HNP_KEYS}, {v_ kind_, HNP_KEYS}
@@ -66,14 +66,31 @@
     LINEAR(hnp_head, dense, "head.dense", HNP_HIDDEN, HNP_HIDDEN, true, dense_),                                       \
         LINEAR(hnp_head, out, "head.out", HNP_LABELS, HNP_HIDDEN, true, out_)
 
+/* The head that predicts hidden tokens: a linear layer with an activation, a norm, and the table of tokens with a bias of its
+ * own. A checkpoint of the bare trunk has none of it. */
+#define NEW_VECTOR(name_, rows_, init_, field_, source_)                                                               \
+    VECTOR(name_, rows_, init_, offsetof(hnp_head, field_), true, {source_, rows_})
+#define MASKED(dense_, norm_, bias_)                                                                                   \
+    LINEAR(hnp_head, dense, "head.dense", HNP_HIDDEN, HNP_HIDDEN, true, dense_),                                       \
+        NEW_VECTOR("head.norm.weight", HNP_HIDDEN, HN_INIT_ONE, norm.gamma, norm_ ".weight"),                          \
+        NEW_VECTOR("head.norm.bias", HNP_HIDDEN, HN_INIT_ZERO, norm.beta, norm_ ".bias"),                              \
+        NEW_VECTOR("head.out.bias", HNP_VOCABULARY, HN_INIT_ZERO, out.bias, bias_)
+
 static const hnp_entry bert_embeddings[] = {BERT_EMBEDDINGS("bert.")};
 static const hnp_entry bert_layer[] = {BERT_LAYER("bert.")};
 static const hnp_entry bert_head[] = {HEAD("bert.pooler.dense", "classifier")};
+static const hnp_entry bert_masked[] = {
+    MASKED("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias")};
+static const char *const bert_masked_unused[] = {"embeddings.position_ids", "cls.predictions.decoder.", "cls.seq_relationship.",
+                                                 "pooler.", "classifier.", "qa_outputs.", NULL};
 static const char *const bert_unused[] = {"embeddings.position_ids", "cls.", "qa_outputs.", NULL};
 
 static const hnp_entry roberta_embeddings[] = {BERT_EMBEDDINGS("roberta.")};
 static const hnp_entry roberta_layer[] = {BERT_LAYER("roberta.")};
 static const hnp_entry roberta_head[] = {HEAD("classifier.dense", "classifier.out_proj")};
+static const hnp_entry roberta_masked[] = {MASKED("lm_head.dense", "lm_head.layer_norm", "lm_head.bias")};
+static const char *const roberta_masked_unused[] = {"embeddings.position_ids", "lm_head.decoder.", "pooler.", "classifier.",
+                                                    "qa_outputs.", NULL};
 static const char *const roberta_unused[] = {"embeddings.position_ids", "lm_head.", "pooler.", "qa_outputs.", NULL};
 
 #define DISTIL "distilbert.transformer.layer.%d."
@@ -91,12 +108,16 @@ static const hnp_entry distilbert_layer[] = {
     NORM(hnp_layer, mlp_norm, "layer.%d.mlp.norm", DISTIL "output_layer_norm"),
 };
 static const hnp_entry distilbert_head[] = {HEAD("pre_classifier", "classifier")};
+static const hnp_entry distilbert_masked[] = {MASKED("vocab_transform", "vocab_layer_norm", "vocab_projector.bias")};
+static const char *const distilbert_masked_unused[] = {"embeddings.position_ids", "vocab_projector.weight", "pre_classifier.",
+                                                       "classifier.", "qa_outputs.", NULL};
 static const char *const distilbert_unused[] = {"embeddings.position_ids", "vocab_transform.", "vocab_layer_norm.",
                                                 "vocab_projector.",        "qa_outputs.",      NULL};
 
 /* GPT-2's linear layers stand as [in, out] in its files. */
 #define TURNED(field_, name_, rows_, columns_, init_, source_)                                                         \
     {.name = name_ ".weight", .rows = rows_, .columns = columns_, .init = init_, .decays = true, .turned = true,       \
+     .adaptable = true,                                                                                                \
      .offset = offsetof(hnp_layer, field_.weight), .sources = {{source_ ".weight", rows_}}},                           \
         VECTOR(name_ ".bias", rows_, HN_INIT_ZERO, offsetof(hnp_layer, field_.bias), false, {source_ ".bias", rows_})
 /* The head's matrix, when it has one of its own. */
@@ -149,16 +170,24 @@ static const hnp_entry qwen3_layer[] = {
 static const hnp_entry llama_head[] = {GAIN(hnp_head, norm, "head.norm", HNP_HIDDEN, "model.norm"), LM_HEAD};
 static const char *const llama_unused[] = {"lm_head.weight", ".rotary_emb.inv_freq", NULL};
 
+#define NO_MASKED {NULL, 0}, NULL
+
 static const hnp_family families[] = {
-    [HN_FAMILY_BERT] = {&hnp_encoder, "bert.", TABLE(bert_embeddings), TABLE(bert_layer), TABLE(bert_head), bert_unused},
+    [HN_FAMILY_BERT] = {&hnp_encoder, "bert.", TABLE(bert_embeddings), TABLE(bert_layer), TABLE(bert_head), bert_unused,
+                        TABLE(bert_masked), bert_masked_unused},
     [HN_FAMILY_ROBERTA] = {&hnp_encoder, "roberta.", TABLE(roberta_embeddings), TABLE(roberta_layer), TABLE(roberta_head),
-                           roberta_unused},
+                           roberta_unused, TABLE(roberta_masked), roberta_masked_unused},
     [HN_FAMILY_DISTILBERT] = {&hnp_encoder, "distilbert.", TABLE(distilbert_embeddings), TABLE(distilbert_layer),
-                              TABLE(distilbert_head), distilbert_unused},
-    [HN_FAMILY_GPT2] = {&hnp_decoder, "transformer.", TABLE(gpt2_embeddings), TABLE(gpt2_layer), TABLE(gpt2_head), gpt2_unused},
-    [HN_FAMILY_LLAMA] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(llama_layer), TABLE(llama_head), llama_unused},
-    [HN_FAMILY_QWEN2] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen2_layer), TABLE(llama_head), llama_unused},
-    [HN_FAMILY_QWEN3] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen3_layer), TABLE(llama_head), llama_unused},
+                              TABLE(distilbert_head), distilbert_unused, TABLE(distilbert_masked),
+                              distilbert_masked_unused},
+    [HN_FAMILY_GPT2] = {&hnp_decoder, "transformer.", TABLE(gpt2_embeddings), TABLE(gpt2_layer), TABLE(gpt2_head), gpt2_unused,
+                         NO_MASKED},
+    [HN_FAMILY_LLAMA] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(llama_layer), TABLE(llama_head), llama_unused,
+                         NO_MASKED},
+    [HN_FAMILY_QWEN2] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen2_layer), TABLE(llama_head), llama_unused,
+                         NO_MASKED},
+    [HN_FAMILY_QWEN3] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen3_layer), TABLE(llama_head), llama_unused,
+                         NO_MASKED},
 };
 
 const hnp_family *hnp_family_get(hn_family family)

@@ -1,11 +1,14 @@
 /* What the files of models/ share: the model's struct, the rows of the families' parameter tables, and the
  * activations.
  *
- *     config*.c -> families.c (tables) -> params.c (one list of parameters, views into arrays) -> load.c
+ *     config*.c -> families.c (tables) -> params.c, adapters.c (one list of parameters, views into arrays) -> load.c, export.c
  *     model.c (the public calls) -> encoder*.c, head.c, activations.c  |  decoder*.c, lm_head.c, kv_cache.c */
 #ifndef HONE_MODELS_INTERNAL_H
 #define HONE_MODELS_INTERNAL_H
 
+#include <math.h>
+
+#include "core/philox.h"
 #include "models/kv_cache.h"
 #include "models/linear.h"
 #include "models/model.h"
@@ -28,10 +31,18 @@ typedef struct hnp_embeddings {
 } hnp_embeddings;
 
 typedef struct hnp_head {
-    hn_norm norm;    /* a decoder's last */
+    hn_norm norm;    /* a decoder's last, or that of hidden tokens */
     hn_linear dense; /* [C, C] an encoder's */
-    hn_linear out;   /* [labels, C]; none when it is tied to the table of tokens */
+    hn_linear out;   /* [labels, C]; without a weight when it is tied to the table of tokens */
 } hnp_head;
+
+/* Strings one behind the other; without memory it only counts, so the same calls size and fill it. */
+typedef struct hnp_pool {
+    char *base;
+    size_t used;
+} hnp_pool;
+/* A name with the layer in the place of its "%d"; NULL while counting. */
+char *hnp_pool_name(hnp_pool *names, const char *format, int layer);
 
 /* A size that a table names; model-dependent. */
 typedef enum hnp_size {
@@ -49,6 +60,8 @@ typedef enum hnp_size {
     HNP_LABELS
 } hnp_size;
 
+int64_t hnp_size_of(const hn_model_config *config, hnp_size size);
+
 /* One row of a family's table. "%d" in a name is the layer. `offset` is where the parameter's hn_weight
  * stands in hnp_embeddings, hnp_layer or hnp_head. Its sources are runs of its rows, one below the other. */
 typedef struct hnp_entry {
@@ -57,6 +70,7 @@ typedef struct hnp_entry {
     hn_init init;
     bool decays;
     bool may_be_missing;
+    bool adaptable; /* the weight of a linear layer that may have adapters: its hn_weight is the first of a hn_linear */
     bool untied; /* only in a model whose head is not tied */
     bool turned; /* the file has rows as columns */
     size_t offset;
@@ -80,14 +94,24 @@ typedef struct hnp_family {
     const char *prefix;
     hnp_table embeddings, layer, head;
     const char *const *unused;
+    hnp_table masked; /* of encoders: the head that predicts hidden tokens, and what it has no use for */
+    const char *const *masked_unused;
 } hnp_family;
 const hnp_family *hnp_family_get(hn_family family);
+const hnp_table *hnp_head_table(const hn_model *model);
 
 /* A source by its name without the prefix, sorted by it. */
 typedef struct hnp_source {
     const char *key;
     int param, index;
 } hnp_source;
+
+/* The adapters of one linear layer. */
+typedef struct hnp_pair {
+    hn_linear *linear;
+    int group;
+    int param; /* A's number; B's is the next */
+} hnp_pair;
 
 /* What one layer keeps, or uses and forgets. R rows: T tokens, but n in the last layer. Layers that keep
  * nothing share one set, and write a sum where its norm's output goes. */
@@ -126,6 +150,10 @@ typedef struct hnp_encoder_activations {
     hn_tensor dense, dropped; /* [n, C] the head's hidden layer, before and after dropout */
     hn_tensor d_logits;       /* [n, labels] */
     hn_tensor d_head;         /* [n, C] */
+    /* Of a head that predicts hidden tokens, [T, C]: its hidden layer before and after the activation, and its norm; the
+     * gradient of that. */
+    hn_tensor masked_z, masked_a, masked, d_masked;
+    float *masked_mean, *masked_rstd;
     hn_tensor d_rows[3];      /* [T, C] gradients on their way down */
     hn_tensor d_qkv;          /* [T, 3C] */
     hn_tensor d_q;            /* [n, C] */
@@ -175,6 +203,10 @@ struct hn_model {
     char **group_names;
     hnp_source *sources; /* sorted by key */
     size_t source_count;
+    hnp_pair *pairs;
+    int pair_count;
+    bool *group_trains; /* [groups] */
+    int64_t copy_elements;
 
     hnp_embeddings embeddings;
     hnp_layer *layers;
@@ -194,9 +226,22 @@ const hn_weight *hnp_lm_weight(const hn_model *model);
 /* Name without the family's prefix, and with the norm's old words ("gamma", "beta") replaced, in `buffer`. */
 const char *hnp_source_key(char *buffer, size_t size, const hn_model *model, const char *name);
 
+/* By its name in a checkpoint; NULL: none. */
+const hnp_source *hnp_source_find(const hn_model *model, const char *name);
+/* The shape that a file has it in. */
+hn_tensor hnp_source_shape(const hn_param *param, int s);
+
 /* Fills rows [row, row + rows) of a parameter by its init rule. */
 hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, uint64_t seed,
                          hn_error *error);
+
+/* The fp32 values of a parameter, or NULL where it has bf16 ones alone. */
+float *hnp_param_master(const hn_model *model, int param);
+uint16_t *hnp_param_copy(const hn_model *model, int param);
+/* Writes elements [first, first + count) of a parameter where it stands. */
+hn_status hnp_param_write(hn_model *model, int param, int64_t first, const float *values, int64_t count, hn_error *error);
+/* Elements [first, first + count) of a dense tensor of F32, F16, BF16 or F64 as floats; of its transpose when `turned`. */
+void hnp_to_floats(float *out, const hn_tensor *tensor, bool turned, int64_t first, int64_t count);
 
 /* Sizes of one placing of activations, and pieces of its arena. */
 typedef struct hnp_layout {
@@ -208,6 +253,13 @@ hn_tensor hnp_take(const hnp_layout *layout, int64_t rows, int64_t columns); /* 
 float *hnp_take_floats(const hnp_layout *layout, int64_t rows, int64_t columns);
 /* Integers 0, step, 2 step, ... in the backend's memory. */
 int32_t *hnp_take_series(const hnp_layout *layout, int64_t count, int32_t step);
+
+/* adapters.c: parameters of LoRA behind those of the checkpoint; whether what the config names is there, and what it freezes;
+ * columns of the widest branch; places for what branches keep. */
+void hnp_adapters_add(hn_model *model, hnp_pool *names);
+hn_status hnp_adapters_check(hn_model *model, hn_error *error);
+int64_t hnp_adapters_widest(const hn_model *model);
+void hnp_adapters_place(const hnp_layout *layout);
 
 /* One forward, or the backward that belongs to it. */
 typedef struct hnp_pass {
@@ -241,12 +293,19 @@ hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, 
                             const hn_random *random);
 /* What attention runs over: causally the tokens before (and the cache's), or all of a sequence. */
 hn_attention hnp_pass_attention(const hnp_pass *pass, int layer);
+/* The keys of rows for the adapters of a group: NULL where nothing is dropped. */
+const hn_random *hnp_pass_random(const hnp_pass *pass, int group, const hn_random *random);
 /* Whether a group keeps what backward needs. */
 bool hnp_pass_keeps(const hnp_pass *pass, int group);
 /* The trunk's output as a cache holds it, or where to write it. */
 hn_tensor hnp_pass_trunk(const hnp_pass *pass, const hn_tensor *tensor);
 
-/* encoder: activations.c, encoder.c, encoder_backward.c, head.c */
+/* encoder: activations.c, encoder.c, encoder_backward.c, head.c, masked_head.c */
+/* Whether a layer has a row a sequence: the last one, below a head that reads first tokens. */
+static inline bool hnp_encoder_few(const hn_model *model, int layer)
+{
+    return layer == model->config.layers - 1 && !hn_head_predicts_tokens(model->config.head);
+}
 void hnp_encoder_place(const hnp_layout *layout);
 int64_t hnp_encoder_widest(const hn_model_config *config);
 hn_tensor hnp_encoder_forward(const hnp_pass *pass);
@@ -257,6 +316,17 @@ void hnp_head_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *o
  * (NULL: not wanted). */
 hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows);
 void hnp_head_backward(const hnp_pass *pass, const hn_tensor *dx);
+/* The same from and to all rows of the last layer, for hidden tokens: hidden [T, C] is what the vocabulary's product reads. */
+void hnp_masked_place(const hnp_layout *layout);
+hn_tensor hnp_masked_forward(const hnp_pass *pass, const hn_tensor *x);
+void hnp_masked_backward(const hnp_pass *pass, const hn_tensor *dx);
+void hnp_masked_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+                     const float *scale, bool training);
+
+/* lm_head.c: the loss of the vocabulary's product of x [T, C], with the gradient dx (NULL: not wanted, nor the weights'). bias
+ * NULL: none. */
+void hnp_vocabulary_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_tensor *dx,
+                         const hn_tensor *x, const hn_weight *bias, const hn_batch *batch, float smoothing, const float *scale);
 
 /* decoder: decoder_activations.c, decoder.c, decoder_backward.c, decoder_attention.c, lm_head.c */
 void hnp_decoder_place(const hnp_layout *layout);

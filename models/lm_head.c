@@ -9,16 +9,22 @@ const hn_weight *hnp_lm_weight(const hn_model *model)
     return model->config.tied ? &model->embeddings.token : &model->head.out.weight;
 }
 
+void hnp_vocabulary_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_tensor *dx,
+                         const hn_tensor *x, const hn_weight *bias, const hn_batch *batch, float smoothing, const float *scale)
+{
+    const hn_weight *weight = hnp_lm_weight(model);
+    HN_ASSERT(batch->target);
+    model->ops->linear_cross_entropy(ctx, out, dx, dx && weight->trainable ? &weight->gradient : NULL,
+                                     dx && bias && bias->trainable ? &bias->gradient : NULL, x, &weight->value,
+                                     bias ? &bias->value : NULL, batch->target, smoothing, scale);
+}
+
 void hnp_lm_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
                  const float *scale, bool training)
 {
-    const hn_weight *weight = hnp_lm_weight(model);
     hn_tensor x = hn_tensor_rows(&model->dec.norm, 0, batch->tokens), dx = {0};
-    HN_ASSERT(batch->target);
     if (training) dx = hn_tensor_rows(&model->dec.d_norm, 0, batch->tokens);
-    model->ops->linear_cross_entropy(ctx, out, training ? &dx : NULL,
-                                     training && weight->trainable ? &weight->gradient : NULL, NULL, &x, &weight->value,
-                                     NULL, batch->target, smoothing, scale);
+    hnp_vocabulary_loss(model, ctx, out, training ? &dx : NULL, &x, NULL, batch, smoothing, scale);
 }
 
 hn_tensor hn_model_logits(hn_model *model, hn_ops_context *ctx, const int32_t *row, int32_t count)

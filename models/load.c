@@ -1,11 +1,11 @@
-/* From a checkpoint's tensors to the masters, from an init rule to the masters, and back to named tensors.
+/* From a checkpoint's tensors, and an adapter's, or from an init rule to the parameters.
  *
  * Import goes through the checkpoint once: each tensor's name, without the family's prefix, is looked up
  * among the sources of the parameter table; its shape must be the source's, every value finite. Then every
- * source must have been found once, but for those of the head. So the masters are either all set, or an error
+ * source must have been found once, but for those of the head. So the parameters are either all set, or an error
  * says which tensor was wrong and how.
  *
- * The masters stand in the backend's memory; values are converted in pieces of a few KiB and copied in.
+ * The parameters stand in the backend's memory; values are converted in pieces of a few KiB and copied in.
  * Tensors without data (of a GGUF file) are asked of their source, a few rows at a time; one that its file
  * has turned is asked for whole. */
 #include <float.h>
@@ -30,17 +30,8 @@ static void format_shape(char text[SHAPE_TEXT], const hn_tensor *tensor)
     snprintf(text + used, (size_t)(SHAPE_TEXT - used), "]");
 }
 
-/* A source's rows among the masters. */
-static hn_tensor source_view(const hn_model *model, const hn_param *param, int s)
-{
-    int64_t row = param->sources[s].row, rows = param->sources[s].rows;
-    float *data = model->master ? model->master + param->offset + row * param->columns : NULL;
-    return param->rank == 1 ? hn_tensor_1d(data, HN_F32, rows)
-                            : hn_tensor_2d(data, HN_F32, rows, param->columns);
-}
-
 /* The tensor that a file has for it, without memory. */
-static hn_tensor source_file_shape(const hn_param *param, int s)
+hn_tensor hnp_source_shape(const hn_param *param, int s)
 {
     int64_t rows = param->sources[s].rows;
     if (param->rank == 1) return hn_tensor_1d(NULL, HN_F32, rows);
@@ -58,7 +49,8 @@ static bool same_shape(const hn_tensor *a, const hn_tensor *b)
 
 static bool is_unused(const hn_model *model, const char *key)
 {
-    for (const char *const *unused = model->family->unused; *unused; unused++) {
+    bool masked = model->config.head == HN_HEAD_MASKED;
+    for (const char *const *unused = masked ? model->family->masked_unused : model->family->unused; *unused; unused++) {
         size_t length = strlen(*unused);
         bool prefix = (*unused)[length - 1] == '.', suffix = (*unused)[0] == '.';
         size_t skipped = suffix && strlen(key) > length ? strlen(key) - length : 0;
@@ -86,7 +78,7 @@ static float to_float(const char *data, hn_dtype dtype)
 }
 
 /* Elements [first, first + count) of a dense tensor as floats; of its transpose when `turned`. */
-static void to_floats(float *out, const hn_tensor *tensor, bool turned, int64_t first, int64_t count)
+void hnp_to_floats(float *out, const hn_tensor *tensor, bool turned, int64_t first, int64_t count)
 {
     size_t size = hn_dtype_size(tensor->dtype);
     const char *data = tensor->data;
@@ -150,14 +142,36 @@ static hn_status check_type(const reader *from, const hn_named_tensor *tensor, h
                    tensor->name, hn_dtype_name(dtype));
 }
 
-static hn_status copy_values(hn_model *model, const hn_tensor *to, const reader *from, size_t index,
-                             const hn_tensor *tensor, bool turned, hn_error *error)
+hn_status hnp_param_write(hn_model *model, int param, int64_t first, const float *values, int64_t count, hn_error *error)
 {
-    int64_t total = hn_tensor_count(to), step = piece_size(tensor);
+    uint16_t narrow[PIECE];
+    hn_backend *backend = model->backend;
+    float *master = hnp_param_master(model, param);
+    if (master) {
+        backend->copy_in(backend, master + first, values, (size_t)count * sizeof *values);
+        return backend->synchronize(backend, error);
+    }
+    hn_status status = HN_OK;
+    for (int64_t done = 0, some; done < count && status == HN_OK; done += some) {
+        some = count - done < PIECE ? count - done : PIECE;
+        for (int64_t i = 0; i < some; i++) narrow[i] = hn_bf16_from_float(values[done + i]);
+        backend->copy_in(backend, hnp_param_copy(model, param) + first + done, narrow, (size_t)some * sizeof *narrow);
+        status = backend->synchronize(backend, error);
+    }
+    return status;
+}
+
+/* A tensor to the source of a parameter that it is. */
+static hn_status copy_values(hn_model *model, const hnp_source *to, const reader *from, size_t index, const hn_tensor *tensor,
+                             hn_error *error)
+{
+    const hn_param *param = &model->params[to->param];
+    bool turned = param->sources[to->index].turned;
+    int64_t at = param->sources[to->index].row * param->columns, total = hn_tensor_count(tensor), step = piece_size(tensor);
     for (int64_t done = 0, count; done < total; done += count) {
         hn_status status = HN_OK;
         count = total - done < step ? total - done : step;
-        if (tensor->data) to_floats(from->piece, tensor, turned, done, count);
+        if (tensor->data) hnp_to_floats(from->piece, tensor, turned, done, count);
         else status = from->source->fill(from->source->context, from->piece, index, done, count, error);
         if (status != HN_OK) return status;
         int64_t bad = find_not_finite(from->piece, count);
@@ -166,21 +180,19 @@ static hn_status copy_values(hn_model *model, const hn_tensor *to, const reader 
                            "%s: tensor %.200s: expected finite numbers, got %f at element %lld%s", from->where,
                            from->tensors[index].name, from->piece[bad], (long long)(done + bad),
                            turned ? " of its transpose" : "");
-        model->backend->copy_in(model->backend, (float *)to->data + done, from->piece, (size_t)count * sizeof(float));
-        status = model->backend->synchronize(model->backend, error);
+        status = hnp_param_write(model, to->param, at + done, from->piece, count, error);
         if (status != HN_OK) return status;
     }
     return HN_OK;
 }
 
-static hn_status copy_tensor(hn_model *model, const hn_tensor *to, const reader *from, size_t index, bool turned,
-                             hn_error *error)
+static hn_status copy_tensor(hn_model *model, const hnp_source *to, const reader *from, size_t index, hn_error *error)
 {
     hn_tensor tensor = from->tensors[index].tensor;
     float *whole = NULL;
     hn_status status = check_type(from, &from->tensors[index], error);
     HN_ASSERT(hn_tensor_dense(&tensor) && (tensor.data || from->source || !hn_tensor_count(&tensor)));
-    if (status == HN_OK && turned && from->source) {
+    if (status == HN_OK && model->params[to->param].sources[to->index].turned && from->source) {
         whole = hn_reallocarray(NULL, (size_t)hn_tensor_count(&tensor), sizeof *whole);
         if (!whole)
             status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for tensor %.200s", from->where,
@@ -188,7 +200,7 @@ static hn_status copy_tensor(hn_model *model, const hn_tensor *to, const reader 
         else status = from->source->fill(from->source->context, whole, index, 0, hn_tensor_count(&tensor), error);
         tensor.data = whole;
     }
-    if (status == HN_OK) status = copy_values(model, to, from, index, &tensor, turned, error);
+    if (status == HN_OK) status = copy_values(model, to, from, index, &tensor, error);
     hn_free(whole);
     return status;
 }
@@ -198,16 +210,23 @@ static int compare_key(const void *key, const void *source)
     return strcmp(key, ((const hnp_source *)source)->key);
 }
 
-static hn_status take_tensor(hn_model *model, bool *found, const reader *from, size_t index, hn_strbuf *ignored,
+const hnp_source *hnp_source_find(const hn_model *model, const char *name)
+{
+    char buffer[256];
+    const char *key = hnp_source_key(buffer, sizeof buffer, model, name);
+    return bsearch(key, model->sources, model->source_count, sizeof *model->sources, compare_key);
+}
+
+/* One tensor, with `prefix` bytes before the name by which a checkpoint has it. `ignored` NULL: one that belongs to nothing is an
+ * error. */
+static hn_status take_tensor(hn_model *model, bool *found, const reader *from, size_t index, size_t prefix, hn_strbuf *ignored,
                              hn_error *error)
 {
     const hn_named_tensor *tensor = &from->tensors[index];
     const char *where = from->where;
     char buffer[256], expected[SHAPE_TEXT], got[SHAPE_TEXT];
-    const char *key = hnp_source_key(buffer, sizeof buffer, model, tensor->name);
-    const hnp_source *source =
-        bsearch(key, model->sources, model->source_count, sizeof *model->sources, compare_key);
-    if (!source && is_unused(model, key)) {
+    const hnp_source *source = hnp_source_find(model, tensor->name + prefix);
+    if (!source && ignored && is_unused(model, hnp_source_key(buffer, sizeof buffer, model, tensor->name + prefix))) {
         hn_strbuf_printf(ignored, "%s\n", tensor->name);
         return HN_OK;
     }
@@ -219,8 +238,7 @@ static hn_status take_tensor(hn_model *model, bool *found, const reader *from, s
         return hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s is there twice, under two names", where,
                        tensor->name);
     const hn_param *param = &model->params[source->param];
-    hn_tensor view = source_view(model, param, source->index);
-    hn_tensor shape = source_file_shape(param, source->index);
+    hn_tensor shape = hnp_source_shape(param, source->index);
     if (!same_shape(&shape, &tensor->tensor)) {
         format_shape(expected, &shape);
         format_shape(got, &tensor->tensor);
@@ -228,7 +246,7 @@ static hn_status take_tensor(hn_model *model, bool *found, const reader *from, s
                        tensor->name, expected, got);
     }
     found[source - model->sources] = true;
-    return copy_tensor(model, &view, from, index, param->sources[source->index].turned, error);
+    return copy_tensor(model, source, from, index, error);
 }
 
 static hn_status fill_missing(hn_model *model, const bool *found, const char *where, uint64_t seed,
@@ -240,14 +258,14 @@ static hn_status fill_missing(hn_model *model, const bool *found, const char *wh
         if (found[i]) continue;
         const hn_param *param = &model->params[model->sources[i].param];
         int s = model->sources[i].index;
-        if (!param->may_be_missing) {
+        if (!param->may_be_missing && !param->adapter) {
             if (!count++) missing = param->sources[s].name;
             continue;
         }
         hn_status status = hnp_param_init(model, model->sources[i].param, param->sources[s].row,
                                           param->sources[s].rows, seed, error);
         if (status != HN_OK) return status;
-        hn_strbuf_printf(initialised, "%s\n", param->sources[s].name);
+        if (!param->adapter) hn_strbuf_printf(initialised, "%s\n", param->sources[s].name);
     }
     if (count > 1)
         return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %s is missing, and %zu more", where, missing,
@@ -258,15 +276,47 @@ static hn_status fill_missing(hn_model *model, const bool *found, const char *wh
 hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const hn_tensor_source *source,
                         const char *where, uint64_t seed, hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error)
 {
-    HN_ASSERT(model->master);
+    HN_ASSERT(model->weights[0]->value.data);
     reader from;
     bool *found = hn_calloc(model->source_count, sizeof *found);
     if (!found) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", where);
     hn_status status = reader_init(&from, tensors, count, source, where, error);
-    for (size_t i = 0; i < count && status == HN_OK; i++) status = take_tensor(model, found, &from, i, ignored, error);
+    for (size_t i = 0; i < count && status == HN_OK; i++) status = take_tensor(model, found, &from, i, 0, ignored, error);
     if (status == HN_OK) status = fill_missing(model, found, where, seed, initialised, error);
     if (status == HN_OK && (initialised->failed || ignored->failed))
         status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", where);
+    hn_free(from.piece);
+    hn_free(found);
+    return status;
+}
+
+static hn_status check_adapter(const hn_model *model, const bool *found, const char *where, hn_error *error)
+{
+    for (size_t i = 0; i < model->source_count; i++) {
+        const hn_param *param = &model->params[model->sources[i].param];
+        if (!found[i] && !param->held)
+            return hn_fail(error, HN_ERR_MISMATCH, "%s: tensor %s%s is missing", where, param->adapter ? "" : HN_PEFT_PREFIX,
+                           param->sources[model->sources[i].index].name);
+    }
+    return HN_OK;
+}
+
+hn_status hn_model_load_adapter(hn_model *model, const hn_named_tensor *tensors, size_t count, const char *where,
+                                hn_error *error)
+{
+    size_t prefix = strlen(HN_PEFT_PREFIX);
+    reader from;
+    bool *found = hn_calloc(model->source_count, sizeof *found);
+    if (!found) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", where);
+    hn_status status = reader_init(&from, tensors, count, NULL, where, error);
+    for (size_t i = 0; i < count && status == HN_OK; i++) {
+        const char *name = tensors[i].name;
+        if (strncmp(name, HN_PEFT_PREFIX, prefix))
+            status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor %.200s: expected a name that begins with " HN_PEFT_PREFIX, where,
+                             name);
+        else status = take_tensor(model, found, &from, i, prefix, NULL, error);
+    }
+    if (status == HN_OK) status = check_adapter(model, found, where, error);
     hn_free(from.piece);
     hn_free(found);
     return status;
@@ -286,6 +336,13 @@ static void four_normals(float out[4], uint64_t seed, int param, uint64_t block)
     }
 }
 
+static float uniform_value(const hn_model *model, int param, uint64_t seed, uint64_t element)
+{
+    hn_philox4 r = hn_philox(seed, (uint32_t)(element / 4), HN_SITE(0, HN_SITE_INIT, 0), (uint32_t)param,
+                             (uint32_t)(element / 4 >> 32));
+    return (2 * hn_uniform(r.word[element % 4]) - 1) / sqrtf((float)model->params[param].columns);
+}
+
 static float init_value(const hn_model *model, int param, uint64_t seed, int64_t element, float normals[4])
 {
     float spread = model->config.init_range;
@@ -294,6 +351,7 @@ static float init_value(const hn_model *model, int param, uint64_t seed, int64_t
     case HN_INIT_ONE: return 1;
     case HN_INIT_NORMAL_BY_DEPTH: spread /= sqrtf(2.0f * (float)model->config.layers); break;
     case HN_INIT_NORMAL: break;
+    case HN_INIT_UNIFORM: return uniform_value(model, param, seed, (uint64_t)element);
     }
     if (element % 4 == 0) four_normals(normals, seed, param, (uint64_t)element / 4);
     return spread * normals[element % 4];
@@ -311,9 +369,7 @@ hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, 
     while (done < end) {
         int64_t count = end - done < PIECE ? end - done : PIECE;
         for (int64_t i = 0; i < count; i++) piece[i] = init_value(model, param, seed, done + i, normals);
-        model->backend->copy_in(model->backend, model->master + p->offset + done, piece,
-                                (size_t)count * sizeof *piece);
-        hn_status status = model->backend->synchronize(model->backend, error);
+        hn_status status = hnp_param_write(model, param, done, piece, count, error);
         if (status != HN_OK) return status;
         done += count;
     }
@@ -323,59 +379,8 @@ hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, 
 hn_status hn_model_init(hn_model *model, uint64_t seed, hn_error *error)
 {
     hn_status status = HN_OK;
-    HN_ASSERT(model->master);
+    HN_ASSERT(model->weights[0]->value.data);
     for (int p = 0; p < model->count && status == HN_OK; p++)
         status = hnp_param_init(model, p, 0, model->params[p].rows, seed, error);
     return status;
-}
-
-/* Elements of the sources that stand turned in their files. */
-static size_t turned_elements(const hn_model *model)
-{
-    size_t count = 0;
-    for (int p = 0; p < model->count; p++)
-        for (int s = 0; s < model->params[p].source_count; s++)
-            if (model->params[p].sources[s].turned)
-                count += (size_t)(model->params[p].sources[s].rows * model->params[p].columns);
-    return count;
-}
-
-/* The transpose of a source's rows, at `to`. */
-static hn_tensor turn(float *to, const hn_tensor *rows)
-{
-    const float *from = rows->data;
-    int64_t height = rows->shape[0], width = rows->shape[1];
-    for (int64_t c = 0; c < width; c++)
-        for (int64_t r = 0; r < height; r++) to[c * height + r] = from[r * width + c];
-    return hn_tensor_2d(to, HN_F32, width, height);
-}
-
-hn_status hn_exported_init(hn_exported *out, const hn_model *model, hn_error *error)
-{
-    size_t turned = turned_elements(model);
-    hn_exported exported = {.tensors = hn_calloc(model->source_count, sizeof *exported.tensors)};
-    if (turned) exported.turned = hn_calloc(turned, sizeof *exported.turned);
-    if (!exported.tensors || (turned && !exported.turned)) {
-        hn_exported_close(&exported);
-        return hn_fail(error, HN_ERR_MEMORY, "out of memory for the list of %zu tensors to export", model->source_count);
-    }
-    float *to = exported.turned;
-    for (int p = 0; p < model->count; p++)
-        for (int s = 0; s < model->params[p].source_count; s++) {
-            hn_tensor view = source_view(model, &model->params[p], s);
-            if (model->params[p].sources[s].turned) {
-                view = turn(to, &view);
-                to += hn_tensor_count(&view);
-            }
-            exported.tensors[exported.count++] = (hn_named_tensor){model->params[p].sources[s].name, view};
-        }
-    *out = exported;
-    return HN_OK;
-}
-
-void hn_exported_close(hn_exported *exported)
-{
-    hn_free(exported->tensors);
-    hn_free(exported->turned);
-    *exported = (hn_exported){0};
 }

@@ -47,22 +47,25 @@ void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds boun
     *act = (hnp_activations){.bounds = bounds, .training = training, .first = first};
     act->row_example = hn_arena_tensor(arena, HN_I32, l.tokens, 1).data;
     act->zeros = hnp_take_series(&l, l.tokens, 0);
+    hnp_adapters_place(&l);
     model->family->architecture->place(&l);
 }
 
 size_t hn_model_workspace(const hn_model *model, hn_bounds bounds)
 {
     const hn_model_config *c = &model->config;
-    size_t most = model->ops->workspace(bounds.tokens, model->family->architecture->widest(c), bounds.longest, c->heads,
-                                        model->precision);
-    if (!model->family->architecture->causal) return most;
+    int64_t widest = model->family->architecture->widest(c), branch = hnp_adapters_widest(model);
+    if (branch > widest) widest = branch;
+    size_t most = model->ops->workspace(bounds.tokens, widest, bounds.longest, c->heads, model->precision);
+    if (branch) most += model->ops->low_rank_workspace(widest, branch);
+    if (!hn_head_predicts_tokens(c->head)) return most;
     size_t loss = model->ops->linear_cross_entropy_workspace(bounds.tokens, c->hidden, c->vocabulary);
     return loss > most ? loss : most;
 }
 
 bool hn_model_trunk_pooled(const hn_model *model, int first)
 {
-    return !model->family->architecture->causal && first > model->config.layers;
+    return !hn_head_predicts_tokens(model->config.head) && first > model->config.layers;
 }
 
 hn_tensor hn_model_forward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)

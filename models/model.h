@@ -31,8 +31,22 @@ typedef enum hn_family {
     HN_FAMILY_QWEN2,
     HN_FAMILY_QWEN3
 } hn_family;
-/* An encoder has a head on whole sequences; a decoder predicts the next token. */
-typedef enum hn_head { HN_HEAD_CLASSIFY, HN_HEAD_REGRESS, HN_HEAD_LM } hn_head;
+/* An encoder has a head on whole sequences, or one that predicts tokens that were hidden; a decoder predicts the next
+ * token. */
+typedef enum hn_head { HN_HEAD_CLASSIFY, HN_HEAD_REGRESS, HN_HEAD_LM, HN_HEAD_MASKED } hn_head;
+
+/* Low-rank adapters (LoRA, Hu et al. 2021): W x + scale B A dropout(x), scale = alpha / rank, or alpha / sqrt(rank)
+ * (rank-stabilised, Kalajdzievski 2023). Everything else is frozen but what `saved` names. The lists are borrowed and read by
+ * hn_model_open. */
+typedef struct hn_lora_config {
+    int rank; /* 0: no adapters */
+    float alpha, dropout;
+    bool rank_stabilised;
+    const char *const *targets; /* Hugging Face modules, whole or by their last words ("q_proj"), or "all-linear" alone */
+    int target_count;
+    const char *const *saved; /* modules that train whole; none: all of an encoder's head */
+    int saved_count;
+} hn_lora_config;
 
 typedef struct hn_model_config {
     hn_family family;
@@ -46,22 +60,31 @@ typedef struct hn_model_config {
     float embedding_dropout, hidden_dropout, attention_dropout, attention_out_dropout, head_dropout, head_input_dropout;
     hn_activation head_activation; /* of the head's hidden layer */
     hn_head head;
-    int labels; /* outputs of the head; 1 for regression, the vocabulary for a language model */
+    int labels; /* outputs of the head; 1 for regression, the vocabulary for tokens */
     /* Of decoders: */
     bool tied;         /* the table of tokens is the weight of the language model's head too */
     bool gated;        /* RMS norms without bias, rotary positions, down(act(gate x) * up x); else as GPT-2 */
     bool qk_norm;      /* an RMS norm of every head of Q and K before they are turned */
     hn_rope rope;      /* of gated ones */
+    hn_lora_config lora; /* the caller's */
 } hn_model_config;
 
 /* Reads and checks config.json (`where` names it in errors). What hone lacks is refused by name. head and labels are the
  * task's and set by the caller afterwards. */
 hn_status hn_model_config_read(hn_model_config *out, const json_t *root, const char *where, hn_error *error);
 
-/* NORMAL_BY_DEPTH: what is added to the residual stream, over the root of its number of summands (GPT-2). */
-typedef enum hn_init { HN_INIT_NORMAL, HN_INIT_NORMAL_BY_DEPTH, HN_INIT_ZERO, HN_INIT_ONE } hn_init;
+/* Sets the head of an encoder, its labels, and what it takes from the rest of the config. */
+void hn_model_config_head(hn_model_config *config, hn_head head, int labels);
+/* Whether the head predicts tokens: then targets are hn_batch.target, a row a token. */
+bool hn_head_predicts_tokens(hn_head head);
+
+/* NORMAL_BY_DEPTH: what is added to the residual stream, over the root of its number of summands (GPT-2). UNIFORM: within
+ * 1 / sqrt(columns) (He et al. 2015 with a = sqrt(5), as PEFT draws A). */
+typedef enum hn_init { HN_INIT_NORMAL, HN_INIT_NORMAL_BY_DEPTH, HN_INIT_ZERO, HN_INIT_ONE, HN_INIT_UNIFORM } hn_init;
 
 #define HN_PARAM_SOURCES 3
+/* What PEFT puts before a name; names of adapters' sources have it. */
+#define HN_PEFT_PREFIX "base_model.model."
 
 typedef struct hn_param {
     const char *name; /* "layer.0.attention.qkv.weight" */
@@ -70,8 +93,13 @@ typedef struct hn_param {
     hn_init init;
     bool decays;
     bool may_be_missing; /* head: initialised when the checkpoint has none */
+    bool adapter;        /* A or B of LoRA: no part of the checkpoint that it is for */
+    bool held;           /* by LoRA: of the checkpoint, and never trained */
+    bool frozen;         /* never trained in this run: held, or of a group that never is */
     int group;
-    int64_t offset; /* elements from the start of the parameter array, a multiple of 32 */
+    /* Elements from the start of their arrays, multiples of 32; -1: it has no place there. */
+    int64_t offset;      /* of the fp32 values */
+    int64_t copy_offset; /* of the bf16 values that products read */
     struct {
         const char *name; /* Hugging Face name, with the family's prefix */
         int64_t row, rows; /* rows of this parameter that it is */
@@ -87,37 +115,60 @@ hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype 
 void hn_model_free(hn_model *model);
 const hn_model_config *hn_model_get_config(const hn_model *model);
 const hn_param *hn_model_params(const hn_model *model, int *count);
-int64_t hn_model_param_elements(const hn_model *model); /* length of the parameter array, with alignment */
+int64_t hn_model_param_elements(const hn_model *model); /* length of the fp32 array, with alignment */
 int hn_model_group_count(const hn_model *model);
 const char *hn_model_group_name(const hn_model *model, int group);
 int hn_model_group_find(const hn_model *model, const char *name); /* -1: none */
 
-/* Parameters: one fp32 array of hn_model_param_elements (the master), and its bf16 copy when the precision is bf16. */
+/* The group never trains in this run. Parameters are placed after it, or again. */
+void hn_model_freeze(hn_model *model, int group);
+/* Whether any parameter of the group may train. */
+bool hn_model_group_trains(const hn_model *model, int group);
+
+/* Parameters: one fp32 array of hn_model_param_elements (the masters), and one of bf16 values that products read when the
+ * precision is bf16. A vector stands in the first alone; a matrix in both, but a frozen one of a bf16 model in the second alone. */
 void hn_model_place_parameters(hn_model *model, hn_arena *arena);
 float *hn_model_master(const hn_model *model);
 uint16_t *hn_model_copy(const hn_model *model); /* NULL in fp32 */
-/* Writes the bf16 copy from the masters (after loading); AdamW keeps it up to date afterwards. Nothing in fp32. */
+/* Writes the bf16 values from the masters (after loading); AdamW keeps them up to date afterwards. Nothing in fp32. */
 void hn_model_refresh_copy(hn_model *model, hn_ops_context *ctx);
 
-/* Fills the masters from a checkpoint's tensors (any of F32, F16, BF16, F64; host memory; or F32 without data, whose values
+/* Fills the parameters from a checkpoint's tensors (any of F32, F16, BF16, F64; host memory; or F32 without data, whose values
  * come from `source`, which is NULL when all have data). Every tensor's name and shape is
  * checked; a tensor that belongs to nothing is an error unless it is known to be unused (pooler of another head, position_ids,
  * cls.* of pretraining), a missing one is an error unless may_be_missing: then it is initialised by the family's rule with
  * `seed` and named in `initialised` (borrowed names, newline-separated, into a strbuf). A name may come with or without the
- * family's prefix ("bert."). */
+ * family's prefix ("bert."). Adapters are always initialised, by which the model computes what it would without them. */
 hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t count, const hn_tensor_source *source,
                         const char *where, uint64_t seed, hn_strbuf *initialised, hn_strbuf *ignored, hn_error *error);
+/* Fills the adapters, and what else an adapter's file holds, over what hn_model_load filled: PEFT's names
+ * ("base_model.model.<module>.lora_A.weight"). A missing or unknown tensor is an error. */
+hn_status hn_model_load_adapter(hn_model *model, const hn_named_tensor *tensors, size_t count, const char *where,
+                                hn_error *error);
 /* All parameters by the init rule. Nothing in them depends on the batch, the backend or the order of the calls. */
 hn_status hn_model_init(hn_model *model, uint64_t seed, hn_error *error);
 
-/* The Hugging Face view of the masters: one named tensor a source, a view into the parameter array (host memory on the CPU),
- * but a copy for a source that stands turned in its file. */
+/* What a model gives to a file. */
+typedef enum hn_export_kind {
+    HN_EXPORT_WHOLE,   /* every parameter of the checkpoint, adapters left out */
+    HN_EXPORT_MERGED,  /* the same with W + scale B A, summed in fp32 */
+    HN_EXPORT_ADAPTER, /* adapters and what trains beside them, under PEFT's names */
+} hn_export_kind;
+
+/* One named tensor a source, fp32, shaped as its file has it, without data: hn_exported_fill gives its values, from the masters
+ * or, where a frozen parameter has none, from the checkpoint that it was loaded from (borrowed), so that it goes out as it came in. */
 typedef struct hn_exported {
     hn_named_tensor *tensors;
     size_t count;
-    float *turned; /* the copies */
+    const hn_model *model;
+    const hn_tensor_source *base_source;
+    struct hnp_export_place *places; /* where each comes from */
+    char *names;
 } hn_exported;
-hn_status hn_exported_init(hn_exported *out, const hn_model *model, hn_error *error);
+hn_status hn_exported_init(hn_exported *out, const hn_model *model, hn_export_kind kind, const hn_named_tensor *base,
+                           size_t base_count, const hn_tensor_source *base_source, hn_error *error);
+/* Elements [first, first + n) of tensors[index], multiples of its last dimension; `context` is the hn_exported. */
+hn_status hn_exported_fill(void *context, float *out, size_t index, int64_t first, int64_t n, hn_error *error);
 void hn_exported_close(hn_exported *exported);
 /* Makes `root`, a copy of the original config.json, say what this model is: architectures and problem_type (labels are the
  * caller's id2label); the type of the weights is left to the weights. */
@@ -128,7 +179,8 @@ hn_status hn_model_export_config(const hn_model *model, json_t *root, hn_error *
 typedef struct hn_train_plan {
     const bool *trainable; /* [groups] */
 } hn_train_plan;
-int hn_train_plan_first(const hn_model *model, const hn_train_plan *plan); /* lowest trainable group; groups when none */
+/* Lowest trainable group that has something to train; the number of groups when there is none. */
+int hn_train_plan_first(const hn_model *model, const hn_train_plan *plan);
 
 typedef struct hn_bounds {
     int32_t tokens, examples, longest; /* of one batch */
@@ -141,8 +193,8 @@ void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds boun
 /* Scratch of all operations; `longest` counts what a cache holds. */
 size_t hn_model_workspace(const hn_model *model, hn_bounds bounds);
 
-/* Gradients: an fp32 array of the parameters of groups with trainable[g], in parameter order; hn_model_gradient gives a
- * parameter's place or NULL. */
+/* Gradients: an fp32 array of the parameters of groups with trainable[g] that are not frozen, in parameter order;
+ * hn_model_gradient gives a parameter's place or NULL. */
 void hn_model_place_gradients(hn_model *model, hn_arena *arena, const bool *trainable);
 float *hn_model_gradient(const hn_model *model, int param);
 

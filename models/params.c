@@ -1,14 +1,15 @@
 /* The list of parameters and where they stand.
  *
- *     families.c rows  --hn_model_open-->  params[0 .. count): embeddings, layer.0, ..., layer.L-1, head
+ *     families.c rows  --hn_model_open-->  params[0 .. count): embeddings, layer.0, ..., layer.L-1, head, adapters
  *
- *     master  fp32  | token | position | ... | head.out.bias |     one array; every parameter begins at a
- * multiple of copy    bf16  | token | position | ... | head.out.bias |     32 elements, the gaps stay zero
- *     gradients fp32| of the trainable groups only, same order |
+ *     fp32 model   masters    | token | position | ... | head.out.bias |     one array; every parameter begins at a
+ *     bf16 model   masters    | token | ...    without frozen matrices |     multiple of 32 elements, the gaps stay zero
+ *                  bf16       | token | ...           matrices, no vectors |
+ *     both         gradients  | what trains in this run, same order |        fp32
  *
- * Invariant: params[i] and *weights[i] tell of the same parameter; weights[i] points into the structs that
- * forward and backward use. Matrices are read in the model's precision, vectors (biases, norms) always from
- * the fp32 masters. */
+ * Invariant: params[i] and *weights[i] tell of the same parameter; weights[i] points into the structs that forward and backward
+ * use. Matrices are read in the model's precision, vectors (biases, norms) always from fp32. A frozen matrix needs no master: it
+ * stands once, as it is read. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +17,7 @@
 #include "core/mem.h"
 #include "models/internal.h"
 
-/* Strings one behind the other; without memory it only counts, so the same calls size and fill it. */
-typedef struct pool {
-    char *base;
-    size_t used;
-} pool;
-
-static char *pool_name(pool *names, const char *format, int layer)
+char *hnp_pool_name(hnp_pool *names, const char *format, int layer)
 {
     char *text = names->base ? names->base + names->used : NULL;
     int length = snprintf(NULL, 0, format, layer);
@@ -31,7 +26,7 @@ static char *pool_name(pool *names, const char *format, int layer)
     return text;
 }
 
-static int64_t size_of(const hn_model_config *config, hnp_size size)
+int64_t hnp_size_of(const hn_model_config *config, hnp_size size)
 {
     switch (size) {
     case HNP_ONE: return 1;
@@ -58,49 +53,69 @@ static int source_count(const hnp_entry *entry)
 }
 
 /* Appends the rows of one table: the parameters of one group. */
-static void add_group(hn_model *model, pool *names, const hnp_table *table, int group, int layer, void *owner)
+static void add_group(hn_model *model, hnp_pool *names, const hnp_table *table, int group, int layer, void *owner)
 {
     for (int i = 0; i < table->count; i++) {
         const hnp_entry *entry = &table->entries[i];
         if (entry->untied && model->config.tied) continue;
         hn_param *param = &model->params[model->count];
-        *param = (hn_param){.name = pool_name(names, entry->name, layer),
+        *param = (hn_param){.name = hnp_pool_name(names, entry->name, layer),
                             .rank = entry->columns == HNP_ONE ? 1 : 2,
-                            .rows = size_of(&model->config, entry->rows),
-                            .columns = size_of(&model->config, entry->columns),
+                            .rows = hnp_size_of(&model->config, entry->rows),
+                            .columns = hnp_size_of(&model->config, entry->columns),
                             .init = entry->init,
                             .decays = entry->decays,
                             .may_be_missing = entry->may_be_missing,
                             .group = group,
-                            .offset = model->elements,
                             .source_count = source_count(entry)};
         int64_t row = 0;
         for (int s = 0; s < param->source_count; s++) {
-            param->sources[s].name = pool_name(names, entry->sources[s].name, layer);
+            param->sources[s].name = hnp_pool_name(names, entry->sources[s].name, layer);
             param->sources[s].row = row;
-            param->sources[s].rows = size_of(&model->config, entry->sources[s].rows);
+            param->sources[s].rows = hnp_size_of(&model->config, entry->sources[s].rows);
             param->sources[s].turned = entry->turned;
             row += param->sources[s].rows;
         }
         HN_ASSERT(row == param->rows);
         model->weights[model->count++] = (hn_weight *)(void *)((char *)owner + entry->offset);
-        model->elements += (param->rows * param->columns + 31) & ~(int64_t)31;
     }
 }
 
-static void add_params(hn_model *model, pool *names)
+const hnp_table *hnp_head_table(const hn_model *model)
+{
+    return model->config.head == HN_HEAD_MASKED ? &model->family->masked : &model->family->head;
+}
+
+static void add_params(hn_model *model, hnp_pool *names)
 {
     int layers = model->config.layers;
     model->count = 0;
-    model->elements = 0;
-    model->group_names[0] = pool_name(names, "embeddings", 0);
+    model->group_names[0] = hnp_pool_name(names, "embeddings", 0);
     add_group(model, names, &model->family->embeddings, 0, 0, &model->embeddings);
     for (int l = 0; l < layers; l++) {
-        model->group_names[l + 1] = pool_name(names, "layer.%d", l);
+        model->group_names[l + 1] = hnp_pool_name(names, "layer.%d", l);
         add_group(model, names, &model->family->layer, l + 1, l, &model->layers[l]);
     }
-    model->group_names[layers + 1] = pool_name(names, "head", 0);
-    add_group(model, names, &model->family->head, layers + 1, 0, &model->head);
+    model->group_names[layers + 1] = hnp_pool_name(names, "head", 0);
+    add_group(model, names, hnp_head_table(model), layers + 1, 0, &model->head);
+    hnp_adapters_add(model, names);
+}
+
+/* Gives every parameter its places in the arrays. */
+static void lay_out(hn_model *model)
+{
+    model->elements = model->copy_elements = 0;
+    for (int g = 0; g < hn_model_group_count(model); g++) model->group_trains[g] = false;
+    for (int i = 0; i < model->count; i++) {
+        hn_param *param = &model->params[i];
+        int64_t size = (param->rows * param->columns + 31) & ~(int64_t)31;
+        bool narrow = model->precision == HN_BF16 && param->rank == 2, alone = narrow && param->frozen;
+        param->copy_offset = narrow ? model->copy_elements : -1;
+        param->offset = alone ? -1 : model->elements;
+        if (narrow) model->copy_elements += size;
+        if (!alone) model->elements += size;
+        model->group_trains[param->group] |= !param->frozen;
+    }
 }
 
 const char *hnp_source_key(char *buffer, size_t size, const hn_model *model, const char *name)
@@ -127,10 +142,12 @@ static int compare_sources(const void *a, const void *b)
 
 static void index_sources(hn_model *model)
 {
+    size_t prefix = strlen(HN_PEFT_PREFIX);
     for (int p = 0; p < model->count; p++)
         for (int s = 0; s < model->params[p].source_count; s++)
-            model->sources[model->source_count++] =
-                (hnp_source){hnp_source_key(NULL, 0, model, model->params[p].sources[s].name), p, s};
+            model->sources[model->source_count++] = (hnp_source){
+                hnp_source_key(NULL, 0, model, model->params[p].sources[s].name + (model->params[p].adapter ? prefix : 0)), p,
+                s};
     qsort(model->sources, model->source_count, sizeof *model->sources, compare_sources);
 }
 
@@ -148,17 +165,20 @@ hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype 
 
     size_t layers = (size_t)config->layers;
     size_t count = (size_t)model->family->embeddings.count + layers * (size_t)model->family->layer.count +
-                   (size_t)model->family->head.count;
+                   (size_t)hnp_head_table(model)->count;
+    if (config->lora.rank) count *= 3;
     model->params = hn_calloc(count, sizeof *model->params);
     model->weights = hn_calloc(count, sizeof *model->weights);
     model->sources = hn_calloc(count * HN_PARAM_SOURCES, sizeof *model->sources);
     model->group_names = hn_calloc(layers + 2, sizeof *model->group_names);
+    model->group_trains = hn_calloc(layers + 2, sizeof *model->group_trains);
+    model->pairs = hn_calloc(config->lora.rank ? count : 1, sizeof *model->pairs);
     model->layers = hn_calloc(layers, sizeof *model->layers);
     if (model->family->architecture->causal) model->dec.layers = hn_calloc(layers, sizeof *model->dec.layers);
     else model->enc.layers = hn_calloc(layers, sizeof *model->enc.layers);
-    pool names = {0};
-    if (model->params && model->weights && model->sources && model->group_names && model->layers &&
-        (model->enc.layers || model->dec.layers)) {
+    hnp_pool names = {0};
+    if (model->params && model->weights && model->sources && model->group_names && model->layers && model->group_trains &&
+        model->pairs && (model->enc.layers || model->dec.layers)) {
         add_params(model, &names);
         model->names = hn_malloc(names.used);
     }
@@ -166,9 +186,12 @@ hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype 
         status = hn_fail(error, HN_ERR_MEMORY, "model: no memory for the table of %zu parameters", count);
         goto out;
     }
-    names = (pool){.base = model->names};
+    names = (hnp_pool){.base = model->names};
     add_params(model, &names);
     index_sources(model);
+    status = hnp_adapters_check(model, error);
+    if (status != HN_OK) goto out;
+    lay_out(model);
     *out = model;
     model = NULL;
 out:
@@ -183,6 +206,8 @@ void hn_model_free(hn_model *model)
     hn_free(model->weights);
     hn_free(model->sources);
     hn_free(model->group_names);
+    hn_free(model->group_trains);
+    hn_free(model->pairs);
     hn_free(model->layers);
     hn_free(model->enc.layers);
     hn_free(model->dec.layers);
@@ -230,18 +255,40 @@ static hn_tensor shaped(const hn_param *param, void *data, hn_dtype dtype)
                             : hn_tensor_2d(data, dtype, param->rows, param->columns);
 }
 
+void hn_model_freeze(hn_model *model, int group)
+{
+    for (int i = 0; i < model->count; i++) model->params[i].frozen |= model->params[i].group == group;
+    lay_out(model);
+}
+
+bool hn_model_group_trains(const hn_model *model, int group)
+{
+    return model->group_trains[group];
+}
+
+float *hnp_param_master(const hn_model *model, int param)
+{
+    int64_t offset = model->params[param].offset;
+    return model->master && offset >= 0 ? model->master + offset : NULL;
+}
+
+uint16_t *hnp_param_copy(const hn_model *model, int param)
+{
+    int64_t offset = model->params[param].copy_offset;
+    return model->copy && offset >= 0 ? model->copy + offset : NULL;
+}
+
 void hn_model_place_parameters(hn_model *model, hn_arena *arena)
 {
     model->master = hn_arena_take(arena, (size_t)model->elements * sizeof *model->master);
     model->copy = NULL;
     if (model->precision == HN_BF16)
-        model->copy = hn_arena_take(arena, (size_t)model->elements * sizeof *model->copy);
+        model->copy = hn_arena_take(arena, (size_t)model->copy_elements * sizeof *model->copy);
     for (int i = 0; i < model->count; i++) {
         const hn_param *param = &model->params[i];
-        void *data = model->master ? model->master + param->offset : NULL;
-        hn_dtype dtype = param->rank == 1 ? HN_F32 : model->precision;
-        if (dtype == HN_BF16) data = model->copy ? model->copy + param->offset : NULL;
-        model->weights[i]->value = shaped(param, data, dtype);
+        bool narrow = param->copy_offset >= 0;
+        void *data = narrow ? (void *)hnp_param_copy(model, i) : (void *)hnp_param_master(model, i);
+        model->weights[i]->value = shaped(param, data, narrow ? HN_BF16 : HN_F32);
         model->weights[i]->gradient = shaped(param, NULL, HN_F32);
     }
 }
@@ -258,10 +305,13 @@ uint16_t *hn_model_copy(const hn_model *model)
 
 void hn_model_refresh_copy(hn_model *model, hn_ops_context *ctx)
 {
-    if (!model->copy) return;
-    hn_tensor copy = hn_tensor_1d(model->copy, HN_BF16, model->elements);
-    hn_tensor master = hn_tensor_1d(model->master, HN_F32, model->elements);
-    model->ops->cast(ctx, &copy, &master);
+    for (int i = 0; i < model->count; i++) {
+        const hn_param *param = &model->params[i];
+        if (param->offset < 0 || param->copy_offset < 0) continue;
+        hn_tensor copy = shaped(param, hnp_param_copy(model, i), HN_BF16);
+        hn_tensor master = shaped(param, hnp_param_master(model, i), HN_F32);
+        model->ops->cast(ctx, &copy, &master);
+    }
 }
 
 void hn_model_place_gradients(hn_model *model, hn_arena *arena, const bool *trainable)
@@ -269,12 +319,12 @@ void hn_model_place_gradients(hn_model *model, hn_arena *arena, const bool *trai
     int64_t used = 0;
     for (int i = 0; i < model->count; i++) {
         const hn_param *param = &model->params[i];
-        if (trainable[param->group]) used += (param->rows * param->columns + 31) & ~(int64_t)31;
+        if (trainable[param->group] && !param->frozen) used += (param->rows * param->columns + 31) & ~(int64_t)31;
     }
     float *base = hn_arena_take(arena, (size_t)used * sizeof *base);
     for (int i = 0; i < model->count; i++) {
         const hn_param *param = &model->params[i];
-        bool placed = base && trainable[param->group];
+        bool placed = base && trainable[param->group] && !param->frozen;
         model->weights[i]->gradient = shaped(param, placed ? base : NULL, HN_F32);
         if (placed) base += (param->rows * param->columns + 31) & ~(int64_t)31;
     }
@@ -289,6 +339,6 @@ float *hn_model_gradient(const hn_model *model, int param)
 int hn_train_plan_first(const hn_model *model, const hn_train_plan *plan)
 {
     int first = 0, groups = hn_model_group_count(model);
-    while (first < groups && !plan->trainable[first]) first++;
+    while (first < groups && !(plan->trainable[first] && model->group_trains[first])) first++;
     return first;
 }

@@ -12,7 +12,7 @@
 static void mark_trainable(hn_model *model, const hn_train_plan *plan)
 {
     for (int i = 0; i < model->count; i++)
-        model->weights[i]->trainable = plan->trainable[model->params[i].group];
+        model->weights[i]->trainable = plan->trainable[model->params[i].group] && !model->params[i].frozen;
 }
 
 hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)
@@ -37,6 +37,11 @@ bool hnp_pass_keeps(const hnp_pass *pass, int group)
     return pass->training && group >= pass->first;
 }
 
+const hn_random *hnp_pass_random(const hnp_pass *pass, int group, const hn_random *random)
+{
+    return hnp_pass_keeps(pass, group) ? random : NULL;
+}
+
 hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, uint32_t site,
                             const hn_random *random)
 {
@@ -48,7 +53,7 @@ hn_attention hnp_pass_attention(const hnp_pass *pass, int layer)
 {
     const hn_model_config *c = &pass->model->config;
     const hn_batch *batch = pass->batch;
-    bool causal = pass->model->family->architecture->causal, few = !causal && layer == c->layers - 1;
+    bool causal = pass->model->family->architecture->causal, few = !causal && hnp_encoder_few(pass->model, layer);
     hn_attention attention = {.heads = c->heads,
                               .kv_heads = c->kv_heads,
                               .head_size = c->head_size,

@@ -15,9 +15,10 @@ const hn_key hn_train_keys[] = {
      .help = "Weights to start from: the checkpoint's; or new ones by the family's rule and train.seed, and then "
              "model.path needs a config.json and a tokenizer alone"},
 
-    {"task", "kind", HN_KEY_CHOICE, AT(task.kind), .choices = "classify|regress|lm|sft",
+    {"task", "kind", HN_KEY_CHOICE, AT(task.kind), .choices = "classify|regress|lm|sft|mlm",
      .fallback = "\"classify\"",
-     .help = "Classes of texts or pairs; one number for each; a language model of plain text; answers to instructions"},
+     .help = "Classes of texts or pairs; one number for each; a language model of plain text; answers to instructions; "
+             "hidden tokens of plain text (encoders)"},
     {"task", "labels", HN_KEY_LIST, AT(task.labels), .fallback = "[]",
      .help = "Label names in the order of their numbers; empty: the model's own"},
 
@@ -79,6 +80,22 @@ const hn_key hn_train_keys[] = {
      .help = "Keep the frozen trunk's output on disk and read it back in later epochs"},
     {"freeze", "cache_budget", HN_KEY_FLOAT, AT(freeze.cache_budget), .unit = "GiB", .min = 0, .max = 1e6,
      .fallback = "8", .help = "Most disk space for that; examples beyond it are computed each time"},
+
+    {"lora", "r", HN_KEY_INT, AT(lora.r), .max = 65536, .fallback = "0",
+     .help = "Rank of low-rank adapters (LoRA); all else is frozen. 0: none, or those of lora.adapter or model.path go on"},
+    {"lora", "alpha", HN_KEY_FLOAT, AT(lora.alpha), .min = 1e-6, .max = 1e6, .fallback = "16",
+     .help = "Adapters count alpha / r, or alpha / sqrt(r) with lora.rslora"},
+    {"lora", "dropout", HN_KEY_FLOAT, AT(lora.dropout), .max = 0.999, .fallback = "0",
+     .help = "Share of what an adapter reads that is dropped in training"},
+    {"lora", "targets", HN_KEY_LIST, AT(lora.targets), .fallback = "[\"all-linear\"]",
+     .help = "Layers with adapters, by their Hugging Face names or the last words of them (q_proj, v_proj); all-linear: all but the "
+             "output's"},
+    {"lora", "rslora", HN_KEY_BOOL, AT(lora.rslora), .fallback = "false",
+     .help = "Scale by the root of the rank, which keeps large ranks from standing still (rsLoRA)"},
+    {"lora", "modules_to_save", HN_KEY_LIST, AT(lora.modules_to_save), .fallback = "[]",
+     .help = "Modules that train whole beside the adapters and are saved with them; empty: an encoder's head"},
+    {"lora", "adapter", HN_KEY_STRING, AT(lora.adapter), .fallback = "null",
+     .help = "A PEFT folder whose adapter goes on the model, whatever base it names"},
 
     {"eval", "every", HN_KEY_INTERVAL, AT(eval.every), .max = 1e12, .fallback = "\"1 epoch\"",
      .help = "How often the dev sets are evaluated; also at the end"},

@@ -1,10 +1,10 @@
-/* The config sections that training owns: model, task, train, optim, freeze, eval, checkpoint, output, resume. */
+/* The config sections that training owns: model, task, train, optim, freeze, lora, eval, checkpoint, output, resume. */
 #ifndef HONE_TRAIN_CONFIG_H
 #define HONE_TRAIN_CONFIG_H
 
 #include "core/config.h"
 
-typedef enum hn_task_kind { HN_TASK_CLASSIFY, HN_TASK_REGRESS, HN_TASK_LM, HN_TASK_SFT } hn_task_kind;
+typedef enum hn_task_kind { HN_TASK_CLASSIFY, HN_TASK_REGRESS, HN_TASK_LM, HN_TASK_SFT, HN_TASK_MLM } hn_task_kind;
 typedef enum hn_model_start { HN_START_PRETRAINED, HN_START_SCRATCH } hn_model_start;
 typedef enum hn_precision { HN_PRECISION_FP32, HN_PRECISION_BF16 } hn_precision;
 typedef enum hn_schedule_kind {
@@ -43,6 +43,13 @@ typedef struct hn_train_config {
         bool cache;
         double cache_budget; /* GiB */
     } freeze;
+    struct {
+        int64_t r;
+        double alpha, dropout;
+        hn_list targets, modules_to_save;
+        bool rslora;
+        const char *adapter;
+    } lora;
     struct {
         hn_interval every;
         int metric;    /* hn_metric */

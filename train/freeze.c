@@ -11,7 +11,7 @@ static hn_status unknown_group(const hn_model *model, const char *key, const cha
                    key, name, hn_model_group_name(model, hn_model_group_count(model) - 2));
 }
 
-/* thaw[g] = HN_NEVER for what the config freezes, 0 for the rest. */
+/* thaw[g] = HN_NEVER for what the config freezes and for groups without anything to train (LoRA), 0 for the rest. */
 static hn_status mark_frozen(hn_freeze_plan *plan, const hn_train_config *config, const hn_model *model, hn_error *error)
 {
     const char *below = config->freeze.below;
@@ -23,13 +23,19 @@ static hn_status mark_frozen(hn_freeze_plan *plan, const hn_train_config *config
     } else if (gradual && !config->freeze.groups.count) {
         boundary = plan->groups - 1;
     }
-    for (int g = 0; g < boundary; g++) plan->thaw[g] = HN_NEVER;
+    for (int g = 0; g < plan->groups; g++)
+        if (g < boundary || !hn_model_group_trains(model, g)) plan->thaw[g] = HN_NEVER;
     for (size_t i = 0; i < config->freeze.groups.count; i++) {
         int g = hn_model_group_find(model, config->freeze.groups.items[i]);
         if (g < 0) return unknown_group(model, "freeze.groups", config->freeze.groups.items[i], error);
         plan->thaw[g] = HN_NEVER;
     }
     return HN_OK;
+}
+
+static bool may_thaw(const hn_freeze_plan *plan, const hn_model *model, int group)
+{
+    return plan->thaw[group] == HN_NEVER && hn_model_group_trains(model, group);
 }
 
 hn_status hn_freeze_plan_init(hn_freeze_plan *plan, const hn_train_config *config, const hn_model *model,
@@ -48,7 +54,7 @@ hn_status hn_freeze_plan_init(hn_freeze_plan *plan, const hn_train_config *confi
     int64_t every = hn_interval_steps(unfreeze, steps_per_epoch), next = every;
     bool any = false;
     for (int g = groups - 1; g >= 0; g--) {
-        if (plan->thaw[g] == HN_NEVER && unfreeze.unit != HN_INTERVAL_OFF) {
+        if (may_thaw(plan, model, g) && unfreeze.unit != HN_INTERVAL_OFF) {
             plan->thaw[g] = next;
             next += every;
         }
@@ -56,7 +62,10 @@ hn_status hn_freeze_plan_init(hn_freeze_plan *plan, const hn_train_config *confi
         any |= plan->thaw[g] == 0;
         plan->lr_scale[g] = (float)pow(config->freeze.lr_decay, groups - 1 - g);
     }
-    if (!any)
+    if (config->freeze.cache && config->task.kind == HN_TASK_MLM)
+        status = hn_fail(error, HN_ERR_USAGE, "freeze.cache: task mlm hides other tokens at every step, so no output of the trunk "
+                         "comes twice; expected false");
+    else if (!any)
         status = hn_fail(error, HN_ERR_USAGE,
                          "freeze: every group is frozen, so nothing would train; expected at least the head to be free");
     else if (config->freeze.cache && plan->thaw[0] == 0)

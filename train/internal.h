@@ -79,16 +79,19 @@ hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_
                            hn_error *error);
 
 /* state.c: checkpoints. */
-/* Weights of every parameter, and with an optimizer the moments of those that ever train; `applied`: of those that were stepped
- * already. Names and list are one allocation (hn_free). */
-hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, bool applied, hn_named_tensor **out, size_t *count,
+/* Weights of every parameter that trains in this run, and with an optimizer their moments; with `applied` ([groups] steps) only of
+ * groups that were stepped. Names and list are one allocation (hn_free). */
+hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, const int64_t *applied, hn_named_tensor **out, size_t *count,
                            hn_error *error);
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error);
 /* Finds and loads the newest good checkpoint; progress.step stays 0 when there is none. */
 hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error);
 
-/* publish.c: Hugging Face folders. */
-hn_status hnp_publish(const hn_job *job, const hn_model *model, const char *path, hn_error *error);
+/* publish.c: Hugging Face and PEFT folders. `type` is that of a whole model's weights. */
+hn_status hnp_publish(const hn_job *job, const hn_model *model, const char *path, hn_export_kind kind, hn_dtype type,
+                      hn_error *error);
+/* As best/ and final/ are: whole, or adapters alone where there are any. */
+hn_export_kind hnp_publish_kind(const hn_job *job);
 /* The current weights as <run>/<name>. */
 hn_status hnp_trainer_publish(hn_trainer *trainer, const char *name, hn_error *error);
 /* The same from <run>/best, whose weights need not be the current ones. */

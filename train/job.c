@@ -10,13 +10,15 @@
 
 static bool predicts_tokens(int kind)
 {
-    return kind == HN_TASK_LM || kind == HN_TASK_SFT;
+    return kind == HN_TASK_LM || kind == HN_TASK_SFT || kind == HN_TASK_MLM;
 }
 
 hn_dataset_options hn_job_data(int kind, const hn_source *source, const hn_labels *labels, const hn_template *chat)
 {
-    hn_data_task task = kind == HN_TASK_LM ? HN_DATA_TEXT : kind == HN_TASK_SFT ? HN_DATA_INSTRUCT : HN_DATA_SEQUENCE;
-    return (hn_dataset_options){.task = task, .labels = labels, .chat = chat, .end_token = source->end_token};
+    static const hn_data_task tasks[] = {[HN_TASK_CLASSIFY] = HN_DATA_SEQUENCE, [HN_TASK_REGRESS] = HN_DATA_SEQUENCE,
+                                         [HN_TASK_LM] = HN_DATA_TEXT, [HN_TASK_SFT] = HN_DATA_INSTRUCT,
+                                         [HN_TASK_MLM] = HN_DATA_MASKED};
+    return (hn_dataset_options){.task = tasks[kind], .labels = labels, .chat = chat, .end_token = source->end_token};
 }
 
 hn_status hn_job_chat(hn_template **out, int kind, const hn_source *source, const hn_data_config *data, hn_error *error)
@@ -73,18 +75,47 @@ static hn_status open_labels(hn_job *job, hn_error *error)
     return HN_OK;
 }
 
+/* New adapters by the config; without, those that the model has go on. */
+static hn_status add_adapters(hn_job *job, hn_error *error)
+{
+    const hn_train_config *config = job->config;
+    if (config->model.init == HN_START_SCRATCH && (config->lora.r || config->lora.adapter))
+        return hn_fail(error, HN_ERR_USAGE, "lora: adapters are for a pretrained model; expected model.init=pretrained");
+    if (config->lora.adapter && strcmp(config->lora.adapter, job->source->adapter_path))
+        return hn_fail(error, HN_ERR_USAGE, "lora.adapter: model.path is an adapter itself (%s); expected the base to put %s on",
+                       job->source->adapter_path, config->lora.adapter);
+    if (!config->lora.r) return HN_OK;
+    if (job->source->adapter)
+        return hn_fail(error, HN_ERR_USAGE, "lora.r: %s is an adapter of its own settings; expected 0 to go on with it, or a model that "
+                       "it was merged into", job->source->adapter_path);
+    job->model.lora = (hn_lora_config){.rank = (int)config->lora.r,
+                                       .alpha = (float)config->lora.alpha,
+                                       .dropout = (float)config->lora.dropout,
+                                       .rank_stabilised = config->lora.rslora,
+                                       .targets = config->lora.targets.items,
+                                       .target_count = (int)config->lora.targets.count,
+                                       .saved = config->lora.modules_to_save.items,
+                                       .saved_count = (int)config->lora.modules_to_save.count};
+    return HN_OK;
+}
+
 /* The model with the task's head, and labels where it has any. */
 static hn_status open_task(hn_job *job, hn_error *error)
 {
     const hn_source *source = job->source;
-    bool tokens = predicts_tokens(job->config->task.kind), decoder = source->config.head == HN_HEAD_LM;
+    int kind = job->config->task.kind;
+    bool tokens = predicts_tokens(kind), decoder = source->config.head == HN_HEAD_LM;
     job->model = source->config;
-    if (decoder != tokens)
+    if (decoder != (tokens && kind != HN_TASK_MLM))
         return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: %s is %s; expected %s", source->path,
-                       decoder ? "a decoder, which predicts tokens" : "an encoder, which reads whole texts",
-                       decoder ? "lm or sft, or an encoder for classes or numbers" : "classify or regress, or a decoder");
-    hn_status status = tokens ? HN_OK : open_labels(job, error);
-    if (status == HN_OK) status = hn_job_chat(&job->chat, job->config->task.kind, source, job->data, error);
+                       decoder ? "a decoder, which predicts the next token" : "an encoder, which reads whole texts",
+                       decoder ? "lm or sft, or an encoder" : "classify, regress or mlm, or a decoder");
+    if (kind == HN_TASK_MLM && job->config->lora.r > 0)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "lora.r: task mlm trains a head that PEFT's adapters have no name for; expected 0");
+    hn_status status = kind == HN_TASK_MLM ? hn_source_masked(&job->model, source, error) : HN_OK;
+    if (status == HN_OK && !tokens) status = open_labels(job, error);
+    if (status == HN_OK) status = hn_job_chat(&job->chat, kind, source, job->data, error);
+    if (status == HN_OK) status = add_adapters(job, error);
     return status == HN_OK ? check_metric(job, error) : status;
 }
 
@@ -243,7 +274,7 @@ static hn_status open_data(hn_job *job, hn_error *error)
     if (status == HN_OK) status = open_dev(job, cache, error);
     if (status == HN_OK) status = count_steps(job, error);
     if (status == HN_OK) status = measure_evaluation(job, error);
-    if (status == HN_OK) status = hn_folder_digest(&job->weights, job->source->folder, error);
+    if (status == HN_OK) status = hn_source_digest(&job->weights, job->source, error);
     hn_free(cache);
     return status;
 }
@@ -255,8 +286,9 @@ hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data
     if (!job) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a job");
     job->config = config;
     job->data = data;
-    bool scratch = config->model.init == HN_START_SCRATCH;
-    hn_status status = (scratch ? hn_source_open_bare : hn_source_open)(&job->source, config->model.path, error);
+    hn_status status = config->model.init == HN_START_SCRATCH
+                           ? hn_source_open_bare(&job->source, config->model.path, error)
+                           : hn_source_open_with(&job->source, config->model.path, config->lora.adapter, error);
     if (status == HN_OK) status = open_task(job, error);
     if (status == HN_OK && parts == HN_JOB_ALL) status = open_data(job, error);
     if (status == HN_OK) *out = job;

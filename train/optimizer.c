@@ -47,7 +47,7 @@ void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena)
     optimizer->group_lr = hn_arena_take(arena, groups);
     optimizer->norm_squared = hn_arena_take(arena, sizeof *optimizer->norm_squared);
     for (int p = 0; p < params; p++) {
-        if (!optimizer->plan->ever[param[p].group]) continue;
+        if (!optimizer->plan->ever[param[p].group] || param[p].frozen) continue;
         optimizer->m[p] = hn_arena_tensor(arena, HN_F32, param[p].rows, param[p].columns).data;
         optimizer->v[p] = hn_arena_tensor(arena, HN_F32, param[p].rows, param[p].columns).data;
     }
@@ -63,13 +63,13 @@ void hn_optimizer_select(hn_optimizer *optimizer, int64_t step)
     optimizer->segment_count = 0;
     for (int p = 0; p < params; p++) {
         int group = param[p].group;
-        if (!optimizer->trainable[group]) continue;
+        if (!optimizer->trainable[group] || param[p].frozen) continue;
         optimizer->segments[optimizer->segment_count++] = (hn_adamw_segment){
             .master = master + param[p].offset,
             .gradient = hn_model_gradient(optimizer->model, p),
             .m = optimizer->m[p],
             .v = optimizer->v[p],
-            .copy = copy ? copy + param[p].offset : NULL,
+            .copy = param[p].copy_offset >= 0 ? copy + param[p].copy_offset : NULL,
             .count = param[p].rows * param[p].columns,
             .lr_scale = optimizer->plan->lr_scale[group],
             .weight_decay = param[p].decays ? (float)optimizer->config->optim.weight_decay : 0,

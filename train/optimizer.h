@@ -19,7 +19,7 @@ typedef struct hn_optimizer {
     const hn_arena *gradients;
     hn_adamw_segment *segments; /* of the groups that train now */
     int64_t segment_count;
-    float **m, **v;             /* [parameters] NULL where a group never trains */
+    float **m, **v;             /* [parameters] NULL of what never trains */
     int64_t *applied;           /* [groups] steps that changed the group */
     bool *trainable;            /* [groups] now */
     /* In the backend's memory: */

@@ -3,13 +3,13 @@
 
 #include "train/internal.h"
 
-static int64_t count_parameters(const hn_model *model, const bool *groups)
+static int64_t count_parameters(const hn_model *model, bool trained)
 {
     int params;
     const hn_param *param = hn_model_params(model, &params);
     int64_t count = 0;
     for (int p = 0; p < params; p++)
-        if (!groups || groups[param[p].group]) count += param[p].rows * param[p].columns;
+        if (!trained || !param[p].frozen) count += param[p].rows * param[p].columns;
     return count;
 }
 
@@ -22,8 +22,8 @@ hn_status hn_plan_make(hn_plan *plan, hn_job *job, hn_error *error)
         const hn_arena *arenas[HN_PLAN_ARENAS];
         hnp_trainer_arenas(&trainer, arenas);
         *plan = (hn_plan){.available = trainer.runner.backend.memory_available(&trainer.runner.backend),
-                          .parameters = count_parameters(trainer.runner.model, NULL),
-                          .trained = count_parameters(trainer.runner.model, trainer.plan.ever),
+                          .parameters = count_parameters(trainer.runner.model, false),
+                          .trained = count_parameters(trainer.runner.model, true),
                           .steps = job->total_steps,
                           .steps_per_epoch = job->epoch_batches[0]};
         for (int i = 0; i < HN_PLAN_ARENAS; i++) {

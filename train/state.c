@@ -1,6 +1,7 @@
 /* A run's state in its checkpoints: weights, both moments and everything of hn_progress. Numbers that later arithmetic uses are
- * saved as hexadecimal text, so that the resumed run goes on with the same bits. Moments are read for the groups that were
- * stepped; those of the others are zero, and whether they have a place depends on train.epochs, which may change. */
+ * saved as hexadecimal text, so that the resumed run goes on with the same bits. What never trains in the run is not saved: it is in
+ * model.path, whose digest is. Weights and moments are read for the groups that were stepped; the others are as model.path has them,
+ * with moments of zero, and whether they have a place depends on train.epochs, which may change. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 
 #define STATE "checkpoint state"
 
-hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, bool applied, hn_named_tensor **out, size_t *count,
+hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, const int64_t *applied, hn_named_tensor **out, size_t *count,
                            hn_error *error)
 {
     enum { NAME = 160 };
@@ -24,13 +25,13 @@ hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer,
     char *name = (char *)(list + 3 * (size_t)params);
     *count = 0;
     for (int p = 0; p < params; p++) {
-        bool moments = optimizer && (!applied || optimizer->applied[param[p].group] > 0);
+        if (param[p].frozen || (applied && !applied[param[p].group])) continue;
         const struct {
             const char *kind;
             float *data;
         } parts[] = {{"weight", master + param[p].offset},
-                     {"m", moments ? optimizer->m[p] : NULL},
-                     {"v", moments ? optimizer->v[p] : NULL}};
+                     {"m", optimizer ? optimizer->m[p] : NULL},
+                     {"v", optimizer ? optimizer->v[p] : NULL}};
         for (int k = 0; k < 3; k++) {
             if (!parts[k].data) continue;
             snprintf(name, NAME, "%s.%s", parts[k].kind, param[p].name);
@@ -113,7 +114,7 @@ hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
     hn_named_tensor *tensors = NULL;
     size_t count;
     json_t *state = pack_state(trainer);
-    hn_status status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, false, &tensors, &count, error)
+    hn_status status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, NULL, &tensors, &count, error)
                              : hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
     if (status == HN_OK) status = hn_sinks_flush(&trainer->sinks, error);
     if (status == HN_OK)
@@ -242,7 +243,7 @@ hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error)
     if (status != HN_OK || step < 0) goto out;
     status = unpack_state(trainer, state, error);
     if (status == HN_OK)
-        status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, true, &tensors, &count, error);
+        status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, trainer->optimizer.applied, &tensors, &count, error);
     if (status == HN_OK) status = hn_checkpoint_load_some(trainer->checkpoints, step, tensors, count, error);
     if (status != HN_OK) goto out;
     hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);

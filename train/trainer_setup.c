@@ -40,6 +40,8 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     status = hn_freeze_plan_init(&trainer->plan, config, trainer->runner.model, job->epoch_batches[0], job->total_steps,
                                  error);
     if (status != HN_OK) return status;
+    for (int g = 0; g < trainer->plan.groups; g++)
+        if (!trainer->plan.ever[g]) hn_model_freeze(trainer->runner.model, g);
     plan_activations(&trainer->runner, &trainer->plan);
     status = hn_optimizer_init(&trainer->optimizer, config, &trainer->plan, trainer->runner.model, trainer->runner.ops,
                                &trainer->gradients, error);

@@ -24,8 +24,9 @@ with open(config["output"]["dir"] + "/metrics.jsonl", "w") as out:
     for step in range(1, 11):
         one = seconds * (10 if step <= 2 else 1)
         time += one
-        out.write(json.dumps({{"event": "step", "step": step, "time": time, "loss": 1.0, "pairs_per_second": rows / one,
-                               "tokens_per_second": 20 * rows / one}}) + "\\n")
+        pairs = {{"pairs_per_second": rows / one}} if config["task"]["kind"] == "classify" else {{}}
+        out.write(json.dumps({{"event": "step", "step": step, "time": time, "loss": 1.0, "tokens_per_second": 20 * rows / one}}
+                             | pairs) + "\\n")
     out.write('{{"event": "step", "st')
 END
 """

@@ -25,7 +25,10 @@ def main():
         near(table["hone LoRA bf16"]["of_ceiling"], 640 * 4 * (LAYERS + HEAD / 4) / 100e9)
         near(table["hone bf16"]["memory_bf16"], 1)
         assert 0 < table["TRL fp32"]["memory_fp32"] < 100
-        assert "rows/s" in result.stdout and "TRL LoRA fp32" in result.stdout, result.stdout
+        near(found["best"]["hone LoRA bf16"]["times"], 2)
+        assert list(found["best"]) == ["hone fp32", "hone bf16", "hone LoRA fp32", "hone LoRA bf16"]
+        assert found["best"]["hone fp32"]["peers"] == ["TRL default"], "of equal ones the first"
+        assert "pairs/s" not in result.stdout and "TRL LoRA fp32" in result.stdout, result.stdout
     print("the table of the doubles is right")
 
 

@@ -66,7 +66,7 @@ static hn_tokenizer *byte_tokenizer(bool lead)
 }
 
 /* Ids as text, what is marked between [[ and ]]. */
-static const char *byte_show(const int32_t *ids, const uint16_t *marks, int32_t count)
+static inline const char *byte_show(const int32_t *ids, const uint16_t *marks, int32_t count)
 {
     static char out[8192];
     size_t used = 0;

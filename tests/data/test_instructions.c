@@ -363,6 +363,40 @@ TEST(many_rows)
     hn_template_free(other);
 }
 
+TEST(survey_and_overlap)
+{
+    static const char rows[] =
+        "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"c\", \"completion\": \"de\"}\n"
+        "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
+    static const char others[] =
+        "{\"prompt\": \"x\", \"completion\": \"b\"}\n{\"prompt\": \"c\", \"completion\": \"de\"}\n"
+        "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"completion\": \"bb\"}\n";
+    hn_data_config config = config_of();
+    hn_template *chat = template_of("plain", 0);
+    hn_dataset *first, *second;
+    hn_data_survey survey;
+    int64_t count, at;
+    CHECK_OK(open_with(&first, put("first.jsonl", rows, strlen(rows)), &config, chat, NULL));
+    CHECK_OK(open_with(&second, put("second.jsonl", others, strlen(others)), &config, chat, NULL));
+    CHECK_OK(hn_dataset_survey(first, &survey, NULL, 0, &error));
+    CHECK_INT(survey.targets, 2 + 3 + 2);
+    CHECK_INT(survey.duplicates, 1);
+    CHECK_OK(hn_dataset_overlap(first, second, &count, &at, &error));
+    CHECK_INT(count, 3);
+    CHECK_INT(at, 0);
+    CHECK_OK(hn_dataset_overlap(second, first, &count, &at, &error));
+    CHECK_INT(count, 2);
+    CHECK_INT(at, 1);
+    for (size_t nth = 1; nth < 3; nth++) {
+        hn_mem_fail_at(nth);
+        CHECK_INT(hn_dataset_overlap(second, first, &count, &at, &error), HN_ERR_MEMORY);
+        hn_mem_fail_at(0);
+    }
+    hn_dataset_free(first);
+    hn_dataset_free(second);
+    hn_template_free(chat);
+}
+
 /* A field of 100 MiB costs no more memory than a row may have. */
 TEST(huge_field)
 {
@@ -423,6 +457,7 @@ int main(void)
     RUN(long_rows);
     RUN(long_rows_are_counted);
     RUN(many_rows);
+    RUN(survey_and_overlap);
     RUN(huge_field);
     RUN(memory);
     hn_tokenizer_free(tokenizer);

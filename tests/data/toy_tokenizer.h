@@ -24,6 +24,13 @@ int32_t hn_tokenizer_vocabulary(const hn_tokenizer *tokenizer)
     return tokenizer->vocabulary;
 }
 
+const char *hn_tokenizer_token(const hn_tokenizer *tokenizer, int32_t id)
+{
+    (void)tokenizer;
+    (void)id;
+    return NULL;
+}
+
 hn_digest hn_tokenizer_digest(const hn_tokenizer *tokenizer)
 {
     return (hn_digest){7, tokenizer->digest};

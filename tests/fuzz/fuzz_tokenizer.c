@@ -42,6 +42,27 @@ static void encode(const hn_tokenizer *tokenizer, const char *text, size_t lengt
     hn_strbuf_close(&decoded);
 }
 
+/* A part never holds a control token. */
+static void encode_part(const hn_tokenizer *tokenizer, const char *text, size_t length)
+{
+    hn_encoding encoding;
+    hn_encoding_init(&encoding);
+    for (int place = 0; place < 3; place++) {
+        hn_error error = {0};
+        int32_t id;
+        hn_status status = hn_tokenizer_encode_part(tokenizer, &encoding, text, length, (hn_part_place)place, NULL, 0, &error);
+        if (status == HN_ERR_UNSUPPORTED) break;
+        if (status) abort();
+        for (int32_t i = 0; i < encoding.count; i++) {
+            const char *token = hn_tokenizer_token(tokenizer, encoding.ids[i]);
+            if (!token) abort();
+            size_t special = hn_tokenizer_special_at(tokenizer, token, strlen(token), &id);
+            if (special && id == encoding.ids[i]) abort();
+        }
+    }
+    hn_encoding_close(&encoding);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     hn_tokenizer *tokenizer = NULL;
@@ -55,6 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     } else {
         encode(tokenizer, copy, size - text, 0);
         encode(tokenizer, copy, size - text, (int32_t)(size % 9));
+        encode_part(tokenizer, copy, size - text);
         hn_tokenizer_free(tokenizer);
     }
     free(copy);

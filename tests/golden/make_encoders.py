@@ -5,7 +5,8 @@
     config.json, model.safetensors   the model, as transformers saves it
     expected.safetensors             batches, and what the reference computes, by name:
         <b>.token, .type, .cu_seqlens, .label or .value    batch b, sequences end to end
-        <b>.logits                                         of the initial weights, evaluation mode
+        <b>.target                                         of models that predict hidden tokens: those, -100 elsewhere
+        <b>.logits                                         of the initial weights, evaluation mode; of those models of every token
         0.loss, gradient.<name>                            mean loss of batch 0 and its gradient, dropout off
         losses                                             of 20 steps of AdamW over the batches in turn, dropout off
 """
@@ -13,8 +14,9 @@ import os
 
 import torch
 from safetensors.torch import save_file
-from transformers import (BertConfig, BertForSequenceClassification, DistilBertConfig,
-                          DistilBertForSequenceClassification, RobertaConfig, RobertaForSequenceClassification)
+from transformers import (BertConfig, BertForMaskedLM, BertForSequenceClassification, DistilBertConfig, DistilBertForMaskedLM,
+                          DistilBertForSequenceClassification, RobertaConfig, RobertaForMaskedLM,
+                          RobertaForSequenceClassification)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VOCABULARY, POSITIONS, BATCHES, STEPS = 50, 24, 3, 20
@@ -31,6 +33,12 @@ MODELS = {
                               hidden_act="gelu_new", pad_token_id=1)),
     "distilbert": (DistilBertForSequenceClassification, 2,
                    DistilBertConfig(**COMMON, dim=32, n_layers=2, n_heads=4, hidden_dim=48, num_labels=2)),
+    # labels 0: hidden tokens are predicted
+    "bert_masked": (BertForMaskedLM, 0, BertConfig(**COMMON, **SIZES, type_vocab_size=2, hidden_act="relu")),
+    "roberta_masked": (RobertaForMaskedLM, 0,
+                       RobertaConfig(**COMMON, **SIZES, type_vocab_size=1, layer_norm_eps=1e-5, hidden_act="gelu_new",
+                                     pad_token_id=1)),
+    "distilbert_masked": (DistilBertForMaskedLM, 0, DistilBertConfig(**COMMON, dim=32, n_layers=2, n_heads=4, hidden_dim=48)),
 }
 
 
@@ -48,6 +56,12 @@ def make_model(cls, config):
 def make_batch(lengths, labels):
     sequences = [torch.randint(5, VOCABULARY, (n,)) for n in lengths]
     split = [n // 2 for n in lengths]
+    if labels == 0:  # every third token is predicted: hidden, another one, or itself
+        target = [torch.tensor([int(t) if i % 3 == 1 else -100 for i, t in enumerate(s)]) for s in sequences]
+        for s in sequences:
+            s[1::9], s[4::9] = 3, 7
+        return {"sequences": sequences, "types": [torch.tensor([int(i >= h) for i in range(n)]) for n, h in zip(lengths, split)],
+                "target": torch.cat(target)}
     return {
         "sequences": sequences,
         "types": [torch.tensor([int(i >= s) for i in range(n)]) for n, s in zip(lengths, split)],
@@ -68,6 +82,9 @@ def run(model, batch, labels):
         inputs["token_type_ids"] = types
     logits = model(**inputs).logits
     target = batch["target"]
+    if labels == 0:
+        logits = torch.cat([rows[:len(s)] for rows, s in zip(logits, batch["sequences"])])
+        return logits, torch.nn.functional.cross_entropy(logits, target, ignore_index=-100)
     loss = (torch.nn.functional.mse_loss(logits[:, 0], target) if labels == 1
             else torch.nn.functional.cross_entropy(logits, target))
     return logits, loss
@@ -79,11 +96,12 @@ def write(family):
     model = make_model(cls, config)
     folder = os.path.join(HERE, family)
     os.makedirs(folder, exist_ok=True)
-    save_file({k: v.float().contiguous() for k, v in model.state_dict().items()},
+    kept = {k for k, _ in model.named_parameters()}  # tied ones once
+    save_file({k: v.float().contiguous() for k, v in model.state_dict().items() if k in kept},
               os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     config.architectures = [cls.__name__]
     config.to_json_file(os.path.join(folder, "config.json"))
-    longest = POSITIONS - (2 if family == "roberta" else 0)
+    longest = POSITIONS - (2 if family.startswith("roberta") else 0)
     batches = [make_batch([min(n, longest) for n in lengths], labels) for lengths in LENGTHS]
     out = {}
     for b, batch in enumerate(batches):
@@ -91,8 +109,8 @@ def write(family):
         out[f"{b}.token"] = torch.cat(batch["sequences"]).int()
         out[f"{b}.type"] = torch.cat(batch["types"]).int()
         out[f"{b}.cu_seqlens"] = torch.tensor([0] + lengths).cumsum(0).int()
-        out[f"{b}.value" if labels == 1 else f"{b}.label"] = (batch["target"].float() if labels == 1
-                                                             else batch["target"].int())
+        kind = "target" if labels == 0 else "value" if labels == 1 else "label"
+        out[f"{b}.{kind}"] = batch["target"].float() if labels == 1 else batch["target"].int()
         out[f"{b}.logits"] = run(model, batch, labels)[0].detach().float()
     _, loss = run(model, batches[0], labels)
     loss.backward()

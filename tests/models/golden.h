@@ -3,6 +3,7 @@
 #ifndef HONE_TESTS_MODELS_GOLDEN_H
 #define HONE_TESTS_MODELS_GOLDEN_H
 
+#include "formats/peft.h"
 #include "tests/models/rig.h"
 #include "tests/test.h"
 
@@ -11,6 +12,7 @@
 typedef struct golden {
     hn_folder *folder;
     hn_safetensors *expected;
+    hn_peft *peft;
     hn_model_config config;
     rig r;
 } golden;
@@ -23,8 +25,27 @@ static inline const hn_tensor *expected(const golden *g, const char *format, int
     return tensor ? &tensor->tensor : NULL;
 }
 
-/* Dropout is off: the reference ran without. */
-static inline bool golden_open(golden *g, const char *family, hn_dtype precision)
+/* Adapters of tests/golden/lora_<family> on the family's model. */
+static inline hn_status golden_adapter(golden *g, const char *family)
+{
+    char path[128];
+    snprintf(path, sizeof path, GOLDEN "lora_%s", family);
+    hn_status status = hn_peft_open(&g->peft, path, &g->r.error);
+    if (status != HN_OK) return status;
+    const hn_peft_config *from = hn_peft_get_config(g->peft);
+    g->config.lora = (hn_lora_config){.rank = from->rank,
+                                      .alpha = (float)from->alpha,
+                                      .dropout = (float)from->dropout,
+                                      .rank_stabilised = from->rank_stabilised,
+                                      .targets = from->targets,
+                                      .target_count = from->target_count,
+                                      .saved = from->saved,
+                                      .saved_count = from->saved_count};
+    return HN_OK;
+}
+
+/* Dropout is off: the reference ran without. `lora`: with adapters. */
+static inline bool golden_open_with(golden *g, const char *family, bool lora, hn_dtype precision)
 {
     char path[128];
     hn_error *error = &g->r.error;
@@ -33,19 +54,25 @@ static inline bool golden_open(golden *g, const char *family, hn_dtype precision
     *g = (golden){0};
     snprintf(path, sizeof path, GOLDEN "%s", family);
     if (hn_folder_open(&g->folder, path, error) != HN_OK) return false;
-    snprintf(path, sizeof path, GOLDEN "%s/expected.safetensors", family);
+    snprintf(path, sizeof path, GOLDEN "%s%s/expected.safetensors", lora ? "lora_" : "", family);
     if (hn_safetensors_open(&g->expected, path, error) != HN_OK) return false;
     hn_model_config *c = &g->config;
     if (hn_model_config_read(c, hn_folder_config(g->folder), "config.json", error) != HN_OK) return false;
     c->labels = (int)expected(g, "%d.logits", 0)->shape[1];
-    if (c->head != HN_HEAD_LM) c->head = c->labels == 1 ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
+    if (expected(g, "%d.target", 0) && c->head != HN_HEAD_LM) hn_model_config_head(c, HN_HEAD_MASKED, c->labels);
+    else if (c->head != HN_HEAD_LM) c->head = c->labels == 1 ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
     c->embedding_dropout = c->hidden_dropout = c->attention_dropout = c->attention_out_dropout = c->head_dropout =
         c->head_input_dropout = 0;
+    if (lora && golden_adapter(g, family) != HN_OK) return false;
     if (rig_open(&g->r, c, precision, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 24}) != HN_OK) return false;
     hn_strbuf_init(&initialised);
     hn_strbuf_init(&ignored);
     const hn_named_tensor *tensors = hn_folder_tensors(g->folder, &count);
     hn_status status = hn_model_load(g->r.model, tensors, count, NULL, family, 0, &initialised, &ignored, error);
+    if (lora && status == HN_OK) {
+        const hn_named_tensor *adapter = hn_peft_tensors(g->peft, &count);
+        status = hn_model_load_adapter(g->r.model, adapter, count, "adapter", error);
+    }
     hn_model_refresh_copy(g->r.model, &g->r.ctx);
     bool clean = initialised.length == 0 && ignored.length == 0;
     hn_strbuf_close(&initialised);
@@ -53,8 +80,14 @@ static inline bool golden_open(golden *g, const char *family, hn_dtype precision
     return status == HN_OK && clean;
 }
 
+static inline bool golden_open(golden *g, const char *family, hn_dtype precision)
+{
+    return golden_open_with(g, family, false, precision);
+}
+
 static inline void golden_close(golden *g)
 {
+    hn_peft_free(g->peft);
     rig_close(&g->r);
     hn_folder_free(g->folder);
     hn_safetensors_free(g->expected);
@@ -122,6 +155,10 @@ static inline void golden_gradients(golden *g, const char *family, double loss_t
     for (int p = 0; p < count; p++) {
         float want[8192];
         int64_t elements = params[p].rows * params[p].columns;
+        if (params[p].frozen) {
+            CHECK(!hn_model_gradient(g->r.model, p));
+            continue;
+        }
         CHECK(elements <= 8192 && expected_gradient(g, &params[p], want));
         double e = relative_error(hn_model_gradient(g->r.model, p), want, elements), norm = 0;
         for (int64_t i = 0; i < elements; i++) norm += (double)want[i] * want[i];
@@ -138,23 +175,25 @@ static inline void golden_gradients(golden *g, const char *family, double loss_t
 /* One segment a parameter. */
 static inline int segments_of(golden *g, hn_adamw_segment *segments, float *m, float *v)
 {
-    int count;
+    int count, trained = 0;
     const hn_param *params = hn_model_params(g->r.model, &count);
-    for (int i = 0; i < count; i++)
-        segments[i] = (hn_adamw_segment){.master = hn_model_master(g->r.model) + params[i].offset,
+    for (int i = 0; i < count; i++) {
+        if (params[i].frozen) continue;
+        segments[trained++] = (hn_adamw_segment){.master = hn_model_master(g->r.model) + params[i].offset,
                                          .gradient = hn_model_gradient(g->r.model, i),
                                          .m = m + params[i].offset,
                                          .v = v + params[i].offset,
                                          .count = params[i].rows * params[i].columns,
                                          .lr_scale = 1,
                                          .weight_decay = params[i].decays ? 0.01f : 0};
-    return count;
+    }
+    return trained;
 }
 
 /* 20 steps of AdamW over the batches in turn. */
 static inline void golden_losses(golden *g, const char *family)
 {
-    hn_adamw_segment segments[64];
+    hn_adamw_segment segments[128];
     float *moments = hn_calloc(2 * (size_t)hn_model_param_elements(g->r.model), sizeof *moments);
     int count = segments_of(g, segments, moments, moments + hn_model_param_elements(g->r.model));
     const float *losses = expected(g, "losses", 0)->data;

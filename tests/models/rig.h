@@ -101,13 +101,13 @@ static inline void rig_close(rig *r)
 
 static inline size_t rig_gradient_bytes(const rig *r)
 {
-    return (size_t)hn_model_param_elements(r->model) * sizeof(float);
+    return r->gradients.used;
 }
 
-/* All gradients, in the places of the parameters. */
+/* All gradients, in the places of the parameters where none is frozen. */
 static inline float *rig_gradients(const rig *r)
 {
-    return hn_model_gradient(r->model, 0);
+    return (float *)(void *)r->gradients.base;
 }
 
 /* Logits and summed loss of a batch; with training also the gradients, from zero. */

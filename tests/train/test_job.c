@@ -47,8 +47,9 @@ static void make_model(void)
         hn_model_init(runner.model, 1, &error))
         abort();
     hn_exported exported;
-    if (hn_exported_init(&exported, runner.model, &error) ||
-        hn_folder_save(model_path, root, exported.tensors, exported.count, HN_F32, NULL, NULL, 0, &error))
+    const hn_tensor_source source = {hn_exported_fill, &exported};
+    if (hn_exported_init(&exported, runner.model, HN_EXPORT_WHOLE, NULL, 0, NULL, &error) ||
+        hn_folder_save_from(model_path, root, exported.tensors, exported.count, &source, HN_F32, NULL, NULL, 0, &error))
         abort();
     hn_exported_close(&exported);
     hn_runner_close(&runner);

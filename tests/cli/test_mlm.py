@@ -1,0 +1,64 @@
+"""`hone train` of a masked language model on plain text, end to end, with a tiny BERT."""
+import json, os, random
+
+from tiny import DEV, digests, hone, killed_run, main, make_model, metrics
+from tiny_decoder import make_lm_config
+
+
+def setup(folder, run="run", **sections):
+    model = os.path.join(folder, "model")
+    if not os.path.exists(model):
+        make_model(model)
+    path = os.path.join(folder, run)
+    sections["task"] = {"kind": "mlm"}
+    return make_lm_config(path + ".json", model, path, **sections), path
+
+
+def trains(folder):
+    config, run = setup(folder, train={"epochs": 10}, eval={"every": "2 epoch", "metric": "perplexity"})
+    said = hone("train", config).stderr
+    assert "new parameters, not in the checkpoint: cls.predictions.bias" in said, said
+    evals = [e for e in metrics(run) if e["event"] == "eval"]
+    losses = [e["loss"] for e in metrics(run) if e["event"] == "step"]
+    assert sum(losses[-3:]) < 0.95 * sum(losses[:3]), losses
+    saved = json.load(open(os.path.join(run, "final/config.json")))
+    assert saved["architectures"] == ["BertForMaskedLM"] and "problem_type" not in saved, saved
+    best = min(e["loss"] for e in evals)
+    dev = "data.dev=" + os.path.join(folder, "dev.txt")
+    measured = json.loads(hone("eval", run, dev, "--json").stdout)
+    assert abs(measured["loss"] - best) < 1e-6 and measured["targets"] == evals[0]["targets"], (measured, best)
+    # the head is loaded again
+    again, other = setup(folder, run="again", train={"max_steps": 1})
+    assert "new parameters" not in hone("train", again, "model.path=" + os.path.join(run, "final")).stderr
+    assert "predicts tokens" in hone("predict", run, "data.predict=" + DEV, check=1).stderr
+    hone("data", config)
+    hone("plan", config)
+    hone("export", run, os.path.join(folder, "exported"))
+
+
+def killed_runs_end_with_the_same_bytes(folder):
+    sections = dict(checkpoint={"every": "4 steps"}, freeze={"unfreeze": "8 steps"}, train={"max_steps": 24},
+                    data={"mask_words": True})
+    config, run = setup(folder, **sections)
+    hone("train", config)
+    for attempt in range(2):
+        config, other = setup(folder, run=f"killed{attempt}", **sections)
+        kills = killed_run(config, random.Random(attempt), 5, 0.05, 1.0)
+        assert digests(other) == digests(run) and metrics(other) == metrics(run), f"differs after {kills} kills"
+    config, other = setup(folder, run="threads", **{**sections, "train": {"max_steps": 24, "threads": 1}})
+    hone("train", config)
+    assert digests(other) == digests(run)
+
+
+def refused_by_name(folder):
+    config, run = setup(folder)
+    for change, words in ((["freeze.below=layer.1", "freeze.cache=true"], "no output of the trunk comes twice"),
+                          (["lora.r=4"], "task mlm trains a head"),
+                          (["task.kind=lm"], "is an encoder, which reads whole texts"),
+                          (["eval.metric=macro_f1"], "does not fit a task of tokens"),
+                          (["data.mask_probability=0"], "data.mask_probability")):
+        said = hone("train", config, *change, check=None)
+        assert said.returncode in (1, 2) and words in said.stderr, (change, said.stderr)
+
+
+main(trains, killed_runs_end_with_the_same_bytes, refused_by_name)

@@ -1,0 +1,190 @@
+/* LoRA against PEFT: logits, loss, every gradient and 20 training losses of tiny models with adapters; dropout's gradients by finite
+ * differences; what is frozen, and in which type it stands; merging. */
+#include "tests/models/golden.h"
+
+static const char *const families[] = {"bert", "llama", "gpt2"};
+enum { FAMILIES = sizeof families / sizeof *families };
+
+/* Logits of every row that a batch has: examples of an encoder, tokens of a decoder. */
+static int64_t all_logits(golden *g, const rig_batch *b, float *out)
+{
+    rig *r = &g->r;
+    hn_tensor logits = hn_model_forward(r->model, &r->ctx, &b->batch, &r->forward);
+    if (g->config.head != HN_HEAD_LM) {
+        memcpy(out, logits.data, hn_tensor_bytes(&logits));
+        return hn_tensor_count(&logits);
+    }
+    int32_t row[MAX_TOKENS];
+    for (int32_t i = 0; i < MAX_TOKENS; i++) row[i] = i;
+    for (int32_t done = 0, count; done < b->batch.tokens; done += count) {
+        count = b->batch.tokens - done < MAX_EXAMPLES ? b->batch.tokens - done : MAX_EXAMPLES;
+        logits = hn_model_logits(r->model, &r->ctx, row + done, count);
+        memcpy(out + done * logits.shape[1], logits.data, hn_tensor_bytes(&logits));
+    }
+    return b->batch.tokens * (int64_t)g->config.vocabulary;
+}
+
+static void compare(const char *family, hn_dtype precision, double logit_tolerance, double gradient_tolerance)
+{
+    golden g;
+    if (!golden_open_with(&g, family, true, precision)) TEST_FAIL("%s: %s", family, g.r.error.message);
+    golden_gradients(&g, family, logit_tolerance, gradient_tolerance);
+    g.r.forward.training = false;
+    CHECK_INT(rig_replace(&g.r), HN_OK);
+    for (int i = 0; i < 3; i++) {
+        rig_batch b;
+        float logits[MAX_TOKENS * 50];
+        golden_batch(&g, &b, i);
+        int64_t count = all_logits(&g, &b, logits);
+        CHECK_INT(g.r.error.status, HN_OK);
+        const hn_tensor *want = expected(&g, "%d.logits", i);
+        CHECK_INT(count, hn_tensor_count(want));
+        double e = relative_error(logits, want->data, count);
+        if (!(e < logit_tolerance)) TEST_FAIL("%s: logits of batch %d are off by %g", family, i, e);
+    }
+    golden_close(&g);
+}
+
+TEST(fp32)
+{
+    for (int f = 0; f < FAMILIES; f++) compare(families[f], HN_F32, 1e-5, 1e-5);
+}
+
+TEST(bf16)
+{
+    for (int f = 0; f < FAMILIES; f++) compare(families[f], HN_BF16, 3e-2, 6e-2); /* the branches are as large as the base */
+}
+
+TEST(twenty_training_losses)
+{
+    for (int f = 0; f < FAMILIES; f++) {
+        golden g;
+        if (!golden_open_with(&g, families[f], true, HN_F32)) TEST_FAIL("%s: %s", families[f], g.r.error.message);
+        golden_losses(&g, families[f]);
+        golden_close(&g);
+    }
+}
+
+/* A frozen matrix stands once, in the model's precision; vectors in fp32; what trains has a master and a gradient. */
+TEST(places)
+{
+    golden g;
+    CHECK(golden_open_with(&g, "llama", true, HN_BF16));
+    int count, adapters = 0;
+    const hn_param *params = hn_model_params(g.r.model, &count);
+    int64_t masters = 0, narrow = 0;
+    for (int p = 0; p < count; p++) {
+        int64_t size = (params[p].rows * params[p].columns + 31) & ~(int64_t)31;
+        CHECK_INT(params[p].frozen, !params[p].adapter);
+        CHECK_INT(params[p].offset >= 0, params[p].rank == 1 || params[p].adapter);
+        CHECK_INT(params[p].copy_offset >= 0, params[p].rank == 2);
+        CHECK_INT(hn_model_gradient(g.r.model, p) != NULL, params[p].adapter);
+        if (params[p].offset >= 0) masters += size;
+        if (params[p].copy_offset >= 0) narrow += size;
+        adapters += params[p].adapter;
+    }
+    CHECK_INT(adapters, 2 * 2 * 4); /* of two layers: q and v, out, up, down */
+    CHECK_INT(hn_model_param_elements(g.r.model), masters);
+    CHECK_INT(g.r.parameters.used, (size_t)masters * 4 + (size_t)narrow * 2);
+    golden_close(&g);
+}
+
+static double loss_at(golden *g, const rig_batch *b)
+{
+    rig *r = &g->r;
+    r->loss = 0;
+    r->count = 0;
+    hn_model_forward(r->model, &r->ctx, &b->batch, &r->forward);
+    hn_model_loss(r->model, &r->ctx, &(hn_target_loss){.loss = &r->loss, .count = &r->count}, &b->batch, 0, &r->scale, true);
+    return r->loss;
+}
+
+/* With dropout: the slope of the loss along each adapter's gradient. */
+static void check_slopes(const char *family, bool drops)
+{
+    golden g = {0};
+    rig_batch b;
+    if (!golden_open_with(&g, family, true, HN_F32)) TEST_FAIL("%s: %s", family, g.r.error.message);
+    for (int i = 0; i < g.r.model->pair_count; i++) g.r.model->pairs[i].linear->lora.dropout = drops ? 0.5f : 0;
+    golden_batch(&g, &b, 0);
+    rig_run(&g.r, &b.batch);
+    int count;
+    const hn_param *params = hn_model_params(g.r.model, &count);
+    for (int p = 0; p < count; p++) {
+        if (!params[p].adapter) continue;
+        float *value = hnp_param_master(g.r.model, p), *gradient = hn_model_gradient(g.r.model, p);
+        int64_t size = params[p].rows * params[p].columns;
+        double squared = 0;
+        for (int64_t i = 0; i < size; i++) squared += (double)gradient[i] * gradient[i];
+        float step = (float)(1e-3 / sqrt(squared));
+        for (int64_t i = 0; i < size; i++) value[i] += step * gradient[i];
+        double above = loss_at(&g, &b);
+        for (int64_t i = 0; i < size; i++) value[i] -= 2 * step * gradient[i];
+        double below = loss_at(&g, &b), slope = (above - below) / (2 * (double)step);
+        for (int64_t i = 0; i < size; i++) value[i] += step * gradient[i];
+        if (!(fabs(slope - squared) < 2e-2 * squared))
+            TEST_FAIL("%s: slope along %s is %g, its gradient says %g", family, params[p].name, slope, squared);
+    }
+    golden_close(&g);
+}
+
+TEST(dropout_by_finite_differences)
+{
+    for (int f = 0; f < FAMILIES; f++)
+        for (int drops = 0; drops < 2; drops++) check_slopes(families[f], drops);
+}
+
+/* A merged model without adapters computes what the pair did. */
+static void merge(const char *family)
+{
+    golden g, plain;
+    rig_batch b;
+    float logits[2][MAX_TOKENS * 50];
+    hn_exported exported;
+    hn_strbuf names, ignored;
+    if (!golden_open_with(&g, family, true, HN_F32)) TEST_FAIL("%s: %s", family, g.r.error.message);
+    CHECK(golden_open(&plain, family, HN_F32));
+    CHECK_INT(hn_exported_init(&exported, g.r.model, HN_EXPORT_MERGED, NULL, 0, NULL, &g.r.error), HN_OK);
+    size_t total = 0;
+    for (size_t i = 0; i < exported.count; i++) total += (size_t)hn_tensor_count(&exported.tensors[i].tensor);
+    float *values = malloc(total * sizeof *values), *to = values;
+    for (size_t i = 0; i < exported.count; i++) {
+        hn_tensor *tensor = &exported.tensors[i].tensor;
+        int64_t row = tensor->rank == 2 ? tensor->shape[1] : tensor->shape[0], count = hn_tensor_count(tensor);
+        int64_t step = tensor->rank == 2 && tensor->shape[0] > 3 ? 3 * row : row; /* several rows at a time */
+        for (int64_t done = 0; done < count; done += step) {
+            int64_t some = count - done < step ? count - done : step;
+            CHECK_INT(hn_exported_fill(&exported, to + done, i, done, some, NULL), HN_OK);
+        }
+        tensor->data = to;
+        to += count;
+    }
+    hn_strbuf_init(&names);
+    hn_strbuf_init(&ignored);
+    CHECK_INT(hn_model_load(plain.r.model, exported.tensors, exported.count, NULL, "merged", 0, &names, &ignored, &plain.r.error), HN_OK);
+    CHECK(!names.length && !ignored.length);
+    golden *both[] = {&g, &plain};
+    golden_batch(&g, &b, 0);
+    int64_t count = 0;
+    for (int i = 0; i < 2; i++) {
+        both[i]->r.forward.training = false;
+        CHECK_INT(rig_replace(&both[i]->r), HN_OK);
+        count = all_logits(both[i], &b, logits[i]);
+    }
+    double e = relative_error(logits[1], logits[0], count);
+    if (!(e < 2e-6)) TEST_FAIL("%s: merged logits are off by %g", family, e);
+    hn_strbuf_close(&names);
+    hn_strbuf_close(&ignored);
+    hn_exported_close(&exported);
+    free(values);
+    golden_close(&g);
+    golden_close(&plain);
+}
+
+TEST(merged)
+{
+    for (int f = 0; f < FAMILIES; f++) merge(families[f]);
+}
+
+TEST_MAIN(hn_json_init(); RUN(fp32); RUN(bf16); RUN(twenty_training_losses); RUN(places); RUN(dropout_by_finite_differences);
+          RUN(merged))
