@@ -19,9 +19,8 @@
  * 0.04 to 0.2 ms a matrix, as long as the transposing does; tiles of 128 rows win 3 to 5 % where K is 1,536 and lose as much where
  * N is 1,152.
  *
- * A low-rank branch (LoRA) joins its product where the tile's result lies in cache: result += low B^T, a second product whose
- * reduction is the rank, so that neither y nor dx passes through memory once more. With dropout (backward_input) that product has
- * a tile of its own, which is dropped and then added.
+ * A low-rank branch (LoRA) joins where the tile's result lies in cache (low_rank.c), so that neither y nor dx passes through
+ * memory once more.
  *
  * What is fused costs little beside it: bias and GELU with z kept 5 to 8 % of a forward product, GELU's slope 3 to 6 % of a
  * backward one.
@@ -33,7 +32,7 @@
 
 #include "core/error.h"
 #include "kernels/activation.h"
-#include "kernels/dropout.h"
+#include "kernels/low_rank.h"
 #include "kernels/tiling.h"
 
 /* The weights as a product reads them. */
@@ -78,8 +77,7 @@ typedef struct epilogue {
     const hn_tensor *y, *z, *bias; /* forward: y = act(z = c + bias); z and bias may be NULL */
     const hn_tensor *slope_of;     /* backward: y = c * act'(slope_of) */
     hn_activation activation;
-    bool add;    /* y += c */
-    float scale; /* of c, when it is not 0 */
+    bool add; /* y += c */
 } epilogue;
 
 /* The lanes from column i on, `left` of them in the row. */
@@ -115,11 +113,8 @@ HN_BODY void finish_rows(const epilogue *e, const float *c, int64_t first, int64
     }
 }
 
-static void finish(const epilogue *e, float *c, int64_t first, int64_t rows)
+static void finish(const epilogue *e, const float *c, int64_t first, int64_t rows)
 {
-    if (e->scale != 0)
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t i = 0; i < e->y->shape[1]; i++) c[r * apart(e->y->shape[1]) + i] *= e->scale;
     switch (e->activation) {
     case HN_ACT_NONE: finish_rows(e, c, first, rows, HN_ACT_NONE); break;
     case HN_ACT_GELU: finish_rows(e, c, first, rows, HN_ACT_GELU); break;
@@ -130,31 +125,6 @@ static void finish(const epilogue *e, float *c, int64_t first, int64_t rows)
     }
 }
 
-/* Dropout of `count` rows in a panel, `stride` elements apart, that are the rows [first, ...) of the tensor that is dropped. */
-static void drop_panel(char *panel, int64_t stride, hn_dtype type, const hn_dropout *dropout, int64_t first, int64_t count,
-                       int64_t columns)
-{
-    for (int64_t r = 0; r < count; r++) {
-        char *row = panel + (size_t)(r * stride) * hnp_type_size(type);
-        hnp_drop_row drop;
-        hnp_drop_start(&drop, dropout, first + r, columns);
-        for (int64_t c = 0; c < columns; c += HN_LANES)
-            vf_put(row, type, c, columns - c, hnp_drop_apply(&drop, vf_get(row, type, c, columns - c), c, columns - c));
-    }
-}
-
-/* A low-rank branch as the tiles read it: result[:, part] += low[:, part's rank columns] b. */
-typedef struct branch {
-    const hn_low_rank *of; /* NULL: none */
-    int parts;
-    struct {
-        int64_t column, columns, low, inner; /* of the result; of low */
-        weights b;
-        hnp_plan *whole, *half;
-    } part[HN_LOW_RANK_PARTS];
-    size_t panel_size, result_size; /* of its own panel; of a result that is dropped before it is added */
-} branch;
-
 /* One row-tiled product: y = epilogue(x B). */
 typedef struct tiled {
     const hn_tensor *x;
@@ -162,8 +132,7 @@ typedef struct tiled {
     hn_dtype type;
     hnp_cut cut;
     bool direct; /* oneDNN reads x itself, but for a last tile that lacks rows */
-    const hn_dropout *dropout; /* of x, or NULL */
-    branch low;
+    hnp_branch branch; /* of NULL: none */
     hnp_plan *whole, *half, *last;
     char *own; /* each thread's panel and result, and those of the branch */
     size_t panel_size, result_size, own_size;
@@ -184,59 +153,6 @@ static bool tiled_plan(hn_ops_context *ctx, tiled *t, const weights *w, int64_t 
     return (t->last = hnp_plan_get(ctx->state, &shape, ctx->error)) != NULL;
 }
 
-/* The weights of a branch as its products read them: of forward B^T of each part, of backward A as one. */
-static bool branch_prepare(hnp_scratch *scratch, tiled *t, const hn_low_rank *of, bool backward)
-{
-    branch *low = &t->low;
-    *low = (branch){.of = of, .parts = backward ? 1 : of->parts};
-    for (int i = 0, row = 0; i < low->parts; i++) {
-        int64_t rows = backward ? of->weight->shape[0] : of->part[i].rows;
-        hn_tensor w = hn_tensor_rows(of->weight, row, rows);
-        low->part[i].column = backward ? 0 : of->part[i].row;
-        low->part[i].columns = backward ? w.shape[1] : rows;
-        low->part[i].low = backward ? 0 : i * w.shape[1];
-        low->part[i].inner = backward ? rows : w.shape[1];
-        low->part[i].b = prepare(scratch, &w, t->type, !backward);
-        if (!low->part[i].b.data) return false;
-        row += (int)rows;
-    }
-    return true;
-}
-
-static bool branch_plan(hn_ops_context *ctx, tiled *t, int64_t columns)
-{
-    bool drops = hnp_drops(t->low.of->dropout);
-    for (int i = 0; i < t->low.parts; i++) {
-        hnp_product shape = {.m = t->cut.size / 2, .n = t->low.part[i].columns, .k = t->low.part[i].inner,
-                             .a_row = t->low.of->low->shape[1], .a_column = 1, .b_row = t->low.part[i].b.row,
-                             .b_column = t->low.part[i].b.column, .c_row = apart(columns),
-                             .bf16 = t->type == HN_BF16, .add = !drops};
-        if (!(t->low.part[i].half = hnp_plan_get(ctx->state, &shape, ctx->error))) return false;
-        shape.m = t->cut.size;
-        if (t->cut.whole && !(t->low.part[i].whole = hnp_plan_get(ctx->state, &shape, ctx->error))) return false;
-    }
-    return true;
-}
-
-/* The branch's share of a tile's result. */
-static bool branch_run(const tiled *t, float *result, char *panel, int64_t tile, int64_t rows, int thread)
-{
-    const hn_tensor *low = t->low.of->low;
-    const hn_dropout *dropout = t->low.of->dropout;
-    bool drops = hnp_drops(dropout), done = true, whole = tile < t->cut.whole;
-    int64_t first = hnp_cut_first(&t->cut, tile), columns = t->low.part[0].columns;
-    float *to = drops ? (float *)(void *)(panel + t->low.panel_size) : result;
-    hnp_fill_panel(panel, t->type, low, first, whole ? t->cut.size : t->cut.size / 2);
-    for (int i = 0; i < t->low.parts; i++)
-        done &= hnp_plan_run(whole ? t->low.part[i].whole : t->low.part[i].half, thread, to + t->low.part[i].column,
-                             panel + (size_t)t->low.part[i].low * hnp_type_size(t->type), t->low.part[i].b.data);
-    if (!drops || !done) return done;
-    drop_panel((char *)to, apart(columns), HN_F32, dropout, first, rows, columns);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = r * apart(columns); i < r * apart(columns) + columns; i++) result[i] += to[i];
-    return true;
-}
-
 static bool tiled_run(const tiled *t, const epilogue *e, int64_t tile, int thread)
 {
     char *panel = t->own + (size_t)thread * t->own_size;
@@ -246,9 +162,9 @@ static bool tiled_run(const tiled *t, const epilogue *e, int64_t tile, int threa
     bool direct = t->direct && rows == size;
     hnp_plan *plan = tile < t->cut.whole ? t->whole : direct ? t->half : t->last;
     if (!direct) hnp_fill_panel(panel, t->type, t->x, first, size);
-    if (t->dropout) drop_panel(panel, t->x->shape[1], t->type, t->dropout, first, rows, t->x->shape[1]);
     bool done = hnp_plan_run(plan, thread, result, direct ? hnp_row(t->x, first) : panel, t->b);
-    if (t->low.of) done = done && branch_run(t, result, panel + t->panel_size + t->result_size, tile, rows, thread);
+    if (t->branch.of)
+        HN_ISA_NAME(hnp_branch_run)(&t->branch, result, apart(e->y->shape[1]), first, rows, panel + t->panel_size + t->result_size);
     finish(e, result, first, rows);
     return done;
 }
@@ -258,26 +174,22 @@ static size_t rounded(size_t size)
     return (size + 63) & ~(size_t)63;
 }
 
-/* y = epilogue(dropout(x) op(w) + the branch): op(w) = w^T when `transposed`; dropout and low may be NULL. */
+/* y = epilogue(x op(w) + the branch): op(w) = w^T when `transposed`; low may be NULL. */
 static void run_tiled(hn_ops_context *ctx, const epilogue *e, const hn_tensor *x, const hn_tensor *w, bool transposed,
-                      const hn_dropout *dropout, const hn_low_rank *low, const char *what)
+                      const hn_low_rank *low, const char *what)
 {
     hn_dtype type = hnp_product_type(ctx, x, w);
     hnp_scratch scratch = {.ctx = ctx};
-    tiled t = {.x = x, .type = type, .cut = hnp_cut_rows(x->shape[0], hnp_tiling_of(type).rows)};
+    tiled t = {.x = x, .type = type, .cut = hnp_cut_rows(x->shape[0], hnp_tiling_of(type).rows), .direct = x->dtype == type};
     int threads = hnp_team_size(ctx->state);
-    if (hnp_drops(dropout)) t.dropout = dropout;
-    t.direct = x->dtype == type && !t.dropout;
     t.panel_size = rounded((size_t)(t.cut.size * x->shape[1]) * hnp_type_size(type));
     t.result_size = rounded((size_t)(t.cut.size * apart(e->y->shape[1])) * sizeof(float));
     weights b = prepare(&scratch, w, type, transposed);
     t.b = b.data;
-    if (low && (!b.data || !branch_prepare(&scratch, &t, low, !transposed))) return;
-    if (low) t.low.panel_size = rounded((size_t)(t.cut.size * low->low->shape[1]) * hnp_type_size(type));
-    if (low && hnp_drops(low->dropout)) t.low.result_size = t.result_size;
-    t.own_size = t.panel_size + t.result_size + t.low.panel_size + t.low.result_size;
+    if (low && (!b.data || !HN_ISA_NAME(hnp_branch_init)(&t.branch, &scratch, low, !transposed, t.cut.size))) return;
+    t.own_size = t.panel_size + t.result_size + t.branch.own_size;
     t.own = b.data ? hnp_scratch_take(&scratch, (size_t)threads * t.own_size) : NULL;
-    if (!t.own || !tiled_plan(ctx, &t, &b, e->y->shape[1]) || (low && !branch_plan(ctx, &t, e->y->shape[1]))) return;
+    if (!t.own || !tiled_plan(ctx, &t, &b, e->y->shape[1])) return;
     bool failed = false;
 #pragma omp parallel num_threads(threads) reduction(|| : failed)
     {
@@ -301,7 +213,7 @@ void HN_ISA_NAME(hnp_linear_forward)(hn_ops_context *ctx, const hn_tensor *y, co
     HN_ASSERT(!low || (low->low->shape[0] == y->shape[0] && low->low->shape[1] == low->parts * low->weight->shape[1]));
     if (!hn_tensor_count(y)) return;
     epilogue e = {.y = y, .z = z, .bias = bias, .activation = activation};
-    run_tiled(ctx, &e, x, w, true, NULL, low, "linear_forward");
+    run_tiled(ctx, &e, x, w, true, low, "linear_forward");
 }
 
 void HN_ISA_NAME(hnp_linear_backward_input)(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *dy,
@@ -314,17 +226,7 @@ void HN_ISA_NAME(hnp_linear_backward_input)(hn_ops_context *ctx, const hn_tensor
                        low->weight->shape[1] == dx->shape[1]));
     if (!hn_tensor_count(dx)) return;
     epilogue e = {.y = dx, .slope_of = activation == HN_ACT_NONE ? NULL : z, .activation = activation, .add = add};
-    run_tiled(ctx, &e, dy, w, false, NULL, low, "linear_backward_input");
-}
-
-void HN_ISA_NAME(hnp_low_rank_project)(hn_ops_context *ctx, const hn_tensor *low, const hn_tensor *x, const hn_tensor *w,
-                                       bool transposed, float scale, const hn_dropout *dropout)
-{
-    HN_ASSERT(x->shape[1] == w->shape[transposed ? 1 : 0] && low->shape[0] == x->shape[0]);
-    HN_ASSERT(low->shape[1] == w->shape[transposed ? 0 : 1]);
-    if (!hn_tensor_count(low)) return;
-    epilogue e = {.y = low, .scale = scale};
-    run_tiled(ctx, &e, x, w, transposed, dropout, NULL, "low_rank_project");
+    run_tiled(ctx, &e, dy, w, false, low, "linear_backward_input");
 }
 
 enum { STRIP = 64 }; /* columns of dy that a task of the bias gradient sums: whole cache lines of either type */
@@ -342,30 +244,28 @@ static void add_column_sums(float *dbias, const hn_tensor *dy, int64_t column, i
 }
 
 /* A chunk's rows of an operand: a view of the tensor where oneDNN can read it as it stands, else of its copy in scratch. */
-static hn_tensor chunk_view(const hn_tensor *tensor, hn_dtype type, void *panel, int64_t first, int64_t padded,
-                            const hn_dropout *dropout)
+static hn_tensor chunk_view(const hn_tensor *tensor, hn_dtype type, void *panel, int64_t first, int64_t padded)
 {
-    if (!dropout && tensor->dtype == type && first + padded <= tensor->shape[0]) return hn_tensor_rows(tensor, first, padded);
+    if (tensor->dtype == type && first + padded <= tensor->shape[0]) return hn_tensor_rows(tensor, first, padded);
     return hn_tensor_2d(panel, type, padded, tensor->shape[1]);
 }
 
 /* One chunk of a weight gradient. */
 typedef struct chunk {
     hn_tensor dy, x; /* as the product reads them */
-    const hn_dropout *dropout; /* of x, or NULL */
     int64_t first, end;
     hnp_plan *plan, *tail_plan; /* of whole tiles of dw, and of its last rows */
 } chunk;
 
 static bool chunk_make(hn_ops_context *ctx, chunk *out, const hn_tensor *dw, const hn_tensor *dy, const hn_tensor *x,
-                       hn_dtype type, const hn_dropout *dropout, void *dy_panel, void *x_panel, int64_t first)
+                       hn_dtype type, void *dy_panel, void *x_panel, int64_t first)
 {
     hnp_tiling size = hnp_tiling_of(type);
     int64_t end = hnp_least(first + size.chunk, dy->shape[0]);
     int64_t padded = hnp_ceil_div(end - first, size.chunk_tail) * size.chunk_tail, tail = dw->shape[0] % size.out;
-    *out = (chunk){.first = first, .end = end, .dropout = dropout};
-    out->dy = chunk_view(dy, type, dy_panel, first, padded, NULL);
-    out->x = chunk_view(x, type, x_panel, first, padded, dropout);
+    *out = (chunk){.first = first, .end = end};
+    out->dy = chunk_view(dy, type, dy_panel, first, padded);
+    out->x = chunk_view(x, type, x_panel, first, padded);
     hnp_product shape = {.m = size.out, .n = dw->shape[1], .k = padded, .a_row = 1, .a_column = out->dy.stride,
                          .b_row = out->x.stride, .b_column = 1, .c_row = dw->stride, .bf16 = type == HN_BF16,
                          .add = true};
@@ -375,16 +275,13 @@ static bool chunk_make(hn_ops_context *ctx, chunk *out, const hn_tensor *dw, con
 }
 
 /* Copies what the product cannot read in place; called by every thread of a team. */
-static void chunk_fill(const hn_tensor *view, const hn_tensor *tensor, int64_t first, const hn_dropout *dropout)
+static void chunk_fill(const hn_tensor *view, const hn_tensor *tensor, int64_t first)
 {
     if (view->data == hnp_row(tensor, first)) return;
     size_t row_size = (size_t)view->stride * hnp_type_size(view->dtype);
 #pragma omp for schedule(static)
-    for (int64_t r = 0; r < view->shape[0]; r++) {
-        char *row = (char *)view->data + (size_t)r * row_size;
-        hnp_fill_panel(row, view->dtype, tensor, first + r, 1);
-        if (dropout && first + r < tensor->shape[0]) drop_panel(row, 0, view->dtype, dropout, first + r, 1, view->shape[1]);
-    }
+    for (int64_t r = 0; r < view->shape[0]; r++)
+        hnp_fill_panel((char *)view->data + (size_t)r * row_size, view->dtype, tensor, first + r, 1);
 }
 
 /* dw += dy^T x over the chunk, dbias += its column sums; called by every thread of a team. false: oneDNN failed. */
@@ -398,8 +295,8 @@ static bool chunk_run(const chunk *c, const hn_tensor *dw, float *dbias, const h
             add_column_sums(dbias, dy, column, c->first, c->end);
     }
     if (!dw) return true;
-    chunk_fill(&c->dy, dy, c->first, NULL);
-    chunk_fill(&c->x, x, c->first, c->dropout);
+    chunk_fill(&c->dy, dy, c->first);
+    chunk_fill(&c->x, x, c->first);
 #pragma omp for schedule(dynamic)
     for (int64_t n = 0; n < dw->shape[0]; n += tile_rows) {
         hnp_plan *plan = n + tile_rows <= dw->shape[0] ? c->plan : c->tail_plan;
@@ -410,10 +307,9 @@ static bool chunk_run(const chunk *c, const hn_tensor *dw, float *dbias, const h
 }
 
 void HN_ISA_NAME(hnp_linear_backward_weight)(hn_ops_context *ctx, const hn_tensor *dw, const hn_tensor *dbias,
-                                             const hn_tensor *dy, const hn_tensor *x, const hn_dropout *dropout)
+                                             const hn_tensor *dy, const hn_tensor *x)
 {
     int64_t rows = dy->shape[0];
-    if (!hnp_drops(dropout)) dropout = NULL;
     dw = hnp_present(dw);
     dbias = hnp_present(dbias);
     HN_ASSERT(!dbias || (dbias->dtype == HN_F32 && dbias->shape[0] == dy->shape[1]));
@@ -430,7 +326,7 @@ void HN_ISA_NAME(hnp_linear_backward_weight)(hn_ops_context *ctx, const hn_tenso
     bool failed = false;
     for (int64_t first = 0; first < rows && !failed; first += size.chunk) {
         chunk c = {.first = first, .end = hnp_least(first + size.chunk, rows)};
-        if (dw && !chunk_make(ctx, &c, dw, dy, x, type, dropout, dy_panel, x_panel, first)) return;
+        if (dw && !chunk_make(ctx, &c, dw, dy, x, type, dy_panel, x_panel, first)) return;
 #pragma omp parallel num_threads(hnp_team_size(ctx->state)) reduction(|| : failed)
         {
             omp_set_num_threads(1);
@@ -450,12 +346,4 @@ size_t HN_ISA_NAME(hnp_linear_workspace)(int64_t widest, int threads)
         most = chunks > most ? chunks : most;
     }
     return most + 4 * HNP_SCRATCH_ALIGN;
-}
-
-size_t HN_ISA_NAME(hnp_low_rank_workspace)(int64_t widest, int64_t width, int threads)
-{
-    int64_t rows = hnp_tiling_of(HN_F32).rows > hnp_tiling_of(HN_BF16).rows ? hnp_tiling_of(HN_F32).rows
-                                                                             : hnp_tiling_of(HN_BF16).rows;
-    size_t tiles = (size_t)threads * (size_t)rows * (size_t)(apart(width) + apart(widest));
-    return (tiles + (size_t)(width + HN_LOW_RANK_PARTS) * (size_t)apart(widest)) * sizeof(float) + (HN_LOW_RANK_PARTS + 1) * HNP_SCRATCH_ALIGN;
 }

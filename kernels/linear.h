@@ -10,10 +10,8 @@
  * product runs in bf16 where the hardware's bf16 dot product is the faster one (hnp_products_bf16) and in fp32 on widened panels
  * elsewhere; which one is a fixed rule on the hardware, never a timing.
  *
- * low_rank_project: low = scale dropout(x) w^T, or scale x w
- *
- * `low` joins a low-rank branch to the result before bias, activation or slope (hn_low_rank in ops.h has the formulas), `dropout`
- * drops x first; either may be NULL.
+ * `low` joins a low-rank branch to the result before bias, activation or slope (hn_low_rank in ops.h has the formulas); it may be
+ * NULL.
  *
  * A row of y or dx depends on its own row of x or dy alone: not on M, nor on where it stands. */
 #ifndef HONE_KERNELS_LINEAR_H
@@ -29,12 +27,7 @@ void HN_ISA_NAME(hnp_linear_backward_input)(hn_ops_context *ctx, const hn_tensor
                                             const hn_tensor *w, const hn_tensor *z, hn_activation activation,
                                             bool add, const hn_low_rank *low);
 void HN_ISA_NAME(hnp_linear_backward_weight)(hn_ops_context *ctx, const hn_tensor *dw, const hn_tensor *dbias,
-                                             const hn_tensor *dy, const hn_tensor *x, const hn_dropout *dropout);
-void HN_ISA_NAME(hnp_low_rank_project)(hn_ops_context *ctx, const hn_tensor *low, const hn_tensor *x, const hn_tensor *w,
-                                       bool transposed, float scale, const hn_dropout *dropout);
+                                             const hn_tensor *dy, const hn_tensor *x);
 /* Scratch for products up to [any, widest] x [widest, widest] on `threads` threads. */
 size_t HN_ISA_NAME(hnp_linear_workspace)(int64_t widest, int threads);
-/* ... and on top of it where they have low-rank branches of up to `width` columns. */
-size_t HN_ISA_NAME(hnp_low_rank_workspace)(int64_t widest, int64_t width, int threads);
-
 #endif

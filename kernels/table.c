@@ -13,6 +13,7 @@
 #include "kernels/linear.h"
 #include "kernels/linear_cross_entropy.h"
 #include "kernels/loss.h"
+#include "kernels/low_rank.h"
 #include "kernels/optimizer.h"
 #include "kernels/product.h"
 #include "kernels/profile.h"
@@ -80,7 +81,7 @@ static void linear_backward_weight(hn_ops_context *ctx, const hn_tensor *dw, con
                                    const hn_tensor *dy, const hn_tensor *x)
 {
     RUN(HN_OP_LINEAR_BACKWARD_WEIGHT, dw && dw->data ? product_flop(dy, x->shape[1]) : 0,
-        HN_ISA_NAME(hnp_linear_backward_weight)(ctx, dw, dbias, dy, x, NULL));
+        HN_ISA_NAME(hnp_linear_backward_weight)(ctx, dw, dbias, dy, x));
 }
 
 /* Multiply-adds of a branch joined to a product. */
@@ -115,7 +116,7 @@ static void low_rank_backward_weight(hn_ops_context *ctx, const hn_tensor *dw, c
                                      const hn_dropout *drop)
 {
     RUN(HN_OP_LOW_RANK_BACKWARD_WEIGHT, product_flop(dy, x->shape[1]),
-        HN_ISA_NAME(hnp_linear_backward_weight)(ctx, dw, NULL, dy, x, drop));
+        HN_ISA_NAME(hnp_low_rank_backward_weight)(ctx, dw, dy, x, drop));
 }
 
 static void activation_backward(hn_ops_context *ctx, const hn_tensor *dz, const hn_tensor *dy, const hn_tensor *z,

@@ -92,7 +92,7 @@ static void lora_backward_weight(const hn_ops *ops, hn_ops_context *ctx, const h
         hn_tensor to = hn_tensor_columns(&d_low, p * rank, rank), from = hn_tensor_columns(&low, p * rank, rank);
         hn_weight b = weight_rows(&lora->b, first, lora->part[p].rows);
         ops->low_rank_project(ctx, &to, &d, &b.value, false, lora->scale, NULL);
-        if (b.trainable) ops->linear_backward_weight(ctx, &b.gradient, NULL, &d, &from);
+        if (b.trainable) ops->low_rank_backward_weight(ctx, &b.gradient, &d, &from, NULL);
         first += lora->part[p].rows;
     }
     if (lora->a.trainable) ops->low_rank_backward_weight(ctx, &lora->a.gradient, &d_low, x, &dropout);

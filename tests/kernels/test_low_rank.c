@@ -139,7 +139,13 @@ static void project_case(hn_dtype type, const sizes *s, float probability)
         }
     CHECK_CLOSE(&back.t, back.d, tolerance(type));
     CHECK_CLOSE(&da.t, da.d, tolerance(type));
-    matrix_free(&x), matrix_free(&a), matrix_free(&low), matrix_free(&back), matrix_free(&da), matrix_free(&mask);
+    matrix db = matrix_random(HN_F32, s->k, width, 1); /* the other way round: more rows than columns */
+    ops_now->low_rank_backward_weight(&context_now, &db.t, &x.t, &low.t, NULL);
+    for (int64_t k = 0; k < s->k; k++)
+        for (int64_t i = 0; i < width; i++)
+            for (int64_t r = 0; r < s->m; r++) db.d[k * width + i] += x.d[r * s->k + k] * low.d[r * width + i];
+    CHECK_CLOSE(&db.t, db.d, tolerance(type));
+    matrix_free(&x), matrix_free(&a), matrix_free(&low), matrix_free(&back), matrix_free(&da), matrix_free(&mask), matrix_free(&db);
 }
 
 static void all_cases(hn_dtype type)
