@@ -29,6 +29,12 @@ static const char *const read_fields[] = {"peft_type",      "base_model_name_or_
 static const char *const passed_over[] = {"auto_mapping", "inference_mode", "peft_version",    "revision",
                                           "runtime_config", "megatron_core", "qalora_group_size"};
 
+/* A field as a message has it. */
+static hn_json_shown shown(const json_t *value)
+{
+    return value ? hn_json_show(value) : (hn_json_shown){"nothing"};
+}
+
 static bool is_one_of(const char *name, const char *const *names, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -54,7 +60,7 @@ static hn_status check_fields(const json_t *root, const char *where, hn_error *e
             continue;
         hnp_printable name = hnp_printable_make(key);
         return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: \"%s\": hone lacks this variant of LoRA; expected it to be empty, got %s", where,
-                       name.text, hn_json_show(value).text);
+                       name.text, shown(value).text);
     }
     return HN_OK;
 }
@@ -67,7 +73,7 @@ static hn_status check_init(const json_t *root, const char *where, hn_error *err
     const char *text = json_string_value(value);
     if (!value || json_is_null(value) || json_is_boolean(value) || (text && is_one_of(text, fine, 3))) return HN_OK;
     return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: \"init_lora_weights\": expected a way that leaves the base's weights as they are "
-                   "(true, false, gaussian, eva, orthogonal), got %s", where, hn_json_show(value).text);
+                   "(true, false, gaussian, eva, orthogonal), got %s", where, shown(value).text);
 }
 
 /* Strings of a list, or one string, appended to `lists`; "score" twice is once. */
@@ -84,7 +90,7 @@ static hn_status get_names(const char *const **out, int *count, const char **lis
         const char *text = json_string_value(item);
         if (!text || !*text || strlen(text) != json_string_length(item))
             return hn_fail(error, HN_ERR_FORMAT, "%s: \"%s\": expected names of modules, got %s", where, key,
-                           hn_json_show(item).text);
+                           shown(item).text);
         bool known = false;
         for (int k = 0; k < *count; k++) known |= !strcmp(lists[k], text);
         if (!known) lists[(*count)++] = text;
@@ -97,7 +103,7 @@ static hn_status get_modules(hn_peft_config *out, const char **lists, const json
     const char *text = json_string_value(json_object_get(root, "target_modules"));
     if (text && strcmp(text, "all-linear"))
         return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: \"target_modules\": expected a list of names, or \"all-linear\"; patterns are not "
-                       "read, got %s", where, hn_json_show(json_object_get(root, "target_modules")).text);
+                       "read, got %s", where, shown(json_object_get(root, "target_modules")).text);
     hn_status status = get_names(&out->targets, &out->target_count, lists, root, "target_modules", where, error);
     if (status == HN_OK)
         status = get_names(&out->saved, &out->saved_count, lists + out->target_count, root, "modules_to_save", where, error);
@@ -114,7 +120,7 @@ hn_status hn_peft_config_read(hn_peft_config *out, const char ***lists, const js
     hn_status status = hn_json_get_string(&type, root, "peft_type", where, error);
     if (status == HN_OK && (!type || strcmp(type, "LORA")))
         return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: \"peft_type\": expected \"LORA\", got %s", where,
-                       hn_json_show(json_object_get(root, "peft_type")).text);
+                       shown(json_object_get(root, "peft_type")).text);
     if (status == HN_OK) status = check_fields(root, where, error);
     if (status == HN_OK) status = check_init(root, where, error);
     if (status == HN_OK) status = hn_json_get_string(&config.base, root, "base_model_name_or_path", where, error);

@@ -21,7 +21,8 @@ static hn_status mark_frozen(hn_freeze_plan *plan, const hn_train_config *config
         boundary = hn_model_group_find(model, below);
         if (boundary < 0) return unknown_group(model, "freeze.below", below, error);
     } else if (gradual && !config->freeze.groups.count) {
-        boundary = plan->groups - 1;
+        boundary = plan->groups - 1; /* the highest with anything to train, the head but with LoRA on a decoder */
+        while (boundary > 0 && !hn_model_group_trains(model, boundary)) boundary--;
     }
     for (int g = 0; g < plan->groups; g++)
         if (g < boundary || !hn_model_group_trains(model, g)) plan->thaw[g] = HN_NEVER;

@@ -1,8 +1,8 @@
 /* What trains when: a pure function of config and model, so that a resumed run has the same plan without any state.
  *
  * Groups (models/model.h) frozen by freeze.below or freeze.groups never train, unless freeze.unfreeze is set: then they thaw
- * top-down, one every interval (ULMFiT, Howard & Ruder 2018, section 3.3). With freeze.unfreeze alone all but the head start
- * frozen. lr_decay gives every group a share of the rate of the group above it (the same paper's discriminative rates). */
+ * top-down, one every interval (ULMFiT, Howard & Ruder 2018, section 3.3). With freeze.unfreeze alone all but the head (the highest
+ * group with anything to train) start frozen. lr_decay gives every group a share of the rate of the group above it (the same paper's discriminative rates). */
 #ifndef HONE_TRAIN_FREEZE_H
 #define HONE_TRAIN_FREEZE_H
 

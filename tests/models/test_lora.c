@@ -186,5 +186,103 @@ TEST(merged)
     for (int f = 0; f < FAMILIES; f++) merge(families[f]);
 }
 
+/* Twenty steps leave every frozen byte as it was. */
+TEST(the_base_stays)
+{
+    golden g;
+    CHECK(golden_open_with(&g, "bert", true, HN_F32));
+    int count;
+    const hn_param *params = hn_model_params(g.r.model, &count);
+    float *before = hn_memdup(hn_model_master(g.r.model), (size_t)hn_model_param_elements(g.r.model) * sizeof *before);
+    golden_losses(&g, "bert");
+    for (int p = 0; p < count; p++) {
+        size_t size = (size_t)(params[p].rows * params[p].columns) * sizeof *before;
+        bool same = !memcmp(before + params[p].offset, hnp_param_master(g.r.model, p), size);
+        if (same != params[p].frozen) TEST_FAIL("%s: %s", params[p].name, same ? "did not train" : "moved");
+    }
+    hn_free(before);
+    golden_close(&g);
+}
+
+static hn_status load(golden *g, const hn_named_tensor *tensors, size_t count)
+{
+    hn_error_reset(&g->r.error);
+    return hn_model_load_adapter(g->r.model, tensors, count, "adapter", &g->r.error);
+}
+
+TEST(adapter_files)
+{
+    golden g;
+    size_t count;
+    CHECK(golden_open_with(&g, "llama", true, HN_BF16));
+    const hn_named_tensor *good = hn_peft_tensors(g.peft, &count);
+    hn_named_tensor bad[64];
+    CHECK(count < 64);
+    CHECK_INT(load(&g, good, count - 1), HN_ERR_MISMATCH);
+    CHECK_CONTAINS(g.r.error.message, "missing");
+    memcpy(bad, good, count * sizeof *bad);
+    bad[3].name += strlen(HN_PEFT_PREFIX);
+    CHECK_INT(load(&g, bad, count), HN_ERR_FORMAT);
+    CHECK_CONTAINS(g.r.error.message, HN_PEFT_PREFIX);
+    bad[3].name = HN_PEFT_PREFIX "model.layers.0.self_attn.k_proj.lora_A.weight"; /* no target of this model */
+    CHECK_INT(load(&g, bad, count), HN_ERR_MISMATCH);
+    CHECK_CONTAINS(g.r.error.message, "k_proj");
+    bad[3].name = good[2].name;
+    CHECK_INT(load(&g, bad, count), HN_ERR_FORMAT);
+    CHECK_CONTAINS(g.r.error.message, "twice");
+    memcpy(bad, good, count * sizeof *bad);
+    bad[2].tensor.shape[0]--;
+    CHECK_INT(load(&g, bad, count), HN_ERR_MISMATCH);
+    CHECK_CONTAINS(g.r.error.message, "shape");
+    CHECK_INT(load(&g, good, count), HN_OK);
+    golden_close(&g);
+}
+
+/* New adapters: A within 1 / sqrt(K), by the seed alone; B zero, so that the model computes what it did. */
+TEST(new_adapters)
+{
+    golden g;
+    int count;
+    CHECK(golden_open_with(&g, "gpt2", true, HN_F32));
+    const hn_param *params = hn_model_params(g.r.model, &count);
+    CHECK_INT(hn_model_init(g.r.model, 5, &g.r.error), HN_OK);
+    for (int p = 0; p < count; p++) {
+        const float *value = hnp_param_master(g.r.model, p);
+        int64_t size = params[p].rows * params[p].columns;
+        double most = 0, sum = 0;
+        if (!params[p].adapter) continue;
+        for (int64_t i = 0; i < size; i++) {
+            most = fmax(most, fabs((double)value[i]));
+            sum += value[i];
+        }
+        double bound = 1 / sqrt((double)params[p].columns);
+        if (params[p].init == HN_INIT_ZERO) CHECK(most == 0);
+        else CHECK(most > 0.8 * bound && most <= bound && fabs(sum / (double)size) < 0.3 * bound);
+    }
+    golden_close(&g);
+}
+
+TEST(out_of_memory)
+{
+    static const char *const targets[] = {"all-linear"};
+    hn_error error = {0};
+    hn_backend backend;
+    hn_model_config config;
+    bool passed = false;
+    hn_backend_cpu_init(&backend);
+    CHECK_OK(tiny_config(&config, TINY_LLAMA, &error));
+    config.lora = (hn_lora_config){.rank = 2, .alpha = 4, .targets = targets, .target_count = 1};
+    for (size_t nth = 1; !passed && nth < 100; nth++) {
+        hn_model *model = NULL;
+        hn_error_reset(&error);
+        hn_mem_fail_at(nth);
+        passed = hn_model_open(&model, &config, HN_F32, &backend, NULL, &error) == HN_OK;
+        hn_mem_fail_at(0);
+        CHECK(passed || error.status == HN_ERR_MEMORY);
+        hn_model_free(model);
+    }
+    CHECK(passed);
+}
+
 TEST_MAIN(hn_json_init(); RUN(fp32); RUN(bf16); RUN(twenty_training_losses); RUN(places); RUN(dropout_by_finite_differences);
-          RUN(merged))
+          RUN(merged); RUN(the_base_stays); RUN(adapter_files); RUN(new_adapters); RUN(out_of_memory))

@@ -2,7 +2,7 @@
 it ends, and must have the same bytes in weights and moments and the same metrics (times and rates aside) as an undisturbed run.
 
     HONE=build/release/hone python3 tests/torture/kill_resume.py [--trials 50] [--kills 6] [--seed 1] [--precision bf16]
-                                       [--task lm]
+                                       [--task lm] [--lora]
 
 Prints `promise, tried, held` and the seed; every failure with what differed."""
 import argparse, os, random, sys, tempfile, time
@@ -20,12 +20,15 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--task", choices=TASKS, default="classify")
+    parser.add_argument("--lora", action="store_true", help="adapters on a frozen base")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     make_source, make = TASKS[options.task]
     held, kills, started = 0, 0, time.time()
     sections = dict(train={"epochs": 2, "precision": options.precision}, checkpoint={"every": "7 steps"},
                     freeze={"unfreeze": "20 steps", "lr_decay": 0.9}, eval={"every": "15 steps"})
+    if options.lora:
+        sections["lora"] = {"r": 4, "dropout": 0.1}
     with tempfile.TemporaryDirectory(prefix="hone-torture-") as folder:
         model = make_source(os.path.join(folder, "model"))
         config = make(os.path.join(folder, "plain.json"), model, os.path.join(folder, "plain"), **sections)
@@ -41,7 +44,7 @@ def main():
                 held += 1
             except AssertionError as problem:
                 print(f"trial {trial}: {problem}")
-    print(f"{options.task}: kill anywhere, same weights: tried {options.trials}, held {held}; {kills} kills, seed {options.seed}, "
+    print(f"{options.task}{' with LoRA' if options.lora else ''}: kill anywhere, same weights: tried {options.trials}, held {held}; {kills} kills, seed {options.seed}, "
           f"{options.precision}, {time.time() - started:.0f} s")
     sys.exit(held != options.trials)
 
