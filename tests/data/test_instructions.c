@@ -181,6 +181,8 @@ static const struct {
      ":1: expected a field \"messages\", or \"instruction\" and \"output\", or \"prompt\" and "
      "\"completion\", got none of them; data.fields names others",
      HN_BAD_MISSING},
+    {"half.jsonl", "{\"prompt\": \"a\", \"instruction\": \"b\"}\n", ":1: expected a field \"messages\", or",
+     HN_BAD_MISSING},
     {"other.jsonl",
      "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"instruction\": \"a\", \"output\": \"b\"}\n",
      ":2: field \"prompt\": expected a string, got no such field (the row has \"instruction\", ...)",

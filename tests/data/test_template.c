@@ -250,6 +250,34 @@ TEST(own_strings)
     CHECK_TEXT(encoded(&options, plain, 2, false, false), "a<|strips|>:[[ b</s>]]");
 }
 
+/* Whatever is trained on, an answer is tokenized apart from its prompt. */
+TEST(answers_stand_apart)
+{
+    static const char joins[] =
+        "{\"added_tokens\":[{\"id\":3,\"content\":\"</s>\",\"single_word\":false,\"lstrip\":false,"
+        "\"rstrip\":false,\"normalized\":false,\"special\":true}],\"model\":{\"type\":\"BPE\",\"vocab\":"
+        "{\"a\":0,\"b\":1,\"ab\":2,\"</s>\":3},\"merges\":[\"a b\"]}}";
+    static const unsigned losses[] = {HN_LOSS_ANSWERS, HN_LOSS_ALL, 1u << HN_ROLE_SYSTEM};
+    static const int32_t expected[] = {0, 0, 1, 3};
+    hn_tokenizer *tokenizer = NULL;
+    hn_dialog dialog;
+    hn_message row[] = {said(HN_ROLE_USER, "a"), said(HN_ROLE_ASSISTANT, "b")};
+    hn_error_reset(&error);
+    hn_dialog_init(&dialog);
+    CHECK_OK(hn_tokenizer_open_json(&tokenizer, joins, strlen(joins), "joins", &error));
+    for (int i = 0; i < 3; i++) {
+        hn_template_options options = {.turns = {.user = "{content}", .prompt = "a"}, .loss = losses[i]};
+        hn_template *tmpl = NULL;
+        CHECK_OK(hn_template_open(&tmpl, &options, &files, tokenizer, &error));
+        CHECK_OK(hn_template_encode(tmpl, &dialog, row, 2, false, &error));
+        CHECK_INT(dialog.count, 4);
+        CHECK(!memcmp(dialog.ids, expected, sizeof expected));
+        hn_template_free(tmpl);
+    }
+    hn_dialog_close(&dialog);
+    hn_tokenizer_free(tokenizer);
+}
+
 TEST(system_prompts)
 {
     hn_template_options options = {.name = "chatml", .system = "S"};
@@ -351,6 +379,37 @@ TEST(stops)
     hn_tokenizer_free(tokenizer);
 }
 
+/* What generation is asked with is where training's answer begins, with every template. */
+TEST(prompts_are_prefixes)
+{
+    hn_tokenizer *tokenizer = byte_tokenizer(true);
+    char names[200], *at = names;
+    hn_message turns[] = {said(HN_ROLE_USER, " a\n"), said(HN_ROLE_ASSISTANT, " b "), said(HN_ROLE_USER, "c"),
+                          said(HN_ROLE_ASSISTANT, "\nd")};
+    hn_dialog whole, prompt;
+    hn_dialog_init(&whole);
+    hn_dialog_init(&prompt);
+    hn_error_reset(&error);
+    snprintf(names, sizeof names, "%s", hn_template_names());
+    for (char *name; (name = strsep(&at, ","));) {
+        hn_template *tmpl = NULL;
+        CHECK_OK(hn_template_open(&tmpl, &(hn_template_options){.name = name + (*name == ' ')}, &files,
+                                  tokenizer, &error));
+        for (size_t count = 1; count < 4; count += 2) {
+            CHECK_OK(hn_template_encode(tmpl, &prompt, turns, count, true, &error));
+            CHECK_OK(hn_template_encode(tmpl, &whole, turns, count + 1, false, &error));
+            CHECK(prompt.count < whole.count);
+            CHECK(!memcmp(prompt.ids, whole.ids, (size_t)prompt.count * sizeof *prompt.ids));
+            CHECK(whole.marks[prompt.count] && !whole.marks[prompt.count - 1]);
+            for (int32_t i = 0; i < prompt.count; i++) CHECK(!prompt.marks[i]);
+        }
+        hn_template_free(tmpl);
+    }
+    hn_dialog_close(&whole);
+    hn_dialog_close(&prompt);
+    hn_tokenizer_free(tokenizer);
+}
+
 /* Every name that messages list is there, and what decides ids decides the digest. */
 TEST(names_and_digests)
 {
@@ -414,11 +473,13 @@ int main(void)
     RUN(losses);
     RUN(injection);
     RUN(own_strings);
+    RUN(answers_stand_apart);
     RUN(system_prompts);
     RUN(refusals);
     RUN(wrong_options);
     RUN(missing_tokens);
     RUN(stops);
+    RUN(prompts_are_prefixes);
     RUN(names_and_digests);
     RUN(memory);
     printf("%d tests, %d failures\n", test_ran, test_failures);

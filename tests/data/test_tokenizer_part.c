@@ -27,6 +27,10 @@ static const char metaspace_first[] =
 static const char metaspace_always[] =
     "{" TOKENS "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\","
     "\"prepend_scheme\":\"always\",\"split\":true}," BPE "}";
+static const char split_before[] =
+    "{" TOKENS "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Punctuation\","
+    "\"behavior\":\"Isolated\"},{\"type\":\"Metaspace\",\"replacement\":\"_\","
+    "\"prepend_scheme\":\"always\",\"split\":true}]}," BPE "}";
 /* "</s>" is the best piece of its own text, as in T5's files. */
 static const char unigram[] =
     "{" TOKENS "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<s>\",0],[\"_\",-9],[\"a\",-9],"
@@ -70,6 +74,7 @@ TEST(places)
         {metaspace_first, " a", {"3", "3", "3"}},
         {metaspace_always, "a", {"3", "3", "2"}},
         {metaspace_always, "a<x>a", {"3 9 3", "3 9 3", "2 9 3"}},
+        {split_before, "a/a", {"3 1 6 3", "3 1 6 3", "2 1 6 3"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int place = 0; place < 3; place++) {

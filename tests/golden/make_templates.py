@@ -34,6 +34,11 @@ TEXTS = {
     "chatml_spelled": ("chatml", "{#- a comment -#}\n{%- for message in messages -%}\n    {{- \"<|im_start|>\" + message.role + "
                        "\"\\n\" }}{{ message.content }}<|im_end|>{{ '\\n' -}}\n{%- endfor -%}\n{%- if add_generation_prompt -%}\n"
                        "    {{- '<|im_start|>assistant\\n' -}}\n{%- endif -%}\n"),
+    "chatml_indented": ("chatml", "{% for message in messages %}\n{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+                        "'<|im_end|>' }}\n    {% endfor %}\n    {% if add_generation_prompt %}\n{{ '<|im_start|>assistant' }}\n\t"
+                        "{% endif %}\n"),
+    "chatml_blank": (None, "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+                     "'<|im_end|>' + '\n'}} {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"),
     # meta-llama/Llama-2-7b-chat-hf
     "llama2": ("llama2", "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = "
                "messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}"
