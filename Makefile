@@ -1,5 +1,5 @@
 # The front door: `make`, `make demo`, `make test`, `make bench-*`. CMake does the work.
-.PHONY: all packages demo test bench-mnli bench-sft bench-tokenizer keys format clean
+.PHONY: all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean
 
 all: packages
 	@tools/build.sh release hone
@@ -9,6 +9,9 @@ packages:
 
 demo: all
 	@tools/demo.sh
+
+demo-sft: all
+	@tools/demo-sft.sh
 
 test: packages
 	@tools/build.sh release
