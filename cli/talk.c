@@ -67,7 +67,10 @@ static hn_status open_template(hn_talk *talk, const hn_cli_config *config, const
     hn_template_options how;
     hn_status status = hn_data_template(&how, &config->data, error);
     if (status != HN_OK) return status;
-    if (options->tmpl) how.name = options->tmpl;
+    if (options->tmpl) {
+        how.name = options->tmpl;
+        how.turns = (hn_template_turns){0};
+    }
     if (options->system) how.system = options->system;
     return hn_source_template(&talk->tmpl, &how, talk->source, error);
 }

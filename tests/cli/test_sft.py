@@ -55,6 +55,13 @@ def trains(folder):
     assert evals[-1]["loss"] < 0.8 * evals[0]["loss"] and evals[-1]["targets"] == 5 + 5 + 2, evals
     said = json.loads(hone("eval", run, "task.kind=sft", f"data.turns.user={TURNS['user']}", f"data.turns.prompt={TURNS['prompt']}",
                            "data.dev=" + os.path.join(folder, "dev.jsonl"), "--json").stdout)
+    again = json.loads(hone("eval", run, "--json").stdout) # a run knows its task, its data and its template
+    assert again == said, (again, said)
+    said = hone("generate", run, "--chat", "--prompt", "Say red", "--max-tokens", "8", "--json").stdout
+    assert json.loads(said)["prompt_tokens"] == len("Q: Say red\nA: "), said
+    assert json.loads(hone("generate", run, "--chat", "--prompt", "Say red", "--max-tokens", "8", "--json", "--template", "plain").stdout)[
+        "prompt_tokens"] == len("Say red")
+    said = again
     assert said["targets"] == 12 and abs(said["loss"] - min(e["loss"] for e in evals)) < 1e-6, (said, evals)
 
 
