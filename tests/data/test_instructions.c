@@ -423,6 +423,29 @@ TEST(huge_field)
     unlink(path);
 }
 
+/* Cut anywhere, a file is read up to there, or refused with a reason. */
+TEST(truncation_at_every_byte)
+{
+    static const char text[] =
+        "[{\"messages\": [{\"role\": \"user\", \"content\": \"a\\u00e9\"}, {\"role\": \"assistant\", "
+        "\"content\": \"b\"}]}, {\"messages\": [{\"role\": \"user\", \"content\": \"c\"}, {\"role\": "
+        "\"assistant\", \"content\": \"d\"}]}]";
+    hn_template *chat = template_of("chatml", 0);
+    for (size_t length = 0; length <= strlen(text); length++) {
+        hn_data_config config = config_of();
+        hn_dataset *dataset;
+        hn_status status = open_with(&dataset, put("cut.json", text, length), &config, chat, NULL);
+        CHECK_INT(status, length == strlen(text) ? HN_OK : HN_ERR_FORMAT);
+        CHECK(!status == !error.message[0]);
+        hn_dataset_free(dataset);
+        config.on_bad_row = 1;
+        status = open_with(&dataset, put("cut.json", text, length), &config, chat, NULL);
+        if (!status) CHECK(hn_dataset_count(dataset) == (length == strlen(text) ? 2 : 1));
+        hn_dataset_free(dataset);
+    }
+    hn_template_free(chat);
+}
+
 TEST(memory)
 {
     static const char rows[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": "
@@ -461,6 +484,7 @@ int main(void)
     RUN(many_rows);
     RUN(survey_and_overlap);
     RUN(huge_field);
+    RUN(truncation_at_every_byte);
     RUN(memory);
     hn_tokenizer_free(tokenizer);
     if (hn_folder_remove(folder, &error)) return 1;
