@@ -26,7 +26,7 @@ static void print_report(const char *name, const hn_data_report *report)
 static hn_status print_survey(const hn_job *job, const hn_dataset *dataset, hn_error *error)
 {
     hn_data_survey survey;
-    int labels = job->labels ? job->model.labels : 0;
+    int labels = job->labels && job->model.head != HN_HEAD_TAGS ? job->model.labels : 0;
     int64_t *counts = labels > 1 ? hn_calloc((size_t)labels, sizeof *counts) : NULL;
     if (labels > 1 && !counts) return hn_fail(error, HN_ERR_MEMORY, "out of memory for label counts");
     hn_status status = hn_dataset_survey(dataset, &survey, counts, labels, error);
@@ -129,7 +129,7 @@ static hn_status print_examples(const hn_job *job, hn_error *error)
             status = print_targets(job, &buffer.batch, error);
             continue;
         }
-        if (!job->labels)
+        if (buffer.batch.target)
             printf("(%lld of %d tokens are predicted, those in brackets)\n ",
                    (long long)hn_dataset_targets(job->train, &e, 1, &buffer.draw), buffer.batch.tokens);
         else if (job->model.labels > 1) printf("-> %s\n ", hn_labels_name(job->labels, buffer.batch.label[0]));
@@ -138,7 +138,8 @@ static hn_status print_examples(const hn_job *job, hn_error *error)
             print_token(job, buffer.batch.token[t]);
             if (!buffer.batch.target || buffer.batch.target[t] == HN_NO_TARGET) continue;
             printf(" (");
-            print_token(job, buffer.batch.target[t]);
+            if (job->labels) printf(" %s", hn_labels_name(job->labels, buffer.batch.target[t]));
+            else print_token(job, buffer.batch.target[t]);
             printf(" )");
         }
         putchar('\n');

@@ -68,6 +68,7 @@ static hn_status print_json(const char *set, const hn_metrics *metrics, const hn
 
 static int task_of(const hn_cli_model *model, const hn_cli_config *config)
 {
+    if (model->source->config.head == HN_HEAD_TAGS) return HN_TASK_TAG;
     if (model->labels) return HN_TASK_CLASSIFY;
     if (model->source->config.head == HN_HEAD_MASKED) return HN_TASK_MLM;
     return config->train.task.kind == HN_TASK_SFT ? HN_TASK_SFT : HN_TASK_LM;

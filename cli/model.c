@@ -38,7 +38,9 @@ hn_status hn_cli_model_open(hn_cli_model *out, const char *path, const hn_cli_co
     if (!options.count && !options.model_names && !options.regression)
         return hn_fail(error, HN_ERR_USAGE, "task.labels: %s names no labels; give their %d names in order (task.labels=a,b,...)",
                        out->source->path, out->source->label_count);
-    return hn_labels_open(&out->labels, &options, error);
+    status = hn_labels_open(&out->labels, &options, error);
+    if (config->train.task.kind == HN_TASK_TAG) hn_model_config_head(&out->source->config, HN_HEAD_TAGS, out->source->label_count);
+    return status;
 }
 
 int32_t hn_cli_batch_tokens(const hn_cli_config *config)

@@ -53,13 +53,36 @@ static hn_status check_row(const float *logits, int labels, uint32_t example, hn
     return HN_OK;
 }
 
+/* The tags of a row's words, at their first tokens: {"tags": ["B-PER", "O"]}. */
+static hn_status print_tags(printer *out, const float *logits, int labels, const hn_batch *batch, int32_t row, hn_error *error)
+{
+    const char *between = "{\"tags\": [";
+    for (int32_t t = batch->cu_seqlens[row]; t < batch->cu_seqlens[row + 1]; t++) {
+        const float *at = logits + (int64_t)t * labels;
+        int best = 0;
+        if (batch->target[t] == HN_NO_TARGET) continue;
+        hn_status status = check_row(at, labels, batch->example[row], error);
+        if (status != HN_OK) return status;
+        for (int k = 1; k < labels; k++)
+            if (at[k] > at[best]) best = k;
+        const char *name = hn_labels_name(out->labels, best);
+        hn_strbuf_puts(&out->line, between);
+        hn_json_quote(&out->line, name, strlen(name));
+        between = ", ";
+    }
+    hn_strbuf_puts(&out->line, "]}\n");
+    return HN_OK;
+}
+
 static hn_status print_batch(void *context, const float *logits, int labels, const hn_batch *batch, hn_error *error)
 {
     printer *out = context;
     hn_strbuf_reset(&out->line);
     for (int32_t i = 0; i < batch->n; i++) {
-        hn_status status = check_row(logits + (int64_t)i * labels, labels, batch->example[i], error);
+        hn_status status = batch->target ? print_tags(out, logits, labels, batch, i, error)
+                                         : check_row(logits + (int64_t)i * labels, labels, batch->example[i], error);
         if (status != HN_OK) return status;
+        if (batch->target) continue;
         if (labels == 1) hn_strbuf_printf(&out->line, "{\"value\": %.6g}\n", (double)logits[i]);
         else print_classes(out, logits + (int64_t)i * labels, labels);
     }
@@ -73,15 +96,17 @@ static hn_status predict(const char *path, const hn_cli_config *config, hn_error
 {
     hn_cli_model model;
     hn_dataset *dataset = NULL;
-    const hn_dataset_options options = {.task = HN_DATA_SEQUENCE};
+    hn_dataset_options options = {.task = HN_DATA_SEQUENCE};
     hn_metrics metrics = {0};
     printer out = {0};
     hn_strbuf_init(&out.line);
     if (!config->data.predict.count)
         return hn_fail(error, HN_ERR_USAGE, "data.predict: expected a file, or - for standard input, got nothing");
     hn_status status = hn_cli_model_open(&model, path, config, error);
+    if (status == HN_OK && model.source->config.head == HN_HEAD_TAGS) options.task = HN_DATA_TAGS;
     if (status == HN_OK && !model.labels)
-        status = hn_fail(error, HN_ERR_MISMATCH, "%s: predicts tokens; expected an encoder with a classification head", model.source->path);
+        status = hn_fail(error, HN_ERR_MISMATCH, "%s: predicts tokens; expected an encoder with a classification head",
+                         model.source->path);
     if (status == HN_OK)
         status = hn_dataset_open(&dataset, &config->data, &config->data.predict, model.source->tokenizer, &options, error);
     if (status == HN_OK && hn_dataset_count(dataset) == 0) goto out;

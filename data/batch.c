@@ -72,17 +72,23 @@ static void fill_targets(int32_t *target, const int32_t *token, const uint16_t *
     target[length - 1] = HN_NO_TARGET;
 }
 
+static void fill_tags(int32_t *target, const uint16_t *marks, int32_t length)
+{
+    for (int32_t i = 0; i < length; i++) target[i] = marks[i] ? marks[i] - 1 : HN_NO_TARGET;
+}
+
 /* The marks of an example; NULL: all its tokens are trained on. */
 static const uint16_t *marks_of(const hn_dataset *dataset, uint32_t example)
 {
-    return dataset->task == HN_DATA_INSTRUCT ? dataset->marks + dataset->offsets[example] : NULL;
+    return dataset->task == HN_DATA_INSTRUCT || dataset->task == HN_DATA_TAGS ? dataset->marks + dataset->offsets[example] : NULL;
 }
 
-static int32_t count_targets(const uint16_t *marks, int32_t length)
+/* `first`: the first token that can be one. */
+static int32_t count_targets(const uint16_t *marks, int32_t first, int32_t length)
 {
     int32_t count = 0;
     if (!marks) return length - 1;
-    for (int32_t i = 1; i < length; i++) count += marks[i] != 0;
+    for (int32_t i = first; i < length; i++) count += marks[i] != 0;
     return count;
 }
 
@@ -104,7 +110,8 @@ int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, 
     for (int32_t n = 0; n < count; n++)
         targets += dataset->task == HN_DATA_MASKED
                        ? mask(dataset, NULL, NULL, examples[n], draw)
-                       : count_targets(marks_of(dataset, examples[n]), hn_dataset_length(dataset, examples[n]));
+                       : count_targets(marks_of(dataset, examples[n]), dataset->task != HN_DATA_TAGS,
+                                       hn_dataset_length(dataset, examples[n]));
     return targets;
 }
 
@@ -129,6 +136,8 @@ hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, co
         }
         if (dataset->task == HN_DATA_MASKED)
             mask(dataset, batch->token + at, batch->target + at, examples[n], &buffer->draw);
+        else if (dataset->task == HN_DATA_TAGS)
+            fill_tags(batch->target + at, dataset->marks + dataset->offsets[examples[n]], length);
         else if (batch->target)
             fill_targets(batch->target + at, batch->token + at, marks_of(dataset, examples[n]), length);
         batch->cu_seqlens[n] = at;

@@ -71,7 +71,7 @@ static bool take_columns(hn_dataset *set, hid_t file, bool wide)
     set->first = found[HNP_FIRST];
     set->count = (int64_t)count[HNP_LINES];
     hsize_t n = count[HNP_LINES];
-    if (count[HNP_MARKS] != (set->task == HN_DATA_INSTRUCT ? count[HNP_TOKENS] : 0)) return false;
+    if (count[HNP_MARKS] != (set->task == HN_DATA_INSTRUCT || set->task == HN_DATA_TAGS ? count[HNP_TOKENS] : 0)) return false;
     if (n > UINT32_MAX || count[HNP_OFFSETS] != n + 1 || count[HNP_SEGMENT] != n || count[HNP_LABELS] != n ||
         count[HNP_VALUES] != n || count[HNP_FIRST] != (hsize_t)set->file_count + 1)
         return false;

@@ -25,6 +25,7 @@ typedef struct hn_data_config {
     int64_t window;    /* batches sorted by length together; 0: never */
     bool shuffle;
     double mask_probability;
+    const char *words, *tags; /* fields of task tag */
     bool mask_words;
 } hn_data_config;
 

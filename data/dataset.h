@@ -28,13 +28,14 @@ typedef enum hn_data_task {
     HN_DATA_SEQUENCE, /* a text or a pair, with one label */
     HN_DATA_TEXT,     /* a block of a document: every token is predicted from those before it */
     HN_DATA_INSTRUCT, /* a conversation by a template: its answers are predicted, token by token */
+    HN_DATA_TAGS,     /* words, each with a tag that its first token is given */
     HN_DATA_MASKED,   /* a block of a document with special tokens: some tokens are hidden, and predicted from all others */
 } hn_data_task;
 
 /* How files become examples, beside what the config says. */
 typedef struct hn_dataset_options {
     hn_data_task task;
-    const hn_labels *labels; /* of SEQUENCE; NULL: labels are not read (predict), and files without rows are fine */
+    const hn_labels *labels; /* of SEQUENCE and TAGS; NULL: labels are not read (predict), and files without rows are fine */
     const hn_template *chat; /* of INSTRUCT */
     int32_t end_token;       /* of TEXT: stands behind every document that does not end with it; -1: none does */
     const char *cache_folder; /* NULL: the tokens stay in memory */
@@ -143,7 +144,7 @@ hn_status hn_batch_buffer_init(hn_batch_buffer *buffer, int32_t tokens, int32_t 
 void hn_batch_buffer_close(hn_batch_buffer *buffer);
 /* Fills the buffer with these examples, end to end; more than the buffer holds is an error. batch.target[t] is,
  * of TEXT and INSTRUCT, the token at t + 1 of the same example when that one is trained on, else HN_NO_TARGET;
- * of MASKED the token that was hidden at t, by the buffer's draw; NULL for SEQUENCE. */
+ * of TAGS the tag of the word that begins at t (0 where tags are not read), of MASKED the token that was hidden at t, by the buffer's draw; NULL for SEQUENCE. */
 hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, const uint32_t *examples,
                           int32_t count, hn_error *error);
 

@@ -115,6 +115,9 @@ static void encode_slot(const pipeline *p, struct hnp_slot *slot, hn_dialog *roo
         case HN_DATA_MASKED:
             status = hnp_encode_document(p->options, &p->frame, slot, i, p->columns->wide, &room->encoding);
             break;
+        case HN_DATA_TAGS:
+            status = hnp_encode_words(p->options, &p->frame, slot, i, p->columns->wide, &room->encoding);
+            break;
         case HN_DATA_INSTRUCT: status = hnp_encode_turns(p->options, slot, i, p->columns->wide, room); break;
         }
 }
@@ -127,7 +130,7 @@ static hn_status take_label(pipeline *p, const hn_row *row, struct hnp_item *ite
     item->label = HN_NO_TARGET;
     item->value = 0;
     *good = true;
-    if (!o->labels) return HN_OK;
+    if (!o->labels || o->task == HN_DATA_TAGS) return HN_OK;
     hn_label_kind kind = hn_labels_resolve(o->labels, row->label, &item->label, &item->value);
     *good = kind == HN_LABEL_CLASS || kind == HN_LABEL_VALUE;
     if (kind == HN_LABEL_VALUE) item->label = HN_NO_TARGET;
@@ -148,7 +151,9 @@ static hn_status fill_slot(pipeline *p, struct hnp_slot *slot, hn_error *error)
         hn_status status = p->source.next(p->source.state, &row, &p->input_end, error);
         if (status || p->input_end) return status;
         struct hnp_item *item = &slot->items[slot->count];
+        bool tags = p->options->task == HN_DATA_TAGS;
         status = take_label(p, &row, item, &good, error);
+        if (!status && tags) status = hnp_check_words(p->options, &row, &good, error);
         if (!status && good && p->options->task == HN_DATA_INSTRUCT)
             status = hnp_check_turns(p->options, &row, &good, error);
         if (status) return status;
@@ -166,7 +171,7 @@ static hn_status fill_slot(pipeline *p, struct hnp_slot *slot, hn_error *error)
         item->pair = slot->texts.length;
         item->pair_length = row.pair ? row.pair_length : 0;
         if (row.pair) hn_strbuf_add(&slot->texts, row.pair, row.pair_length);
-        if (slot->texts.failed || !hnp_take_turns(slot, item, &row))
+        if (slot->texts.failed || !hnp_take_turns(slot, item, &row, tags))
             return hn_fail(error, HN_ERR_MEMORY, "%s:%lld: out of memory", row.path, (long long)row.line);
         slot->count++;
     }
@@ -346,7 +351,7 @@ hn_status hnp_encode(hnp_columns *columns, hnp_encode_counts *counts, hnp_source
     for (size_t i = 0; i < p.slot_count; i++) hn_strbuf_init(&p.slots[i].texts);
     int64_t zero = 0;
     hn_status status = add_one(&p, HNP_OFFSETS, &zero, error);
-    if (!status && (options->task == HN_DATA_TEXT || options->task == HN_DATA_MASKED))
+    if (!status && (options->task == HN_DATA_TEXT || options->task == HN_DATA_MASKED || options->task == HN_DATA_TAGS))
         status = hnp_frame_measure(&p.frame, options->tokenizer, error);
     if (!status) status = run(&p, threads, error);
     if (!status) status = begin_files(&p, options->files, error);

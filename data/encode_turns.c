@@ -47,7 +47,7 @@ static size_t keep_text(struct hnp_slot *slot, const char *text, size_t length)
     return at;
 }
 
-bool hnp_take_turns(struct hnp_slot *slot, struct hnp_item *item, const hn_row *row)
+bool hnp_take_turns(struct hnp_slot *slot, struct hnp_item *item, const hn_row *row, bool words)
 {
     void *messages = slot->messages;
     item->first_message = slot->message_count;
@@ -61,9 +61,11 @@ bool hnp_take_turns(struct hnp_slot *slot, struct hnp_item *item, const hn_row *
         const hn_message *from = &row->messages[i];
         struct hnp_turn_at *to = &slot->messages[slot->message_count++];
         *to = (struct hnp_turn_at){
-            .role = from->role, .length = from->length, .input_length = from->input_length};
-        to->text = keep_text(slot, from->text, from->length);
+            .role = from->role, .length = from->length + words, .input_length = from->input_length};
+        if (words) hn_strbuf_putc(&slot->texts, ' ');
+        to->text = keep_text(slot, from->text, from->length) - words;
         to->input = keep_text(slot, from->input, from->input_length);
+        if (words) hn_strbuf_putc(&slot->texts, '\0'); /* ends the tag */
     }
     return !slot->texts.failed;
 }

@@ -64,11 +64,17 @@ hn_status hnp_encode_document(const hnp_encode_options *options, const hnp_frame
 /* Counts one that made none. */
 hn_status hnp_count_document(const hnp_encode_options *options, const struct hnp_item *item, hn_error *error);
 
+/* encode_words.c. A row with a tag that is none, or without any, is counted: *good false. */
+hn_status hnp_check_words(const hnp_encode_options *options, const hn_row *row, bool *good, hn_error *error);
+hn_status hnp_encode_words(const hnp_encode_options *options, const hnp_frame *frame, struct hnp_slot *slot, size_t number, bool wide,
+                           hn_encoding *encoding);
+
 /* encode_turns.c. A row that is no conversation for the template, or has nothing to learn, is counted: *good
  * false. */
 hn_status hnp_check_turns(const hnp_encode_options *options, const hn_row *row, bool *good, hn_error *error);
-/* Its messages into the slot; the caller has set the rest of the item. false: out of memory. */
-bool hnp_take_turns(struct hnp_slot *slot, struct hnp_item *item, const hn_row *row);
+/* Its messages into the slot; the caller has set the rest of the item. `words`: a space goes before each, a NUL behind its tag.
+ * false: out of memory. */
+bool hnp_take_turns(struct hnp_slot *slot, struct hnp_item *item, const hn_row *row, bool words);
 hn_status hnp_encode_turns(const hnp_encode_options *options, struct hnp_slot *slot, size_t number, bool wide,
                            hn_dialog *room);
 /* Counts a row that made no example, and why. */

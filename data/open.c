@@ -102,6 +102,10 @@ static void hash_options(hn_hasher *hasher, const request *r)
         hn_hasher_add_text(hasher, numbers);
     }
     if (r->options->task == HN_DATA_MASKED) hn_hasher_add_text(hasher, "framed blocks");
+    if (r->options->task == HN_DATA_TAGS) {
+        hn_hasher_add_text(hasher, config->words);
+        hn_hasher_add_text(hasher, config->tags);
+    }
     if (r->options->task == HN_DATA_INSTRUCT) {
         hash_turns(hasher, &config->turns_of);
         hn_digest_format(text, hn_template_digest(r->options->chat));
@@ -143,7 +147,7 @@ static hn_status take_digest(hn_dataset *dataset, const hnp_sources *sources, co
 /* Whether there may be no example at all: what is to be predicted, not learnt. */
 static bool empty_allowed(const hn_dataset_options *options)
 {
-    return options->task == HN_DATA_SEQUENCE && !options->labels;
+    return (options->task == HN_DATA_SEQUENCE || options->task == HN_DATA_TAGS) && !options->labels;
 }
 
 /* Reads and encodes all files into the data set's columns. */
@@ -151,14 +155,15 @@ static hn_status build(hn_dataset *dataset, const request *r, hn_error *error)
 {
     const hn_data_config *config = r->config;
     const hn_list *files = r->files;
-    bool sequences = r->options->task == HN_DATA_SEQUENCE;
+    bool sequences = r->options->task == HN_DATA_SEQUENCE, tags = r->options->task == HN_DATA_TAGS;
     hn_data_report *report = &dataset->report;
     hn_reader_options reading = {.paths = files->items,
                                  .path_count = files->count,
                                  .format = (hn_data_format)config->format,
-                                 .text = config->text,
+                                 .text = tags ? config->words : config->text,
+                                 .words = tags,
                                  .pair = sequences ? config->pair : NULL,
-                                 .label = r->options->labels ? config->label : NULL,
+                                 .label = !r->options->labels ? NULL : tags ? config->tags : config->label,
                                  .empty_allowed = empty_allowed(r->options),
                                  .documents = r->options->task == HN_DATA_TEXT || r->options->task == HN_DATA_MASKED,
                                  .turns = r->options->task == HN_DATA_INSTRUCT ? &config->turns_of : NULL};
@@ -275,7 +280,7 @@ hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const 
                           const hn_tokenizer *tokenizer, const hn_dataset_options *options, hn_error *error)
 {
     HN_ASSERT(files->count > 0 && config->text && (!options->labels || config->label));
-    HN_ASSERT(options->task == HN_DATA_SEQUENCE || !options->labels);
+    HN_ASSERT(options->task == HN_DATA_SEQUENCE || options->task == HN_DATA_TAGS || !options->labels);
     HN_ASSERT(options->task != HN_DATA_INSTRUCT || options->chat);
     request r = {config, files, tokenizer, options};
     hnp_sources sources = {0};

@@ -79,6 +79,9 @@ static hn_status tell_format(hn_reader *reader, hn_error *error)
     if (reader->format == HN_FORMAT_TEXT && !reader->options.documents)
         return hn_fail(error, HN_ERR_FORMAT, "%s: plain text has no fields; expected jsonl, json, tsv or csv for this task",
                        hn_input_name(reader->bytes.input));
+    if (reader->options.words && (reader->format == HN_FORMAT_TSV || reader->format == HN_FORMAT_CSV))
+        return hn_fail(error, HN_ERR_FORMAT, "%s: a table has no lists of words; expected jsonl or json for this task",
+                       hn_input_name(reader->bytes.input));
     if (reader->format) return HN_OK;
     int c = first_byte(reader);
     if (reader->bytes.status) return reader->bytes.status;

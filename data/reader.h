@@ -39,6 +39,7 @@ typedef struct hn_reader_options {
     const char *text, *pair, *label; /* names of fields; pair and label may be NULL: not read */
     bool empty_allowed;              /* files without a row are fine */
     bool documents;                  /* plain text is fine */
+    bool words;                      /* `text` and `label` are lists: words and their tags */
     const hn_question_fields *questions; /* rows are questions with options; NULL: they are texts */
     const hn_turn_fields *turns;     /* rows are conversations; NULL: they are texts */
 } hn_reader_options;

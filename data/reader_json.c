@@ -73,6 +73,7 @@ static hn_status take_row(hn_reader *reader, hn_row *row, bool *got, hn_error *e
         return hnp_row_bad(reader, HN_BAD_SYNTAX, error, "expected a JSON object, got %s",
                            type_names[json_typeof(reader->value)]);
     if (reader->options.questions) return hnp_question_of_json(reader, row, got, error);
+    if (reader->options.words) return hnp_words_of_json(reader, row, got, error);
     if (reader->options.turns) return hnp_turns_of_json(reader, row, got, error);
     status = member(reader, HNP_TEXT, &row->text, &row->text_length, error);
     if (status || !row->text) return status;

@@ -86,6 +86,8 @@ hn_status hnp_turns_of_json(hn_reader *reader, hn_row *row, bool *got, hn_error 
 /* From its texts; no input when `input` is NULL or empty. */
 hn_status hnp_turns_of_texts(hn_reader *reader, hn_row *row, const char *input, size_t input_length, hn_error *error);
 
+/* reader_words.c: words and tags, out of the parsed row. */
+hn_status hnp_words_of_json(hn_reader *reader, hn_row *row, bool *got, hn_error *error);
 /* The row in `raw` is UTF-8, has no NUL and is not too long; else a bad row is counted and *good is false. */
 hn_status hnp_row_check(hn_reader *reader, bool too_long, bool *good, hn_error *error);
 

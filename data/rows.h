@@ -22,7 +22,7 @@ typedef struct hn_row {
     int32_t file; /* number of the file, from 0 */
     /* A document that comes in pieces (plain text): this is not its first; more of it follow. */
     bool continues, unfinished;
-    /* Of a row that is a conversation (then there is no text). */
+    /* Of a row that is a conversation, or words with their tags as `input` (then there is no text). */
     const hn_message *messages;
     size_t message_count;
     /* Of a row that is a question with options (then `text` is the question). */

@@ -3,6 +3,9 @@
 
 static void add_metrics(hn_metrics *metrics, const float *logits, int labels, const hn_batch *batch)
 {
+    for (int32_t t = 0; batch->target && t < batch->tokens; t++)
+        hn_metrics_add_class(metrics, logits + (int64_t)t * labels, batch->target[t]);
+    if (batch->target) return;
     for (int32_t i = 0; i < batch->n; i++) {
         if (labels > 1) hn_metrics_add_class(metrics, logits + (int64_t)i * labels, batch->label[i]);
         else hn_metrics_add_value(metrics, logits[i], batch->value[i]);
@@ -15,8 +18,8 @@ typedef struct batch_sums {
     int64_t count, correct; /* of tokens */
 } batch_sums;
 
-/* Forward and loss of one host batch; its sums, and the logits of whole sequences, on the host. */
-static hn_status run_batch(hn_runner *runner, const hn_batch *host, batch_sums *sums, hn_error *error)
+/* Forward and loss of one host batch; its sums, and the logits of whole sequences or tags, on the host. */
+static hn_status run_batch(hn_runner *runner, const hn_batch *host, bool wants_logits, batch_sums *sums, hn_error *error)
 {
     hn_backend *backend = &runner->backend;
     const hn_batch *batch = &runner->batch.batch;
@@ -30,7 +33,7 @@ static hn_status run_batch(hn_runner *runner, const hn_batch *host, batch_sums *
     hn_model_loss(runner->model, &runner->ctx, &out, batch, 0, runner->scale, false);
     if (runner->step_error.status != HN_OK)
         return hn_fail(error, runner->step_error.status, "evaluation: %s", runner->step_error.message);
-    if (!host->target) backend->copy_out(backend, runner->logits, logits.data, hn_tensor_bytes(&logits));
+    if (wants_logits) backend->copy_out(backend, runner->logits, logits.data, hn_tensor_bytes(&logits));
     backend->copy_out(backend, &sums->loss, runner->loss, sizeof sums->loss);
     backend->copy_out(backend, &sums->count, runner->count, sizeof sums->count);
     backend->copy_out(backend, &sums->correct, runner->correct, sizeof sums->correct);
@@ -59,7 +62,7 @@ hn_status hn_evaluate(hn_runner *runner, hn_batch_buffer *buffer, const hn_datas
             break;
         }
         status = hn_dataset_fill(dataset, buffer, examples, count, error);
-        if (status == HN_OK) status = run_batch(runner, &buffer->batch, &sums, error);
+        if (status == HN_OK) status = run_batch(runner, &buffer->batch, !tokens, &sums, error);
         if (status != HN_OK) break;
         hn_metrics_add_loss(metrics, sums.loss);
         if (tokens) hn_metrics_add_tokens(metrics, sums.count, sums.correct);

@@ -8,7 +8,7 @@
 #include "eval/metrics.h"
 #include "infer/runner.h"
 
-/* Called with the logits of each batch, in order: [n, labels] and the host batch. A failure ends the evaluation. Not for
+/* Called with the logits of each batch, in order: [n, labels], of tags [T, labels], and the host batch. A failure ends the evaluation. Not for
  * models of language, whose logits are never all there. */
 typedef hn_status (*hn_logits_callback)(void *context, const float *logits, int labels, const hn_batch *batch,
                                         hn_error *error);

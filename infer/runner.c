@@ -80,8 +80,10 @@ hn_status hn_runner_alloc(hn_runner *runner, hn_error *error)
     }
     place(runner);
     runner->ctx.error = &runner->step_error;
-    runner->logits = hn_malloc((size_t)both_bounds(&runner->options).examples *
-                               (size_t)hn_model_get_config(runner->model)->labels * sizeof *runner->logits);
+    const hn_model_config *config = hn_model_get_config(runner->model);
+    hn_bounds bounds = both_bounds(&runner->options);
+    int32_t rows = config->head == HN_HEAD_TAGS ? bounds.tokens : bounds.examples;
+    runner->logits = hn_malloc((size_t)rows * (size_t)config->labels * sizeof *runner->logits);
     if (!runner->logits) return hn_fail(error, HN_ERR_MEMORY, "out of memory for logits");
     return runner->ops->open(&runner->ctx, error);
 }

@@ -98,7 +98,7 @@ void hnp_encoder_place(const hnp_layout *l)
     enc->embedding_mean = hnp_take_floats(l, l->tokens, 1);
     enc->embedding_rstd = hnp_take_floats(l, l->tokens, 1);
     place_layers(l);
-    (model->config.head == HN_HEAD_MASKED ? hnp_masked_place : place_head)(l);
+    (hn_head_reads_tokens(model->config.head) ? hnp_token_head_place : place_head)(l);
     if (!training || first > model->config.layers) return;
     for (int i = 0; i < 3; i++) enc->d_rows[i] = hnp_take(l, l->tokens, width);
     enc->d_qkv = hnp_take(l, l->tokens, 3 * width);

@@ -133,15 +133,16 @@ hn_status hn_model_config_read(hn_model_config *out, const json_t *root, const c
                                           : hnp_decoder_config_read(out, type, root, where, error);
 }
 
-bool hn_head_predicts_tokens(hn_head head)
+bool hn_head_reads_tokens(hn_head head)
 {
-    return head == HN_HEAD_LM || head == HN_HEAD_MASKED;
+    return head == HN_HEAD_LM || head == HN_HEAD_MASKED || head == HN_HEAD_TAGS;
 }
 
 void hn_model_config_head(hn_model_config *config, hn_head head, int labels)
 {
     config->head = head;
     config->labels = labels;
+    if (head == HN_HEAD_TAGS && config->family == HN_FAMILY_DISTILBERT) config->head_dropout = config->hidden_dropout;
     if (head != HN_HEAD_MASKED) return;
     config->labels = config->vocabulary;
     config->tied = true;
@@ -152,14 +153,18 @@ hn_status hn_model_export_config(const hn_model *model, json_t *root, hn_error *
 {
     static const char *const problems[] = {[HN_HEAD_CLASSIFY] = "single_label_classification",
                                            [HN_HEAD_REGRESS] = "regression"};
+    static const char *const heads[] = {[HN_HEAD_CLASSIFY] = "SequenceClassification",
+                                        [HN_HEAD_REGRESS] = "SequenceClassification",
+                                        [HN_HEAD_MASKED] = "MaskedLM",
+                                        [HN_HEAD_TAGS] = "TokenClassification"};
     const char *type = NULL;
     hn_status status = find_type(&type, root, "config.json", error);
     if (status != HN_OK) return status;
     hn_head head = hn_model_get_config(model)->head;
-    bool sequence = !hn_head_predicts_tokens(head);
+    bool sequence = !hn_head_reads_tokens(head);
     json_t *name = head == HN_HEAD_LM ? json_string(hnp_decoder_architecture(type))
                                       : json_sprintf("%sFor%s", hnp_encoder_architecture(type),
-                                                     head == HN_HEAD_MASKED ? "MaskedLM" : "SequenceClassification");
+                                                     heads[head]);
     json_t *names = json_pack("[o]", name);
     /* transformers loads in the type that config.json names, whatever the weights are: let the weights speak.
      */

@@ -124,5 +124,5 @@ hn_tensor hnp_encoder_forward(const hnp_pass *pass)
         if (forward->trunk_keep && group == pass->first - 1) out = hnp_pass_trunk(pass, forward->trunk_keep);
         x = group ? run_layer(pass, group - 1, &x, &out) : embed(pass, &out);
     }
-    return (pass->model->config.head == HN_HEAD_MASKED ? hnp_masked_forward : hnp_head_forward)(pass, &x);
+    return (hn_head_reads_tokens(pass->model->config.head) ? hnp_token_head_forward : hnp_head_forward)(pass, &x);
 }

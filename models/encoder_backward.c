@@ -130,8 +130,8 @@ void hnp_encoder_backward(const hnp_pass *pass)
 {
     const hnp_encoder_activations *act = &pass->model->enc;
     int layers = pass->model->config.layers;
-    bool masked = pass->model->config.head == HN_HEAD_MASKED;
-    void (*head_backward)(const hnp_pass *, const hn_tensor *) = masked ? hnp_masked_backward : hnp_head_backward;
+    bool tokens = hn_head_reads_tokens(pass->model->config.head);
+    void (*head_backward)(const hnp_pass *, const hn_tensor *) = tokens ? hnp_token_head_backward : hnp_head_backward;
     if (pass->first > layers) {
         head_backward(pass, NULL);
         return;
@@ -141,7 +141,7 @@ void hnp_encoder_backward(const hnp_pass *pass)
         d[i] = hn_tensor_rows(&act->d_rows[i], 0, pass->batch->tokens);
         few[i] = hn_tensor_rows(&act->d_rows[i], 0, pass->batch->n);
     }
-    head_backward(pass, masked ? &d[0] : &few[0]);
+    head_backward(pass, tokens ? &d[0] : &few[0]);
     for (int l = layers - 1; l >= 0 && l + 1 >= pass->first; l--) {
         bool is_few = hnp_encoder_few(pass->model, l), below = l + 1 > pass->first;
         const hn_tensor *rows = is_few ? few : d;

@@ -76,6 +76,13 @@
         NEW_VECTOR("head.norm.bias", HNP_HIDDEN, HN_INIT_ZERO, norm.beta, norm_ ".bias"),                              \
         NEW_VECTOR("head.out.bias", HNP_VOCABULARY, HN_INIT_ZERO, out.bias, bias_)
 
+/* A class for every token. */
+static const hnp_entry tags_head[] = {LINEAR(hnp_head, out, "head.out", HNP_LABELS, HNP_HIDDEN, true, "classifier")};
+static const char *const bert_tags_unused[] = {"embeddings.position_ids", "cls.", "lm_head.", "pooler.", "classifier.dense.",
+                                               "classifier.out_proj.", "qa_outputs.", NULL};
+static const char *const distilbert_tags_unused[] = {"embeddings.position_ids", "vocab_transform.", "vocab_layer_norm.",
+                                                     "vocab_projector.", "pre_classifier.", "qa_outputs.", NULL};
+
 static const hnp_entry bert_embeddings[] = {BERT_EMBEDDINGS("bert.")};
 static const hnp_entry bert_layer[] = {BERT_LAYER("bert.")};
 static const hnp_entry bert_head[] = {HEAD("bert.pooler.dense", "classifier")};
@@ -170,24 +177,27 @@ static const hnp_entry qwen3_layer[] = {
 static const hnp_entry llama_head[] = {GAIN(hnp_head, norm, "head.norm", HNP_HIDDEN, "model.norm"), LM_HEAD};
 static const char *const llama_unused[] = {"lm_head.weight", ".rotary_emb.inv_freq", NULL};
 
-#define NO_MASKED {NULL, 0}, NULL
+#define NO_OTHER_HEADS {NULL, 0}, NULL, {NULL, 0}, NULL
 
 static const hnp_family families[] = {
     [HN_FAMILY_BERT] = {&hnp_encoder, "bert.", TABLE(bert_embeddings), TABLE(bert_layer), TABLE(bert_head), bert_unused,
-                        TABLE(bert_masked), bert_masked_unused},
+                        TABLE(bert_masked), bert_masked_unused,
+                        TABLE(tags_head), bert_tags_unused},
     [HN_FAMILY_ROBERTA] = {&hnp_encoder, "roberta.", TABLE(roberta_embeddings), TABLE(roberta_layer), TABLE(roberta_head),
-                           roberta_unused, TABLE(roberta_masked), roberta_masked_unused},
+                           roberta_unused, TABLE(roberta_masked), roberta_masked_unused,
+                        TABLE(tags_head), bert_tags_unused},
     [HN_FAMILY_DISTILBERT] = {&hnp_encoder, "distilbert.", TABLE(distilbert_embeddings), TABLE(distilbert_layer),
                               TABLE(distilbert_head), distilbert_unused, TABLE(distilbert_masked),
-                              distilbert_masked_unused},
+                              distilbert_masked_unused,
+                        TABLE(tags_head), distilbert_tags_unused},
     [HN_FAMILY_GPT2] = {&hnp_decoder, "transformer.", TABLE(gpt2_embeddings), TABLE(gpt2_layer), TABLE(gpt2_head), gpt2_unused,
-                         NO_MASKED},
+                         NO_OTHER_HEADS},
     [HN_FAMILY_LLAMA] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(llama_layer), TABLE(llama_head), llama_unused,
-                         NO_MASKED},
+                         NO_OTHER_HEADS},
     [HN_FAMILY_QWEN2] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen2_layer), TABLE(llama_head), llama_unused,
-                         NO_MASKED},
+                         NO_OTHER_HEADS},
     [HN_FAMILY_QWEN3] = {&hnp_decoder, "model.", TABLE(llama_embeddings), TABLE(qwen3_layer), TABLE(llama_head), llama_unused,
-                         NO_MASKED},
+                         NO_OTHER_HEADS},
 };
 
 const hnp_family *hnp_family_get(hn_family family)

@@ -57,8 +57,8 @@ hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows)
 void hnp_head_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
                    const float *scale, bool training)
 {
-    if (model->config.head == HN_HEAD_MASKED) {
-        hnp_masked_loss(model, ctx, out, batch, smoothing, scale, training);
+    if (hn_head_reads_tokens(model->config.head)) {
+        hnp_token_head_loss(model, ctx, out, batch, smoothing, scale, training);
         return;
     }
     hn_tensor logits = hn_tensor_rows(&model->act.logits, 0, batch->n), d_logits = {0};

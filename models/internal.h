@@ -94,11 +94,15 @@ typedef struct hnp_family {
     const char *prefix;
     hnp_table embeddings, layer, head;
     const char *const *unused;
-    hnp_table masked; /* of encoders: the head that predicts hidden tokens, and what it has no use for */
+    /* Of encoders: the heads that predict hidden tokens and tags, and what they have no use for. */
+    hnp_table masked;
     const char *const *masked_unused;
+    hnp_table tags;
+    const char *const *tags_unused;
 } hnp_family;
 const hnp_family *hnp_family_get(hn_family family);
 const hnp_table *hnp_head_table(const hn_model *model);
+const char *const *hnp_unused_names(const hn_model *model);
 
 /* A source by its name without the prefix, sorted by it. */
 typedef struct hnp_source {
@@ -150,8 +154,8 @@ typedef struct hnp_encoder_activations {
     hn_tensor dense, dropped; /* [n, C] the head's hidden layer, before and after dropout */
     hn_tensor d_logits;       /* [n, labels] */
     hn_tensor d_head;         /* [n, C] */
-    /* Of a head that predicts hidden tokens, [T, C]: its hidden layer before and after the activation, and its norm; the
-     * gradient of that. */
+    /* Of a head on tokens, [T, C]: its hidden layer before and after the activation; what its last product reads, and the gradient
+     * of that. */
     hn_tensor masked_z, masked_a, masked, d_masked;
     float *masked_mean, *masked_rstd;
     hn_tensor d_rows[3];      /* [T, C] gradients on their way down */
@@ -300,11 +304,11 @@ bool hnp_pass_keeps(const hnp_pass *pass, int group);
 /* The trunk's output as a cache holds it, or where to write it. */
 hn_tensor hnp_pass_trunk(const hnp_pass *pass, const hn_tensor *tensor);
 
-/* encoder: activations.c, encoder.c, encoder_backward.c, head.c, masked_head.c */
+/* encoder: activations.c, encoder.c, encoder_backward.c, head.c, token_head.c */
 /* Whether a layer has a row a sequence: the last one, below a head that reads first tokens. */
 static inline bool hnp_encoder_few(const hn_model *model, int layer)
 {
-    return layer == model->config.layers - 1 && !hn_head_predicts_tokens(model->config.head);
+    return layer == model->config.layers - 1 && !hn_head_reads_tokens(model->config.head);
 }
 void hnp_encoder_place(const hnp_layout *layout);
 int64_t hnp_encoder_widest(const hn_model_config *config);
@@ -316,11 +320,11 @@ void hnp_head_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *o
  * (NULL: not wanted). */
 hn_tensor hnp_head_forward(const hnp_pass *pass, const hn_tensor *rows);
 void hnp_head_backward(const hnp_pass *pass, const hn_tensor *dx);
-/* The same from and to all rows of the last layer, for hidden tokens: hidden [T, C] is what the vocabulary's product reads. */
-void hnp_masked_place(const hnp_layout *layout);
-hn_tensor hnp_masked_forward(const hnp_pass *pass, const hn_tensor *x);
-void hnp_masked_backward(const hnp_pass *pass, const hn_tensor *dx);
-void hnp_masked_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
+/* The same from and to all rows of the last layer, for hidden tokens and tags. */
+void hnp_token_head_place(const hnp_layout *layout);
+hn_tensor hnp_token_head_forward(const hnp_pass *pass, const hn_tensor *x);
+void hnp_token_head_backward(const hnp_pass *pass, const hn_tensor *dx);
+void hnp_token_head_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
                      const float *scale, bool training);
 
 /* lm_head.c: the loss of the vocabulary's product of x [T, C], with the gradient dx (NULL: not wanted, nor the weights'). bias

@@ -49,8 +49,7 @@ static bool same_shape(const hn_tensor *a, const hn_tensor *b)
 
 static bool is_unused(const hn_model *model, const char *key)
 {
-    bool masked = model->config.head == HN_HEAD_MASKED;
-    for (const char *const *unused = masked ? model->family->masked_unused : model->family->unused; *unused; unused++) {
+    for (const char *const *unused = hnp_unused_names(model); *unused; unused++) {
         size_t length = strlen(*unused);
         bool prefix = (*unused)[length - 1] == '.', suffix = (*unused)[0] == '.';
         size_t skipped = suffix && strlen(key) > length ? strlen(key) - length : 0;

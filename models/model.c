@@ -58,14 +58,14 @@ size_t hn_model_workspace(const hn_model *model, hn_bounds bounds)
     if (branch > widest) widest = branch;
     size_t most = model->ops->workspace(bounds.tokens, widest, bounds.longest, c->heads, model->precision);
     if (branch) most += model->ops->low_rank_workspace(widest, branch);
-    if (!hn_head_predicts_tokens(c->head)) return most;
+    if (!hn_head_reads_tokens(c->head)) return most;
     size_t loss = model->ops->linear_cross_entropy_workspace(bounds.tokens, c->hidden, c->vocabulary);
     return loss > most ? loss : most;
 }
 
 bool hn_model_trunk_pooled(const hn_model *model, int first)
 {
-    return !hn_head_predicts_tokens(model->config.head) && first > model->config.layers;
+    return !hn_head_reads_tokens(model->config.head) && first > model->config.layers;
 }
 
 hn_tensor hn_model_forward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward)

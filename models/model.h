@@ -31,9 +31,9 @@ typedef enum hn_family {
     HN_FAMILY_QWEN2,
     HN_FAMILY_QWEN3
 } hn_family;
-/* An encoder has a head on whole sequences, or one that predicts tokens that were hidden; a decoder predicts the next
- * token. */
-typedef enum hn_head { HN_HEAD_CLASSIFY, HN_HEAD_REGRESS, HN_HEAD_LM, HN_HEAD_MASKED } hn_head;
+/* An encoder has a head on whole sequences, or one on tokens: it predicts those that were hidden, or classes (TAGS). A decoder
+ * predicts the next token. */
+typedef enum hn_head { HN_HEAD_CLASSIFY, HN_HEAD_REGRESS, HN_HEAD_LM, HN_HEAD_MASKED, HN_HEAD_TAGS } hn_head;
 
 /* Low-rank adapters (LoRA, Hu et al. 2021): W x + scale B A dropout(x), scale = alpha / rank, or alpha / sqrt(rank)
  * (rank-stabilised, Kalajdzievski 2023). Everything else is frozen but what `saved` names. The lists are borrowed and read by
@@ -75,8 +75,8 @@ hn_status hn_model_config_read(hn_model_config *out, const json_t *root, const c
 
 /* Sets the head of an encoder, its labels, and what it takes from the rest of the config. */
 void hn_model_config_head(hn_model_config *config, hn_head head, int labels);
-/* Whether the head predicts tokens: then targets are hn_batch.target, a row a token. */
-bool hn_head_predicts_tokens(hn_head head);
+/* Whether the head reads tokens: then targets are hn_batch.target, a row a token. */
+bool hn_head_reads_tokens(hn_head head);
 
 /* NORMAL_BY_DEPTH: what is added to the residual stream, over the root of its number of summands (GPT-2). UNIFORM: within
  * 1 / sqrt(columns) (He et al. 2015 with a = sqrt(5), as PEFT draws A). */
@@ -216,7 +216,7 @@ typedef struct hn_forward {
 } hn_forward;
 
 /* Of heads on whole sequences: the logits of a batch, fp32 [n, labels]. The last layer computes only the rows that the head
- * reads. Of a language model: what its head reads, [T, C]; hn_model_loss and hn_model_logits go on from there. Either stands
+ * reads. Of tags, in evaluation: fp32 [T, labels]. Of a language model: what its head reads, [T, C]; hn_model_loss and hn_model_logits go on from there. Either stands
  * in the model's activations until backward or the next forward. The batch's arrays stand in the backend's memory; so does
  * everything else. Fails through ctx->error. */
 hn_tensor hn_model_forward(hn_model *model, hn_ops_context *ctx, const hn_batch *batch, const hn_forward *forward);

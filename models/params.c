@@ -83,7 +83,20 @@ static void add_group(hn_model *model, hnp_pool *names, const hnp_table *table, 
 
 const hnp_table *hnp_head_table(const hn_model *model)
 {
-    return model->config.head == HN_HEAD_MASKED ? &model->family->masked : &model->family->head;
+    switch (model->config.head) {
+    case HN_HEAD_MASKED: return &model->family->masked;
+    case HN_HEAD_TAGS: return &model->family->tags;
+    default: return &model->family->head;
+    }
+}
+
+const char *const *hnp_unused_names(const hn_model *model)
+{
+    switch (model->config.head) {
+    case HN_HEAD_MASKED: return model->family->masked_unused;
+    case HN_HEAD_TAGS: return model->family->tags_unused;
+    default: return model->family->unused;
+    }
 }
 
 static void add_params(hn_model *model, hnp_pool *names)

@@ -15,10 +15,10 @@ const hn_key hn_train_keys[] = {
      .help = "Weights to start from: the checkpoint's; or new ones by the family's rule and train.seed, and then "
              "model.path needs a config.json and a tokenizer alone"},
 
-    {"task", "kind", HN_KEY_CHOICE, AT(task.kind), .choices = "classify|regress|lm|sft|mlm",
+    {"task", "kind", HN_KEY_CHOICE, AT(task.kind), .choices = "classify|regress|lm|sft|mlm|tag",
      .fallback = "\"classify\"",
      .help = "Classes of texts or pairs; one number for each; a language model of plain text; answers to instructions; "
-             "hidden tokens of plain text (encoders)"},
+             "hidden tokens of plain text (encoders); a class for every word"},
     {"task", "labels", HN_KEY_LIST, AT(task.labels), .fallback = "[]",
      .help = "Label names in the order of their numbers; empty: the model's own"},
 

@@ -4,7 +4,7 @@
 
 #include "core/config.h"
 
-typedef enum hn_task_kind { HN_TASK_CLASSIFY, HN_TASK_REGRESS, HN_TASK_LM, HN_TASK_SFT, HN_TASK_MLM } hn_task_kind;
+typedef enum hn_task_kind { HN_TASK_CLASSIFY, HN_TASK_REGRESS, HN_TASK_LM, HN_TASK_SFT, HN_TASK_MLM, HN_TASK_TAG } hn_task_kind;
 typedef enum hn_model_start { HN_START_PRETRAINED, HN_START_SCRATCH } hn_model_start;
 typedef enum hn_precision { HN_PRECISION_FP32, HN_PRECISION_BF16 } hn_precision;
 typedef enum hn_schedule_kind {

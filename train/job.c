@@ -17,7 +17,7 @@ hn_dataset_options hn_job_data(int kind, const hn_source *source, const hn_label
 {
     static const hn_data_task tasks[] = {[HN_TASK_CLASSIFY] = HN_DATA_SEQUENCE, [HN_TASK_REGRESS] = HN_DATA_SEQUENCE,
                                          [HN_TASK_LM] = HN_DATA_TEXT, [HN_TASK_SFT] = HN_DATA_INSTRUCT,
-                                         [HN_TASK_MLM] = HN_DATA_MASKED};
+                                         [HN_TASK_MLM] = HN_DATA_MASKED, [HN_TASK_TAG] = HN_DATA_TAGS};
     return (hn_dataset_options){.task = tasks[kind], .labels = labels, .chat = chat, .end_token = source->end_token};
 }
 
@@ -109,11 +109,15 @@ static hn_status open_task(hn_job *job, hn_error *error)
     if (decoder != (tokens && kind != HN_TASK_MLM))
         return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: %s is %s; expected %s", source->path,
                        decoder ? "a decoder, which predicts the next token" : "an encoder, which reads whole texts",
-                       decoder ? "lm or sft, or an encoder" : "classify, regress or mlm, or a decoder");
-    if (kind == HN_TASK_MLM && job->config->lora.r > 0)
-        return hn_fail(error, HN_ERR_UNSUPPORTED, "lora.r: task mlm trains a head that PEFT's adapters have no name for; expected 0");
+                       decoder ? "lm or sft, or an encoder" : "classify, regress, mlm or tag, or a decoder");
+    if ((kind == HN_TASK_MLM || kind == HN_TASK_TAG) && job->config->lora.r > 0)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "lora.r: hone writes no adapters of the head that task %s trains; expected 0",
+                       kind == HN_TASK_MLM ? "mlm" : "tag");
     hn_status status = kind == HN_TASK_MLM ? hn_source_masked(&job->model, source, error) : HN_OK;
     if (status == HN_OK && !tokens) status = open_labels(job, error);
+    if (status == HN_OK && kind == HN_TASK_TAG && job->model.labels < 2)
+        status = hn_fail(error, HN_ERR_USAGE, "task.labels: expected two tags or more, got %d", job->model.labels);
+    if (status == HN_OK && kind == HN_TASK_TAG) hn_model_config_head(&job->model, HN_HEAD_TAGS, job->model.labels);
     if (status == HN_OK) status = hn_job_chat(&job->chat, kind, source, job->data, error);
     if (status == HN_OK) status = add_adapters(job, error);
     return status == HN_OK ? check_metric(job, error) : status;

@@ -25,8 +25,9 @@ static hn_status describe_head(const hn_job *job, json_t *root, hn_error *error)
     }
     failed |= json_object_set_new(root, "id2label", names) != 0;
     failed |= json_object_set_new(root, "label2id", numbers) != 0;
-    failed |= json_object_set_new(root, "problem_type",
-                                  json_string(regression ? "regression" : "single_label_classification")) != 0;
+    if (job->model.head != HN_HEAD_TAGS)
+        failed |= json_object_set_new(root, "problem_type",
+                                      json_string(regression ? "regression" : "single_label_classification")) != 0;
     return failed ? hn_fail(error, HN_ERR_MEMORY, "out of memory for config.json") : HN_OK;
 }
 

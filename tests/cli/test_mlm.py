@@ -53,7 +53,7 @@ def killed_runs_end_with_the_same_bytes(folder):
 def refused_by_name(folder):
     config, run = setup(folder)
     for change, words in ((["freeze.below=layer.1", "freeze.cache=true"], "no output of the trunk comes twice"),
-                          (["lora.r=4"], "task mlm trains a head"),
+                          (["lora.r=4"], "hone writes no adapters of the head that task mlm trains"),
                           (["task.kind=lm"], "is an encoder, which reads whole texts"),
                           (["eval.metric=macro_f1"], "does not fit a task of tokens"),
                           (["data.mask_probability=0"], "data.mask_probability")):

@@ -14,9 +14,10 @@ import os
 
 import torch
 from safetensors.torch import save_file
-from transformers import (BertConfig, BertForMaskedLM, BertForSequenceClassification, DistilBertConfig, DistilBertForMaskedLM,
-                          DistilBertForSequenceClassification, RobertaConfig, RobertaForMaskedLM,
-                          RobertaForSequenceClassification)
+from transformers import (BertConfig, BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification,
+                          DistilBertConfig, DistilBertForMaskedLM, DistilBertForSequenceClassification,
+                          DistilBertForTokenClassification, RobertaConfig, RobertaForMaskedLM,
+                          RobertaForSequenceClassification, RobertaForTokenClassification)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VOCABULARY, POSITIONS, BATCHES, STEPS = 50, 24, 3, 20
@@ -39,6 +40,12 @@ MODELS = {
                        RobertaConfig(**COMMON, **SIZES, type_vocab_size=1, layer_norm_eps=1e-5, hidden_act="gelu_new",
                                      pad_token_id=1)),
     "distilbert_masked": (DistilBertForMaskedLM, 0, DistilBertConfig(**COMMON, dim=32, n_layers=2, n_heads=4, hidden_dim=48)),
+    # labels below 0: as many tags of tokens
+    "bert_tags": (BertForTokenClassification, -3, BertConfig(**COMMON, **SIZES, type_vocab_size=2, num_labels=3)),
+    "roberta_tags": (RobertaForTokenClassification, -4,
+                     RobertaConfig(**COMMON, **SIZES, type_vocab_size=1, num_labels=4, layer_norm_eps=1e-5, pad_token_id=1)),
+    "distilbert_tags": (DistilBertForTokenClassification, -2,
+                        DistilBertConfig(**COMMON, dim=32, n_layers=2, n_heads=4, hidden_dim=48, num_labels=2)),
 }
 
 
@@ -56,6 +63,10 @@ def make_model(cls, config):
 def make_batch(lengths, labels):
     sequences = [torch.randint(5, VOCABULARY, (n,)) for n in lengths]
     split = [n // 2 for n in lengths]
+    if labels < 0:  # every other token has a tag
+        target = [torch.tensor([int(t) % -labels if i % 2 else -100 for i, t in enumerate(s)]) for s in sequences]
+        return {"sequences": sequences, "types": [torch.tensor([int(i >= h) for i in range(n)]) for n, h in zip(lengths, split)],
+                "target": torch.cat(target)}
     if labels == 0:  # every third token is predicted: hidden, another one, or itself
         target = [torch.tensor([int(t) if i % 3 == 1 else -100 for i, t in enumerate(s)]) for s in sequences]
         for s in sequences:
@@ -82,7 +93,7 @@ def run(model, batch, labels):
         inputs["token_type_ids"] = types
     logits = model(**inputs).logits
     target = batch["target"]
-    if labels == 0:
+    if labels <= 0:
         logits = torch.cat([rows[:len(s)] for rows, s in zip(logits, batch["sequences"])])
         return logits, torch.nn.functional.cross_entropy(logits, target, ignore_index=-100)
     loss = (torch.nn.functional.mse_loss(logits[:, 0], target) if labels == 1
@@ -109,7 +120,7 @@ def write(family):
         out[f"{b}.token"] = torch.cat(batch["sequences"]).int()
         out[f"{b}.type"] = torch.cat(batch["types"]).int()
         out[f"{b}.cu_seqlens"] = torch.tensor([0] + lengths).cumsum(0).int()
-        kind = "target" if labels == 0 else "value" if labels == 1 else "label"
+        kind = "target" if labels <= 0 else "value" if labels == 1 else "label"
         out[f"{b}.{kind}"] = batch["target"].float() if labels == 1 else batch["target"].int()
         out[f"{b}.logits"] = run(model, batch, labels)[0].detach().float()
     _, loss = run(model, batches[0], labels)

@@ -59,7 +59,7 @@ static inline bool golden_open_with(golden *g, const char *family, bool lora, hn
     hn_model_config *c = &g->config;
     if (hn_model_config_read(c, hn_folder_config(g->folder), "config.json", error) != HN_OK) return false;
     c->labels = (int)expected(g, "%d.logits", 0)->shape[1];
-    if (expected(g, "%d.target", 0) && c->head != HN_HEAD_LM) hn_model_config_head(c, HN_HEAD_MASKED, c->labels);
+    if (expected(g, "%d.target", 0) && c->head != HN_HEAD_LM) hn_model_config_head(c, c->labels == c->vocabulary ? HN_HEAD_MASKED : HN_HEAD_TAGS, c->labels);
     else if (c->head != HN_HEAD_LM) c->head = c->labels == 1 ? HN_HEAD_REGRESS : HN_HEAD_CLASSIFY;
     c->embedding_dropout = c->hidden_dropout = c->attention_dropout = c->attention_out_dropout = c->head_dropout =
         c->head_input_dropout = 0;

@@ -2,7 +2,8 @@
 #include "tests/models/golden.h"
 
 static const char *const families[] = {"bert",        "roberta",        "distilbert",
-                                       "bert_masked", "roberta_masked", "distilbert_masked"};
+                                       "bert_masked", "roberta_masked", "distilbert_masked",
+                                       "bert_tags",   "roberta_tags",   "distilbert_tags"};
 
 static void compare(const char *family, hn_dtype precision, double logit_tolerance, double gradient_tolerance)
 {
@@ -31,10 +32,10 @@ TEST(bf16)
     for (int f = 0; f < 3; f++) compare(families[f], HN_BF16, 2e-2, 6e-2);
 }
 
-/* Hidden tokens: loss and every gradient (logits are never stored whole). */
-TEST(masked)
+/* Hidden tokens and tags: loss and every gradient. */
+TEST(tokens)
 {
-    for (int f = 3; f < 6; f++)
+    for (int f = 3; f < 9; f++)
         for (int bf16 = 0; bf16 < 2; bf16++) {
             golden g;
             if (!golden_open(&g, families[f], bf16 ? HN_BF16 : HN_F32)) TEST_FAIL("%s: %s", families[f], g.r.error.message);
@@ -45,7 +46,7 @@ TEST(masked)
 
 TEST(twenty_training_losses)
 {
-    for (int f = 0; f < 6; f++) {
+    for (int f = 0; f < 9; f++) {
         golden g;
         if (!golden_open(&g, families[f], HN_F32)) TEST_FAIL("%s: %s", families[f], g.r.error.message);
         golden_losses(&g, families[f]);
@@ -53,4 +54,4 @@ TEST(twenty_training_losses)
     }
 }
 
-TEST_MAIN(hn_json_init(); RUN(fp32); RUN(bf16); RUN(masked); RUN(twenty_training_losses))
+TEST_MAIN(hn_json_init(); RUN(fp32); RUN(bf16); RUN(tokens); RUN(twenty_training_losses))

@@ -1,0 +1,127 @@
+/* Words with tags: which token carries a tag, cuts, words without a tag or a token, failing memory. */
+#include "data/dataset.h"
+
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/mem.h"
+#include "tests/test.h"
+
+static char folder[64];
+static hn_tokenizer *tokenizer;
+static hn_labels *labels;
+
+static const char *put(const char *name, const char *text)
+{
+    static char path[96];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    fputs(text, file);
+    fclose(file);
+    return path;
+}
+
+static hn_status open_rows(hn_dataset **out, const char *text, int max_tokens, bool tags, const char *cache, hn_error *error)
+{
+    const char *path = put("rows.jsonl", text);
+    hn_list files = {&path, 1};
+    hn_data_config config = {
+        .text = "text", .label = "label", .words = "words", .tags = "tags", .max_tokens = max_tokens, .threads = 1};
+    hn_dataset_options options = {.task = HN_DATA_TAGS, .labels = tags ? labels : NULL, .cache_folder = cache};
+    *out = NULL;
+    return hn_dataset_open(out, &config, &files, tokenizer, &options, error);
+}
+
+/* Ids of the first row, and its targets behind a slash, "-" where there is none. */
+static const char *describe(const hn_dataset *dataset)
+{
+    static char out[512];
+    hn_error error = {0};
+    hn_batch_buffer buffer;
+    uint32_t one = 0;
+    int used = 0, targets = 0;
+    if (hn_batch_buffer_init(&buffer, 64, 1, &error) || hn_dataset_fill(dataset, &buffer, &one, 1, &error)) abort();
+    for (int32_t t = 0; t < buffer.batch.tokens; t++)
+        used += snprintf(out + used, sizeof out - (size_t)used, "%d ", buffer.batch.token[t]);
+    used += snprintf(out + used, sizeof out - (size_t)used, "/");
+    for (int32_t t = 0; t < buffer.batch.tokens; t++) {
+        bool none = buffer.batch.target[t] == HN_NO_TARGET;
+        used += none ? snprintf(out + used, sizeof out - (size_t)used, " -")
+                     : snprintf(out + used, sizeof out - (size_t)used, " %d", buffer.batch.target[t]);
+        targets += !none;
+    }
+    if (hn_dataset_targets(dataset, &one, 1, NULL) != targets) abort();
+    hn_batch_buffer_close(&buffer);
+    return out;
+}
+
+/* [CLS] 2, [SEP] 3, anna 4, lives 5, in 6, os 7, ##lo 8; tags O 0, PER 1, LOC 2 */
+static const char *const row = "{\"words\": [\"Anna\", \"lives\", \"in\", \"Oslo\"], \"tags\": [\"PER\", \"O\", 0, \"LOC\"]}\n";
+
+TEST(first_tokens)
+{
+    static const struct {
+        const char *row;
+        int max_tokens;
+        bool tags;
+        const char *expected;
+    } cases[] = {
+        {NULL, 16, true, "2 4 5 6 7 8 3 / - 1 0 0 2 - -"},
+        {NULL, 6, true, "2 4 5 6 7 3 / - 1 0 0 2 -"},
+        {NULL, 4, true, "2 4 5 3 / - 1 0 -"},
+        {NULL, 16, false, "2 4 5 6 7 8 3 / - 0 0 0 0 - -"},
+        {"{\"words\": [\"Oslo\", \"\\u0001\", \"in\"], \"tags\": [\"-\", \"PER\", \"O\"]}", 16, true, "2 7 8 1 6 3 / - - - 1 0 -"},
+        {"{\"words\": [\"in Oslo\"], \"tags\": [\"LOC\"]}", 16, true, "2 6 7 8 3 / - 2 - - -"},
+    };
+    char cache[96];
+    snprintf(cache, sizeof cache, "%s/cache", folder);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int cached = 0; cached < 3; cached++) { /* in memory, made, loaded */
+            hn_dataset *dataset;
+            hn_error error = {0};
+            CHECK_OK(open_rows(&dataset, cases[i].row ? cases[i].row : row, cases[i].max_tokens, cases[i].tags,
+                               cached ? cache : NULL, &error));
+            CHECK_TEXT(describe(dataset), cases[i].expected);
+            CHECK_INT(hn_dataset_report(dataset)->truncated, cases[i].max_tokens < 7);
+            CHECK_INT(hn_dataset_report(dataset)->cached, cached == 2);
+            hn_dataset_free(dataset);
+        }
+}
+
+TEST(failing_memory)
+{
+    hn_status status = HN_ERR_MEMORY;
+    size_t nth = 1;
+    for (; status == HN_ERR_MEMORY && nth < 500; nth++) {
+        hn_dataset *dataset;
+        hn_error error = {0};
+        hn_mem_fail_at(nth);
+        status = open_rows(&dataset, row, 16, true, NULL, &error);
+        hn_mem_fail_at(0);
+        CHECK(!status || (error.message[0] && !dataset));
+        hn_dataset_free(dataset);
+    }
+    CHECK(status == HN_OK && nth > 10);
+}
+
+int main(void)
+{
+    static const char *const names[] = {"O", "PER", "LOC"};
+    hn_labels_options options = {.names = names, .count = 3};
+    hn_error error = {0};
+    hn_json_init();
+    strcpy(folder, "/tmp/hone-words-XXXXXX");
+    if (!mkdtemp(folder)) return 1;
+    put("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\nanna\nlives\nin\nos\n##lo\n");
+    put("tokenizer_config.json", "{\"do_lower_case\": true}");
+    if (hn_tokenizer_open(&tokenizer, folder, &error) || hn_labels_open(&labels, &options, &error)) return 1;
+    RUN(first_tokens);
+    RUN(failing_memory);
+    hn_tokenizer_free(tokenizer);
+    hn_labels_free(labels);
+    char command[100];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    if (system(command)) return 1;
+    printf("%d tests, %d failures\n", test_ran, test_failures);
+    return test_failures || !test_ran;
+}
