@@ -86,14 +86,17 @@ typedef struct hn_low_rank {
     const hn_dropout *dropout; /* of backward; NULL: none */
 } hn_low_rank;
 
-/* One run of parameters for AdamW: fp32 master and moments, and the bf16 copy that products read (NULL in fp32). */
+/* One run of parameters for AdamW: fp32 master, moments of either type, and the bf16 copy that products read (NULL in fp32). */
 typedef struct hn_adamw_segment {
-    float *master, *gradient, *m, *v;
+    float *master, *gradient;
+    void *m, *v;
     uint16_t *copy;
     int64_t count;
     float lr_scale;     /* of the group (discriminative learning rates) */
     float weight_decay; /* 0 for biases and norms */
     int32_t group;      /* index into hn_adamw_step.correction: an unfrozen group counts its own steps */
+    hn_dtype moments;   /* HN_F32; or HN_BF16, rounded at random */
+    uint32_t parameter; /* its number, which keys the rounding */
 } hn_adamw_segment;
 
 /* Values of one step, read through a pointer in the backend's memory. */
@@ -103,6 +106,8 @@ typedef struct hn_adamw_step {
     int32_t skip;         /* nonzero: a gradient was not finite; nothing is changed */
     const float *correction1, *correction2; /* [groups] 1 - beta^t of each group */
     const float *group_lr;                  /* [groups] warm-up factor of a group after its unfreezing */
+    uint64_t seed;                          /* of the rounding of bf16 moments, with the step */
+    uint32_t step;
 } hn_adamw_step;
 
 /* What a loss over target rows gives; each in the backend's memory. */

@@ -15,6 +15,10 @@ void HN_ISA_NAME(hnp_sum_squares)(hn_ops_context *ctx, double *sum, const float 
  *     master = master (1 - lr weight_decay) - lr / correction1 * m / (sqrt(v / correction2) + epsilon)
  *     copy = bf16(master)
  *
+ * Moments are stored as fp32, or as bf16 rounded at random: up with the probability of what is cut off, so that the mean is exact
+ * and small changes are not lost. An element's number is keyed by (seed, step, parameter, element). The step itself uses the moments before
+ * they are rounded.
+ *
  * A step with `skip` changes nothing. group_lr NULL: 1 everywhere. */
 void HN_ISA_NAME(hnp_adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count,
                             const hn_adamw_step *step);

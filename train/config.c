@@ -66,6 +66,8 @@ const hn_key hn_train_keys[] = {
      .help = "Decay of AdamW's second moment"},
     {"optim", "epsilon", HN_KEY_FLOAT, AT(optim.epsilon), .min = 1e-30, .max = 1, .fallback = "1e-8",
      .help = "AdamW's epsilon"},
+    {"optim", "moments", HN_KEY_CHOICE, AT(optim.moments), .choices = "fp32|bf16", .fallback = "\"fp32\"",
+     .help = "Type of AdamW's moments: bf16, rounded at random, takes half the memory"},
 
     {"freeze", "below", HN_KEY_STRING, AT(freeze.below), .fallback = "null",
      .help = "Freeze every group below this one: embeddings, layer.0, ..., head"},

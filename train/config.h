@@ -33,6 +33,7 @@ typedef struct hn_train_config {
     struct {
         double lr, warmup, weight_decay, clip, beta1, beta2, epsilon, final, decay;
         int schedule; /* hn_schedule_kind */
+        int moments;  /* hn_precision */
     } optim;
     struct {
         const char *below;

@@ -15,7 +15,8 @@ hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *conf
     int params;
     hn_model_params(model, &params);
     size_t count = (size_t)params, groups = (size_t)plan->groups;
-    *optimizer = (hn_optimizer){.config = config, .plan = plan, .model = model, .ops = ops, .gradients = gradients};
+    *optimizer = (hn_optimizer){.config = config, .plan = plan, .model = model, .ops = ops, .gradients = gradients,
+                                .moments = config->optim.moments == HN_PRECISION_BF16 ? HN_BF16 : HN_F32};
     optimizer->segments = hn_calloc(count, sizeof *optimizer->segments);
     optimizer->m = hn_calloc(count, sizeof *optimizer->m);
     optimizer->v = hn_calloc(count, sizeof *optimizer->v);
@@ -48,8 +49,8 @@ void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena)
     optimizer->norm_squared = hn_arena_take(arena, sizeof *optimizer->norm_squared);
     for (int p = 0; p < params; p++) {
         if (!optimizer->plan->ever[param[p].group] || param[p].frozen) continue;
-        optimizer->m[p] = hn_arena_tensor(arena, HN_F32, param[p].rows, param[p].columns).data;
-        optimizer->v[p] = hn_arena_tensor(arena, HN_F32, param[p].rows, param[p].columns).data;
+        optimizer->m[p] = hn_arena_tensor(arena, optimizer->moments, param[p].rows, param[p].columns).data;
+        optimizer->v[p] = hn_arena_tensor(arena, optimizer->moments, param[p].rows, param[p].columns).data;
     }
 }
 
@@ -74,6 +75,8 @@ void hn_optimizer_select(hn_optimizer *optimizer, int64_t step)
             .lr_scale = optimizer->plan->lr_scale[group],
             .weight_decay = param[p].decays ? (float)optimizer->config->optim.weight_decay : 0,
             .group = group,
+            .moments = optimizer->moments,
+            .parameter = (uint32_t)p,
         };
     }
 }
@@ -130,6 +133,8 @@ hn_status hn_optimizer_step(hn_optimizer *optimizer, hn_ops_context *ctx, int64_
         .correction1 = optimizer->correction1,
         .correction2 = optimizer->correction2,
         .group_lr = optimizer->group_lr,
+        .seed = (uint64_t)optimizer->config->train.seed,
+        .step = (uint32_t)step,
     };
     backend->copy_in(backend, optimizer->step, &values, sizeof values);
     ops->adamw(ctx, optimizer->segments, optimizer->segment_count, optimizer->step);

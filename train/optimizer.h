@@ -19,7 +19,8 @@ typedef struct hn_optimizer {
     const hn_arena *gradients;
     hn_adamw_segment *segments; /* of the groups that train now */
     int64_t segment_count;
-    float **m, **v;             /* [parameters] NULL of what never trains */
+    void **m, **v;              /* [parameters] of type `moments`; NULL of what never trains */
+    hn_dtype moments;
     int64_t *applied;           /* [groups] steps that changed the group */
     bool *trainable;            /* [groups] now */
     /* In the backend's memory: */

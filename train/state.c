@@ -28,15 +28,16 @@ hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer,
         if (param[p].frozen || (applied && !applied[param[p].group])) continue;
         const struct {
             const char *kind;
-            float *data;
-        } parts[] = {{"weight", master + param[p].offset},
-                     {"m", optimizer ? optimizer->m[p] : NULL},
-                     {"v", optimizer ? optimizer->v[p] : NULL}};
+            void *data;
+            hn_dtype type;
+        } parts[] = {{"weight", master + param[p].offset, HN_F32},
+                     {"m", optimizer ? optimizer->m[p] : NULL, optimizer ? optimizer->moments : HN_F32},
+                     {"v", optimizer ? optimizer->v[p] : NULL, optimizer ? optimizer->moments : HN_F32}};
         for (int k = 0; k < 3; k++) {
             if (!parts[k].data) continue;
             snprintf(name, NAME, "%s.%s", parts[k].kind, param[p].name);
-            hn_tensor tensor = param[p].rank == 1 ? hn_tensor_1d(parts[k].data, HN_F32, param[p].rows)
-                                                  : hn_tensor_2d(parts[k].data, HN_F32, param[p].rows, param[p].columns);
+            hn_tensor tensor = param[p].rank == 1 ? hn_tensor_1d(parts[k].data, parts[k].type, param[p].rows)
+                                                  : hn_tensor_2d(parts[k].data, parts[k].type, param[p].rows, param[p].columns);
             list[(*count)++] = (hn_named_tensor){name, tensor};
             name += NAME;
         }

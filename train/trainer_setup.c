@@ -81,7 +81,7 @@ static hn_status check_memory(hn_trainer *trainer, hn_error *error)
     if (available <= 0 || total <= available) return HN_OK;
     return hn_fail(error, HN_ERR_MEMORY,
                    "this run takes %.0f MiB and %.0f MiB are free: lower train.slice_tokens, train.batch_tokens, "
-                   "train.batch_examples or data.max_tokens, or freeze layers (`hone plan` shows what takes how much)",
+                   "train.batch_examples or data.max_tokens, set optim.moments=bf16, or freeze layers (`hone plan` shows what takes how much)",
                    total / mib, available / mib);
 }
 

@@ -42,6 +42,23 @@ def killed_runs_end_with_the_same_bytes(folder):
         assert metrics(other) == events, f"metrics differ after {kills} kills"
 
 
+def bf16_moments_take_half_the_place(folder):
+    config, run = setup(folder)
+    hone("train", config)
+    config, rounded = setup(folder, run="rounded", optim={"moments": "bf16"})
+    hone("train", config)
+    optimizer = [float(line.split()[1]) for moments in ("fp32", "bf16")
+                 for line in hone("plan", config, f"optim.moments={moments}").stdout.splitlines() if line.startswith("optimizer")]
+    assert 0.45 < optimizer[1] / optimizer[0] < 0.6, optimizer
+    losses = [[e["loss"] for e in metrics(path) if e["event"] == "step"] for path in (run, rounded)]
+    assert losses[0] != losses[1] and all(abs(a - b) < 0.05 * a for a, b in zip(*losses)), losses
+    config, other = setup(folder, run="killed", optim={"moments": "bf16"})
+    kills = killed_run(config, random.Random(5), 6, 0.05, 1.2)
+    assert digests(other) == digests(rounded) and metrics(other) == metrics(rounded), f"differs after {kills} kills"
+    said = hone("train", config, "optim.moments=fp32", check=1).stderr  # a run's moments keep their type
+    assert "optim.moments" in said, said
+
+
 def a_signal_saves_and_the_run_goes_on(folder):
     config, run = setup(folder)
     hone("train", config)
@@ -290,7 +307,8 @@ def the_trunk_cache_changes_no_bit(folder):
         assert digests(other + "-none") == digests(run), f"freeze.below={below}: no budget changed the weights"
 
 
-main(a_run_leaves_what_it_promises, killed_runs_end_with_the_same_bytes, a_signal_saves_and_the_run_goes_on,
+main(a_run_leaves_what_it_promises, killed_runs_end_with_the_same_bytes, bf16_moments_take_half_the_place,
+     a_signal_saves_and_the_run_goes_on,
      nothing_but_training_changes_the_weights, slices_are_the_big_batch, another_config_is_refused, other_dev_data_is_refused,
      a_finished_run_goes_on_with_more_epochs, a_kill_behind_a_resume_repeats_no_event,
      a_nan_never_reaches_the_weights, a_run_of_nan_stops_and_says_why, early_stopping_ends_the_run, keys_have_their_effect,

@@ -1,4 +1,5 @@
 /* Embeddings, rows, activations' backward, losses, the optimizer and passes over memory. */
+#include "core/philox.h"
 #include "kernels/profile.h"
 #include "tests/kernels/ops_test.h"
 
@@ -164,7 +165,9 @@ static void adamw_size(int64_t count, bool with_copy)
     matrix v = matrix_random(HN_F32, 1, count, 1), copy = matrix_random(HN_BF16, 1, count, 1);
     for (int64_t i = 0; i < count; i++) value_set(&v.t, 0, i, fabs(v.d[i])), v.d[i] = fabs(v.d[i]);
     float c1[] = {0, 0.1f}, c2[] = {0, 0.002f}, group_lr[] = {0, 0.5f};
-    hn_adamw_segment segment = {w.block, g.block, m.block, v.block, with_copy ? copy.block : NULL, count, 0.8f, 0.05f, 1};
+    hn_adamw_segment segment = {.master = w.block, .gradient = g.block, .m = m.block, .v = v.block,
+                                .copy = with_copy ? copy.block : NULL, .count = count, .lr_scale = 0.8f, .weight_decay = 0.05f,
+                                .group = 1};
     hn_adamw_step step = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .gradient_scale = 0.7f, .skip = 1,
                           .correction1 = c1, .correction2 = c2, .group_lr = group_lr};
     ops_now->adamw(&context_now, &segment, 1, &step);
@@ -186,8 +189,45 @@ static void adamw_size(int64_t count, bool with_copy)
     matrix_free(&w), matrix_free(&g), matrix_free(&m), matrix_free(&v), matrix_free(&copy);
 }
 
+/* Moments of bf16: an element's word decides which neighbour is stored. The sums are exact: m ends a quarter, v half of the way
+ * to the upper one. */
+static void rounded_moments(hn_dtype type, int64_t count)
+{
+    matrix w = matrix_random(HN_F32, 1, count, 0), g = matrix_random(HN_F32, 1, count, 0), m = matrix_random(HN_BF16, 1, count, 0);
+    matrix v = matrix_random(HN_BF16, 1, count, 0), copy = matrix_random(HN_BF16, 1, count, 0);
+    for (int64_t i = 0; i < count; i++) {
+        value_set(&m.t, 0, i, 1), value_set(&v.t, 0, i, 1), value_set(&g.t, 0, i, 1 + 0x1p-8);
+        if (i % 7 == 3) value_set(&g.t, 0, i, NAN);
+    }
+    float one = 1;
+    hn_adamw_segment segment = {.master = w.block, .gradient = g.block, .m = m.block, .v = v.block,
+                                .copy = type == HN_BF16 ? copy.block : NULL, .count = count, .lr_scale = 1, .moments = HN_BF16,
+                                .parameter = 5};
+    hn_adamw_step step = {.lr = 0.5f, .beta1 = 0.5f, .beta2 = 0.5f, .gradient_scale = 1, .correction1 = &one, .correction2 = &one,
+                          .seed = 0x123456789abcdef0u, .step = 9};
+    ops_now->adamw(&context_now, &segment, 1, &step);
+    int64_t up = 0, numbers = 0;
+    double step_of_one = 0.5 * (1 + 0x1p-9) / sqrt(1 + 0x1p-8 + 0x1p-17); /* by the moments before they are rounded */
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t word = hn_philox(step.seed, (uint32_t)(i / 4), HN_SITE(0, HN_SITE_ROUNDING, 0), 5, 9).word[i % 4];
+        double low = value_at(&m.t, 0, i), square = value_at(&v.t, 0, i);
+        if (i % 7 == 3) {
+            CHECK(isnan(low) && isnan(square) && isnan(value_at(&w.t, 0, i)));
+            continue;
+        }
+        CHECK_NEAR(low, 1 + ((word & 0xffff) >= 0xc000 ? 0x1p-7 : 0), 0);
+        CHECK_NEAR(square, 1 + ((word >> 16) >= 0x7fc0 ? 0x1p-7 : 0), 0);
+        CHECK_NEAR(value_at(&w.t, 0, i), -step_of_one, 1e-6);
+        up += low > 1, numbers++;
+    }
+    if (count > 10000) CHECK_NEAR((double)up / (double)numbers, 0.25, 0.01);
+    matrix_free(&w), matrix_free(&g), matrix_free(&m), matrix_free(&v), matrix_free(&copy);
+}
+
 static void optimizer_all(hn_dtype type)
 {
+    for (int i = 0; i < SIZES; i++) rounded_moments(type, sizes[i]);
+    rounded_moments(type, 40000);
     for (int i = 0; i < SIZES; i++) adamw_size(sizes[i], type == HN_BF16);
     adamw_size(40000, type == HN_BF16);
     enum { N = 200001 };
