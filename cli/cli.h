@@ -25,6 +25,7 @@ int hn_verb_train(int argc, char **argv);
 int hn_verb_eval(int argc, char **argv);
 int hn_verb_predict(int argc, char **argv);
 int hn_verb_generate(int argc, char **argv);
+int hn_verb_chat(int argc, char **argv);
 int hn_verb_tokenize(int argc, char **argv);
 int hn_verb_data(int argc, char **argv);
 int hn_verb_plan(int argc, char **argv);

@@ -39,6 +39,11 @@ const hn_verb hn_verbs[] = {
      "  --batch N               prompts side by side, 1 to 16 (8)\n"
      "  --json                  one JSON object an answer\n",
      hn_verb_generate},
+    {"chat", "MODEL [options] [key=value ...]", "a conversation",
+     "A line of standard input is a message; the answer comes as it is written. Turns are put into the model's own chat template.\n"
+     "Options are those of generate, without --prompt, --file, --chat, --batch and --json; --max-tokens is 1024.\n"
+     "/new begins another conversation; Ctrl-C stops an answer, twice it ends the program, and so does the end of the input.\n",
+     hn_verb_chat},
     {"tokenize", "MODEL [--pair] [--json] [--decode]", "a line in, one JSON array of ids out",
      "  --pair    a line is two texts with a tab between\n"
      "  --json    lines are JSON strings (so that a text may hold a newline)\n"

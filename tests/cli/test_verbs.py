@@ -14,7 +14,7 @@ def trained(folder):
 
 def help_everywhere(folder):
     text = hone("--help").stdout
-    for verb in ("train", "eval", "predict", "generate", "tokenize", "data", "plan", "import", "export", "verify", "keys"):
+    for verb in ("train", "eval", "predict", "generate", "chat", "tokenize", "data", "plan", "import", "export", "verify", "keys"):
         assert f"hone {verb}" in text
         assert hone(verb, "--help").stdout.startswith(f"hone {verb} ")
     assert "frobnicate" in hone("frobnicate", check=2).stderr
