@@ -2,18 +2,30 @@
  * person is.
  *
  * The whole conversation is encoded again for every answer, and the generator goes on from what its cache has in common with it, so
- * that only what is new is read. Where it does not fit the context any more, its oldest question and answer are left out. */
+ * that only what is new is read. Where it does not fit the context any more, its oldest question and answer are left out.
+ *
+ * Ctrl-C is let through at two places only, while an answer is written and while a line is waited for, and to this thread only: so
+ * none gets lost between a prompt and the wait behind it. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
 #include <unistd.h>
 
 #include "cli/talk.h"
 #include "core/mem.h"
 
 enum { MAX_TOKENS = 1024 };
+
+/* Lines of standard input. */
+typedef struct reader {
+    char *bytes;
+    size_t first, end, capacity; /* those not given out yet */
+    bool over, person;
+    sigset_t waiting; /* the signals that stay blocked during a wait */
+} reader;
 
 typedef struct chatting {
     hn_talk talk;
@@ -131,20 +143,48 @@ static hn_status answer(chatting *c, hn_error *error)
     return status;
 }
 
-/* A line that is a message, without its end; *length -1: there is no more. */
-static hn_status read_line(char **line, size_t *capacity, ssize_t *length, bool person, hn_error *error)
+/* More bytes behind those that are there; none at the end of the input. Ctrl-C at a prompt is answered by a hint. */
+static hn_status read_more(reader *in, hn_error *error)
 {
+    enum { PIECE = 4096 };
+    void *bytes = in->bytes;
+    if (in->first) memmove(in->bytes, in->bytes + in->first, in->end - in->first);
+    in->end -= in->first;
+    in->first = 0;
+    if (!hn_grow(&bytes, &in->capacity, in->end + PIECE, 1)) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a message");
+    in->bytes = bytes;
     for (;;) {
-        if (person) fputs("> ", stderr);
-        errno = 0;
-        *length = getline(line, capacity, stdin);
-        if (*length >= 0 || errno != EINTR) break;
-        clearerr(stdin);
-        if (person) fputs("\n(Ctrl-C again ends this, and so does Ctrl-D)\n", stderr);
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(STDIN_FILENO, &set);
+        ssize_t got = pselect(STDIN_FILENO + 1, &set, NULL, NULL, NULL, &in->waiting);
+        if (got > 0) got = read(STDIN_FILENO, in->bytes + in->end, PIECE);
+        if (got < 0 && errno == EINTR) {
+            if (in->person) fputs("\n(Ctrl-C again ends this, and so does Ctrl-D)\n> ", stderr);
+            continue;
+        }
+        if (got < 0) return hn_fail_errno(error, "standard input: cannot read");
+        in->end += (size_t)got;
+        in->over = got == 0;
+        return HN_OK;
     }
-    if (*length < 0 && ferror(stdin)) return hn_fail_errno(error, "standard input: cannot read");
-    if (*length > 0 && (*line)[*length - 1] == '\n') --*length;
-    if (*length > 0 && (*line)[*length - 1] == '\r') --*length;
+}
+
+/* The next line, without its end, good until the next call; NULL: there is no more. */
+static hn_status read_line(reader *in, const char **line, size_t *length, hn_error *error)
+{
+    hn_status status = HN_OK;
+    char *newline = NULL;
+    *line = NULL;
+    if (in->person) fputs("> ", stderr);
+    while (status == HN_OK && !in->over && !(newline = in->end > in->first ? memchr(in->bytes + in->first, '\n', in->end - in->first) : NULL))
+        status = read_more(in, error);
+    if (status != HN_OK || (in->over && in->first == in->end)) return status;
+    if (!newline) newline = memchr(in->bytes + in->first, '\n', in->end - in->first);
+    *line = in->bytes + in->first;
+    *length = (size_t)((newline ? newline : in->bytes + in->end) - *line);
+    in->first += *length + (newline != NULL);
+    if (*length && (*line)[*length - 1] == '\r') --*length;
     return HN_OK;
 }
 
@@ -164,22 +204,28 @@ static hn_status take_line(chatting *c, const char *text, size_t length, hn_erro
 
 static hn_status talk(chatting *c, hn_error *error)
 {
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t length = 0;
-    bool person = isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
-    if (person)
+    reader in = {.person = isatty(STDIN_FILENO) && isatty(STDERR_FILENO)};
+    const char *line;
+    size_t length;
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_BLOCK, NULL, &in.waiting);
+    sigdelset(&in.waiting, SIGINT);
+    if (in.person)
         fprintf(stderr, "hone: template %s; /new begins another conversation, Ctrl-C stops an answer, Ctrl-D ends\n",
                 hn_template_name(c->talk.tmpl));
     hn_status status = HN_OK;
     while (status == HN_OK) {
-        status = read_line(&line, &capacity, &length, person, error);
-        if (status != HN_OK || length < 0) break;
+        status = read_line(&in, &line, &length, error);
+        if (status != HN_OK || !line) break;
         interrupted = 0;
-        status = take_line(c, line, (size_t)length, error);
+        pthread_sigmask(SIG_UNBLOCK, &interrupt, NULL);
+        status = take_line(c, line, length, error);
+        pthread_sigmask(SIG_BLOCK, &interrupt, NULL);
     }
-    free(line);
-    if (person && status == HN_OK) fputc('\n', stderr);
+    hn_free(in.bytes);
+    if (in.person && status == HN_OK) fputc('\n', stderr);
     if (status == HN_OK && c->stats.new_tokens) hn_talk_print_rate(&c->stats);
     return status;
 }
@@ -187,13 +233,17 @@ static hn_status talk(chatting *c, hn_error *error)
 static hn_status chat(chatting *c, const char *model, const hn_cli_config *config, hn_error *error)
 {
     struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: it ends a wait for a line */
+    sigset_t interrupt;
     hn_status status = hn_talk_options_check(&c->options, error);
     if (status == HN_OK) status = hn_talk_open(&c->talk, model, config, &c->options, true, error);
     if (status != HN_OK) return status;
     c->context = c->options.context < c->talk.positions ? c->options.context : c->talk.positions;
+    sigemptyset(&action.sa_mask);
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &interrupt, NULL); /* threads that start from here on never take it */
     status = hn_talk_start(&c->talk, config, 1, c->context, error);
     if (status != HN_OK) return status;
-    sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     return talk(c, error);

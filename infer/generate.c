@@ -168,9 +168,11 @@ static hn_status forward(hn_generator *self, int32_t wanted, hn_error *error)
     if (status != HN_OK) return status;
     hn_device_batch_upload(&runner->batch, backend, batch);
     if (wanted) backend->copy_in(backend, self->row, self->host_row, (size_t)wanted * sizeof *self->row);
+    runner->ctx.few_rows = true;
     hn_model_forward(runner->model, &runner->ctx, &runner->batch.batch, &how);
     hn_tensor logits = {0};
     if (wanted) logits = hn_model_logits(runner->model, &runner->ctx, self->row, wanted);
+    runner->ctx.few_rows = false;
     if (runner->step_error.status != HN_OK)
         return hn_fail(error, runner->step_error.status, "%s", runner->step_error.message);
     if (wanted) backend->copy_out(backend, self->logits, logits.data, hn_tensor_bytes(&logits));

@@ -13,7 +13,8 @@
  * `low` joins a low-rank branch to the result before bias, activation or slope (hn_low_rank in ops.h has the formulas); it may be
  * NULL.
  *
- * A row of y or dx depends on its own row of x or dy alone: not on M, nor on where it stands. */
+ * A row of y or dx depends on its own row of x or dy alone: not on M, nor on where it stands. With ctx->few_rows a forward of at
+ * most 16 rows is computed another way, with other last bits: what is said of rows holds among such forwards. */
 #ifndef HONE_KERNELS_LINEAR_H
 #define HONE_KERNELS_LINEAR_H
 

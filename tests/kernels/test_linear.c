@@ -223,5 +223,36 @@ static void too_small(hn_dtype type)
 }
 TEST(small_workspace) { on_every_table(too_small, 100, 100, 0, 0); }
 
-TEST_MAIN(RUN(forward); RUN(backward_input); RUN(backward_weight); RUN(types); RUN(bits); RUN(nan); RUN(product_types);
+/* Few rows: the formula at odd sizes, and each row has the bits it has alone, whatever the number of rows and threads. */
+static void few_rows_body(hn_dtype type)
+{
+    static const sizes cases[] = {{0, 8, 8, 0}, {1, 1, 1, 0}, {3, 3, 33, 2}, {7, 257, 31, 5}, {16, 65, 257, 0}, {9, 130, 64, 3}};
+    context_now.few_rows = true;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        forward_case(type, cases[i], HN_ACT_NONE, false, i % 2);
+        forward_case(type, cases[i], i % 2 ? HN_ACT_GELU_TANH : HN_ACT_SILU, true, true);
+    }
+    matrix x = matrix_strided(type, 16, 257, 260, 1), w = matrix_random(type, 131, 257, 0.1), y = matrix_random(type, 16, 131, 1);
+    matrix one = matrix_random(type, 1, 131, 1), bias = matrix_random(type, 1, 131, 1);
+    hn_tensor b = hn_tensor_1d(bias.block, type, 131);
+    for (int rows = 1; rows <= 16; rows++) {
+        hn_tensor xs = hn_tensor_rows(&x.t, 0, rows), ys = hn_tensor_rows(&y.t, 0, rows);
+        ops_now->linear_forward(&context_now, &ys, NULL, &xs, &w.t, &b, HN_ACT_GELU);
+        for (int r = 0; r < rows; r++) {
+            hn_tensor alone = hn_tensor_rows(&x.t, r, 1);
+            ops_now->linear_forward(&context_now, &one.t, NULL, &alone, &w.t, &b, HN_ACT_GELU);
+            hn_tensor row = hn_tensor_rows(&y.t, r, 1);
+            if (memcmp(row.data, one.t.data, hn_tensor_bytes(&one.t))) TEST_FAIL("%s: row %d of %d differs", ops_now->name, r, rows);
+        }
+    }
+    matrix_free(&x), matrix_free(&w), matrix_free(&y), matrix_free(&one), matrix_free(&bias);
+    context_now.few_rows = false;
+}
+
+TEST(few_rows)
+{
+    on_every_table(few_rows_body, 17, 260, 0, 1);
+}
+
+TEST_MAIN(RUN(few_rows); RUN(forward); RUN(backward_input); RUN(backward_weight); RUN(types); RUN(bits); RUN(nan); RUN(product_types);
           RUN(small_workspace))

@@ -16,6 +16,7 @@ static const sizes cases[] = {
     {31, 33, 17, 3, 1, {{5, 20}}},
     {257, 96, 33, 16, 3, {{0, 32}, {32, 16}, {48, 48}}},
     {130, 70, 257, 5, 2, {{0, 31}, {64, 6}}},
+    {13, 150, 33, 17, 2, {{3, 70}, {100, 50}}}, /* few rows, over two strips */
 };
 enum { CASES = sizeof cases / sizeof *cases, MOST = 600 };
 
@@ -169,6 +170,8 @@ TEST(against_the_formula)
         const hn_ops *ops = hnp_ops_cpu_named(isas[i / 2]);
         if (!ops) continue;
         table_begin(ops, ops->workspace(257, 257, 0, 0, types[i % 2]) + ops->low_rank_workspace(257, 48));
+        all_cases(types[i % 2]);
+        context_now.few_rows = true;
         all_cases(types[i % 2]);
         table_end();
     }
