@@ -2,7 +2,9 @@
 
     HONE=build/release/hone python tests/golden/check_lora.py MODEL...      (torch, transformers, peft)
 
-MODEL is a folder of a decoder. Each is trained for a few steps with adapters (rank-stabilised the second time); then
+MODEL is a folder of a decoder or of an encoder. Each is trained for a few steps with adapters (rank-stabilised the second time).
+Of an encoder, whose head trains whole: probabilities by `hone predict` of the run, by PEFT and by transformers on the merged
+export. Of a decoder:
 
     final/ opened by PEFT          against  the merged export opened by transformers       largest difference of logits
     the same, as cross-entropy     against  what `hone eval` says of the run               of the mean loss
@@ -17,7 +19,7 @@ import tempfile
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 HONE = os.path.abspath(os.environ.get("HONE", "build/release/hone"))
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
@@ -48,9 +50,13 @@ def loss_and_logits(model, blocks):
 
 
 def blocks_of(tokenizer, path, end):
-    """The documents of a text file, end to end with an end token behind each, in blocks: as hone cuts them (docs)."""
-    ids = tokenizer(open(path, encoding="utf8").read(), add_special_tokens=False)["input_ids"] + ([end] if end is not None else [])
-    return [torch.tensor(ids[i:i + TOKENS]) for i in range(0, len(ids), TOKENS) if len(ids[i:i + TOKENS]) > 1]
+    """A document in blocks, as hone cuts it (docs/data.md)."""
+    ids = tokenizer(open(path, encoding="utf8").read())["input_ids"]
+    ids += [end] if end is not None and ids[-1] != end else []
+    cuts = list(range(0, len(ids), TOKENS)) + [len(ids)]
+    if cuts[-1] - cuts[-2] == 1:
+        cuts[-2] -= 1
+    return [torch.tensor(ids[a:b]) for a, b in zip(cuts, cuts[1:])]
 
 
 def check(base, rslora, folder):
@@ -99,12 +105,42 @@ def check(base, rslora, folder):
             and abs(said_merged - said) < limit and abs(said_made - made_loss) < limit and math.isfinite(peft_loss))
 
 
+def check_encoder(base, rslora, folder):
+    rows = [json.loads(line) for line in open(SAMPLE, encoding="utf8")][:160]
+    run, train, texts = (os.path.join(folder, name) for name in ("run", "train.jsonl", "texts.jsonl"))
+    for file, some in ((train, rows), (texts, rows[:24])):
+        open(file, "w", encoding="utf8").writelines(json.dumps(r) + "\n" for r in some)
+    config = {"model": {"path": base}, "task": {"labels": ["entailment", "neutral", "contradiction"]},
+              "data": {"train": [train], "max_tokens": 64, "fields": {"text": "premise", "pair": "hypothesis", "label": "label"}},
+              "train": {"max_steps": 8, "batch_examples": 16}, "optim": {"lr": 2e-3, "warmup": 0},
+              "lora": {"r": 8, "rslora": rslora}, "eval": {"every": "off"}, "output": {"dir": run}}
+    path = os.path.join(folder, "config.json")
+    json.dump(config, open(path, "w"))
+    hone("train", path)
+    adapter, merged = os.path.join(run, "final"), os.path.join(folder, "merged")
+    hone("export", run, merged, "--merge")
+    said = torch.tensor([list(json.loads(line)["probabilities"].values())
+                         for line in hone("predict", run, "data.predict=" + texts).splitlines()], dtype=torch.float64)
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
+    apart = []
+    for model in (PeftModel.from_pretrained(plain, adapter), AutoModelForSequenceClassification.from_pretrained(merged)):
+        with torch.no_grad():
+            got = torch.cat([model.eval()(**tokenizer(r["premise"], r["hypothesis"], return_tensors="pt")).logits for r in rows[:24]])
+        apart.append((got.double().softmax(-1) - said).abs().max().item())
+    spread = (said - said.mean(0)).abs().max().item()
+    print(f"{os.path.basename(os.path.normpath(base))} rslora={rslora}: probabilities (which differ by {spread:.2f} among texts) apart from "
+          f"PEFT's {apart[0]:.1e}, from transformers' on the merged model {apart[1]:.1e}")
+    return spread > 1e-3 and max(apart) < 1e-4
+
+
 def main():
     held = True
     for base in sys.argv[1:]:
         for rslora in (False, True):
             with tempfile.TemporaryDirectory(prefix="hone-lora-") as folder:
-                held &= check(os.path.abspath(base), rslora, folder)
+                encoder = json.load(open(os.path.join(base, "config.json")))["model_type"] in ("bert", "roberta", "distilbert")
+                held &= (check_encoder if encoder else check)(os.path.abspath(base), rslora, folder)
     sys.exit(not held)
 
 
