@@ -65,7 +65,7 @@ hn_status hnp_encode_words(const hnp_encode_options *o, const hnp_frame *frame, 
                        (int)(frame->before + frame->behind), (int)o->max_tokens);
     hn_status status = add(slot, frame->ids, frame->before, 0, wide);
     for (size_t i = 0; i < item->message_count && !status && !cut; i++) {
-        uint16_t mark;
+        uint16_t mark = 0;
         status = encode_word(o, slot, &slot->messages[item->first_message + i], unknown, encoding, &mark);
         const int32_t *ids = encoding->count ? encoding->ids : &unknown;
         int32_t count = encoding->count ? encoding->count : 1;
