@@ -1,5 +1,5 @@
 # The front door: `make`, `make demo`, `make test`, `make bench-*`. CMake does the work.
-.PHONY: all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean
+.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean
 
 all: packages
 	@tools/build.sh release hone
@@ -18,6 +18,10 @@ test: packages
 	@tools/build.sh debug
 	@tools/build.sh fuzz
 	@tools/test.sh
+
+bench-generate: packages
+	@tools/build.sh release
+	@bench/generate.sh $(ARGS)
 
 bench-mnli: packages
 	@tools/build.sh release
