@@ -17,7 +17,7 @@ step() { # a command, shown as one would type it
     "$hone" "$@"
 }
 ask() { # a model
-    step generate "$1" --chat --max-tokens 70 --prompt "What is the capital of Ireland?" --prompt "Why do birds sing?"
+    step generate "$1" --chat --max-tokens 90 --prompt "What is the capital of Ireland?" --prompt "Why do birds sing?"
 }
 
 [ -x "$hone" ] || { echo "hone: $hone is not built; run make" >&2; exit 1; }
