@@ -24,7 +24,7 @@ import trl
 from datasets import Dataset
 from peer import Clock, CountingCollator, steady_rates
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 SORTED = {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"}
@@ -53,18 +53,33 @@ def parse():
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--skip", type=int, default=2, help="first steps that do not count")
+    parser.add_argument("--in-order", action="store_true", help="rows in the order of the file")
+    parser.add_argument("--losses", help="a JSON file for the loss of every step")
+    parser.add_argument("--adapter", help="a folder for LoRA's first values")
     return parser.parse_args()
 
 
-def make_trainer(args, clock, folder):
+class Losses(TrainerCallback):
+    """The mean loss of the targets of each step."""
+
+    def __init__(self):
+        self.items = []
+
+    def on_log(self, *_, logs=None, **__):
+        if logs and "loss" in logs:
+            self.items.append(float(logs["loss"]))
+
+
+def make_trainer(args, callbacks, folder):
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM") if args.mode.startswith("lora-") else None
+    mode = MODES[args.mode.removeprefix("lora-")] | ({"train_sampling_strategy": "sequential"} if args.in_order else {})
     options = SFTConfig(
         output_dir=folder, use_cpu=True, per_device_train_batch_size=args.batch, learning_rate=args.lr, lr_scheduler_type="linear",
         weight_decay=0.0, max_grad_norm=1.0, num_train_epochs=1, max_steps=args.max_steps or -1, seed=args.seed, save_strategy="no",
-        report_to=[], logging_steps=5, disable_tqdm=True, max_length=args.max_tokens, **MODES[args.mode.removeprefix("lora-")])
+        report_to=[], logging_steps=1 if args.losses else 5, disable_tqdm=True, max_length=args.max_tokens, **mode)
     return SFTTrainer(model=AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32), args=options,
                       train_dataset=read_rows(args.train), processing_class=AutoTokenizer.from_pretrained(args.model),
-                      callbacks=[clock], peft_config=lora)
+                      callbacks=callbacks, peft_config=lora)
 
 
 def target_share(rows):
@@ -76,11 +91,16 @@ def main():
     args = parse()
     set_seed(args.seed)
     transformers.utils.logging.set_verbosity_error()
-    clock = Clock()
+    clock, losses = Clock(), Losses()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(args, clock, folder)
+        trainer = make_trainer(args, [clock, losses], folder)
         trainer.data_collator = collator = CountingCollator(trainer.data_collator)
+        if args.adapter:
+            trainer.model.save_pretrained(args.adapter)
         loss = trainer.train().training_loss
+        if args.losses:
+            with open(args.losses, "w", encoding="utf8") as file:
+                json.dump(losses.items, file)
         print(json.dumps({"mode": args.mode, "loss": loss, "target_share": target_share(trainer.train_dataset),
                           "threads": torch.get_num_threads(), "torch": torch.__version__, "transformers": transformers.__version__,
                           "trl": trl.__version__} | steady_rates(clock, collator, args.skip)))
