@@ -67,11 +67,12 @@ hn_status hnp_encode_words(const hnp_encode_options *o, const hnp_frame *frame, 
     for (size_t i = 0; i < item->message_count && !status && !cut; i++) {
         uint16_t mark = 0;
         status = encode_word(o, slot, &slot->messages[item->first_message + i], unknown, encoding, &mark);
+        if (status) break;
         const int32_t *ids = encoding->count ? encoding->ids : &unknown;
         int32_t count = encoding->count ? encoding->count : 1;
         cut = count > room - used;
         if (cut) count = room - used;
-        if (!status && count) status = add(slot, ids, count, mark, wide);
+        if (count) status = add(slot, ids, count, mark, wide);
         used += count;
     }
     slot->truncated += cut;
