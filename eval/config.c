@@ -29,14 +29,5 @@ const hn_key hn_eval_keys[] = {
      .help = "Field of the answer: a letter, a number from 0, or the option itself; null: answer, answerKey or label"},
     {"choices", "fields.subject", HN_KEY_STRING, AT(choices.subject), .fallback = "null",
      .help = "Field of the subject; null: subject. Where rows have none it is the file's name"},
-
-    {"zero_shot", "labels", HN_KEY_LIST, AT(zero_shot.labels), .fallback = "null",
-     .help = "Candidate labels (hone predict with a model trained on inference): each becomes a hypothesis about the text"},
-    {"zero_shot", "template", HN_KEY_STRING, AT(zero_shot.template), .fallback = "\"This example is {}.\"",
-     .help = "The hypothesis; {} is the label"},
-    {"zero_shot", "multi_label", HN_KEY_BOOL, AT(zero_shot.multi_label), .fallback = "false",
-     .help = "Labels do not exclude each other: each has a probability of its own, against contradiction"},
-    {"zero_shot", "entailment", HN_KEY_STRING, AT(zero_shot.entailment), .fallback = "\"entailment\"",
-     .help = "The name of the model's label that says the text entails the hypothesis"},
 };
 const size_t hn_eval_key_count = sizeof hn_eval_keys / sizeof hn_eval_keys[0];

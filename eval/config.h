@@ -1,4 +1,4 @@
-/* The config sections that evaluation owns: choices (multiple choice) and zero_shot (labels that a model of inference never saw). */
+/* The config section that evaluation owns: choices (multiple choice). */
 #ifndef HONE_EVAL_CONFIG_H
 #define HONE_EVAL_CONFIG_H
 
@@ -13,11 +13,6 @@ typedef struct hn_eval_config {
         const char *heading, *prompt;
         const char *question, *options, *answer, *subject; /* names of fields */
     } choices;
-    struct {
-        hn_list labels;
-        const char *template, *entailment;
-        bool multi_label;
-    } zero_shot;
 } hn_eval_config;
 
 extern const hn_key hn_eval_keys[];
