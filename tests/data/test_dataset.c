@@ -6,12 +6,12 @@
 #include "core/json.h"
 #include "core/strbuf.h"
 #include "tests/data/toy_tokenizer.h"
+#include "tests/data/folder.h"
 #include "tests/test.h"
 
 static const hn_tokenizer toy = {.vocabulary = 30000, .digest = 1},
                           wide_toy = {.vocabulary = 70000, .digest = 1};
 static const char *const names[] = {"yes", "no"};
-static char folder[64];
 
 static hn_data_config config_of(const char *cache)
 {
@@ -26,18 +26,6 @@ static hn_labels *classes(void)
     hn_labels_options options = {.names = names, .count = 2};
     if (hn_labels_open(&labels, &options, &error)) abort();
     return labels;
-}
-
-static const char *put(const char *name, const char *text)
-{
-    static char paths[8][96];
-    static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    fputs(text, file);
-    fclose(file);
-    return path;
 }
 
 TEST(files_to_batches)
@@ -318,8 +306,7 @@ TEST(memory_failures)
 int main(void)
 {
     hn_json_init();
-    strcpy(folder, "/tmp/hone-dataset-XXXXXX");
-    if (!mkdtemp(folder)) return 1;
+    folder_open();
     RUN(files_to_batches);
     RUN(bad_rows);
     RUN(regression_and_predict);
@@ -328,9 +315,7 @@ int main(void)
     RUN(changed_while_it_is_read);
     RUN(digest);
     RUN(memory_failures);
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    if (system(command)) return 1;
+    folder_close();
     printf("%d tests, %d failures\n", test_ran, test_failures);
     return test_failures || !test_ran;
 }

@@ -1,32 +1,18 @@
 /* Data sets of documents: blocks, special and end tokens, targets, and what has nothing to learn. */
 #include "data/dataset.h"
 
-#include <unistd.h>
-
 #include "core/json.h"
 #include "core/strbuf.h"
 #include "data/reader.h"
 #include "tests/data/toy_tokenizer.h"
+#include "tests/data/folder.h"
 #include "tests/test.h"
 
 static const hn_tokenizer toy = {.vocabulary = 30000, .digest = 1};
-static char folder[64];
 
 static hn_data_config config_of(int max_tokens)
 {
     return (hn_data_config){.text = "text", .pair = "text", .label = "y", .max_tokens = max_tokens, .threads = 1};
-}
-
-static const char *put(const char *name, const char *text, size_t size)
-{
-    static char paths[8][96];
-    static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    fwrite(text, 1, size, file);
-    fclose(file);
-    return path;
 }
 
 static hn_status open_one(hn_dataset **out, const char *path, const hn_data_config *config, int32_t end_token,
@@ -88,7 +74,7 @@ TEST(blocks)
         hn_strbuf row;
         hn_strbuf_init(&row);
         hn_strbuf_printf(&row, "{\"text\": \"%s\"}\n", cases[i].text);
-        CHECK_OK(open_one(&dataset, put("row.jsonl", row.text, row.length), &config, cases[i].end_token, NULL, &error));
+        CHECK_OK(open_one(&dataset, put_bytes("row.jsonl", row.text, row.length), &config, cases[i].end_token, NULL, &error));
         CHECK_TEXT(describe(dataset), cases[i].expected);
         CHECK_INT(hn_dataset_report(dataset)->rows, 1);
         CHECK_INT(hn_dataset_report(dataset)->truncated, 0);
@@ -97,7 +83,7 @@ TEST(blocks)
         CHECK_INT(hn_dataset_targets(dataset, all, count, NULL), hn_dataset_tokens(dataset) - count);
         hn_dataset_free(dataset);
         if (*cases[i].text) { /* the same as a plain file */
-            CHECK_OK(open_one(&dataset, put("row.txt", cases[i].text, strlen(cases[i].text)), &config, cases[i].end_token, NULL,
+            CHECK_OK(open_one(&dataset, put_bytes("row.txt", cases[i].text, strlen(cases[i].text)), &config, cases[i].end_token, NULL,
                               &error));
             CHECK_TEXT(describe(dataset), cases[i].expected);
             hn_dataset_free(dataset);
@@ -114,7 +100,7 @@ TEST(long_text)
     hn_strbuf_init(&text);
     int64_t words = 0;
     for (; text.length < 3 * HN_PIECE_BYTES; words++) hn_strbuf_printf(&text, "#%lld\n", (long long)(words % 1000) + 100);
-    const char *path = put("long.txt", text.text, text.length);
+    const char *path = put_bytes("long.txt", text.text, text.length);
     char cache[96];
     snprintf(cache, sizeof cache, "%s/cache", folder);
     hn_data_config config = config_of(64);
@@ -150,7 +136,7 @@ static hn_status encode_nothing(const char *text, bool skip, hn_data_report *rep
     hn_strbuf row;
     hn_strbuf_init(&row);
     hn_strbuf_printf(&row, "text\n#1 #2\n%s\n#3\n", text);
-    hn_status status = open_one(&dataset, put("rows.csv", row.text, row.length), &config, -1, NULL, error);
+    hn_status status = open_one(&dataset, put_bytes("rows.csv", row.text, row.length), &config, -1, NULL, error);
     if (!status) *report = *hn_dataset_report(dataset);
     hn_dataset_free(dataset);
     hn_strbuf_close(&row);
@@ -178,7 +164,7 @@ TEST(nothing_to_learn)
 
 TEST(memory_failures)
 {
-    const char *rows = "{\"text\": \"1 2 3 4 5 6 7\"}\n{\"text\": \"8\"}\n", *path = put("few.jsonl", rows, strlen(rows));
+    const char *rows = "{\"text\": \"1 2 3 4 5 6 7\"}\n{\"text\": \"8\"}\n", *path = put_bytes("few.jsonl", rows, strlen(rows));
     hn_data_config config = config_of(4);
     hn_status status = HN_ERR_MEMORY;
     size_t nth = 1;
@@ -198,15 +184,12 @@ TEST(memory_failures)
 int main(void)
 {
     hn_json_init();
-    strcpy(folder, "/tmp/hone-documents-XXXXXX");
-    if (!mkdtemp(folder)) return 1;
+    folder_open();
     RUN(blocks);
     RUN(long_text);
     RUN(nothing_to_learn);
     RUN(memory_failures);
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    if (system(command)) return 1;
+    folder_close();
     printf("%d tests, %d failures\n", test_ran, test_failures);
     return test_failures || !test_ran;
 }

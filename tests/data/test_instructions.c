@@ -8,22 +8,11 @@
 #include "core/json.h"
 #include "core/strbuf.h"
 #include "tests/data/byte_tokenizer.h"
+#include "tests/data/folder.h"
 #include "tests/test.h"
 
-static char folder[64];
 static hn_tokenizer *tokenizer;
 static hn_error error;
-
-static const char *put(const char *name, const char *text, size_t size)
-{
-    static char paths[8][96];
-    static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    if (!file || fwrite(text, 1, size, file) != size || fclose(file)) abort();
-    return path;
-}
 
 static hn_data_config config_of(void)
 {
@@ -92,7 +81,7 @@ static const char *described(const char *name, const char *text, const hn_data_c
     hn_dataset *dataset;
     const char *out = NULL;
     hn_template *chat = template_of(tmpl, loss);
-    if (!open_with(&dataset, put(name, text, strlen(text)), config, chat, NULL)) {
+    if (!open_with(&dataset, put_bytes(name, text, strlen(text)), config, chat, NULL)) {
         out = describe(dataset);
         hn_dataset_free(dataset);
     }
@@ -229,13 +218,13 @@ TEST(bad_rows)
         hn_data_config config = config_of();
         hn_dataset *dataset;
         CHECK_INT(
-            open_with(&dataset, put(bad[i].name, bad[i].text, strlen(bad[i].text)), &config, chat, NULL),
+            open_with(&dataset, put_bytes(bad[i].name, bad[i].text, strlen(bad[i].text)), &config, chat, NULL),
             HN_ERR_FORMAT);
         if (!strstr(error.message, bad[i].message))
             TEST_FAIL("%s: got \"%s\", expected \"%s\"", bad[i].name, error.message, bad[i].message);
         /* Passed over, with its kind counted; the good file beside it is read. */
-        const char *paths[] = {put(bad[i].name, bad[i].text, strlen(bad[i].text)),
-                               put("good.jsonl", good, strlen(good))};
+        const char *paths[] = {put_bytes(bad[i].name, bad[i].text, strlen(bad[i].text)),
+                               put_bytes("good.jsonl", good, strlen(good))};
         hn_list files = {paths, 2};
         hn_dataset_options options = {.task = HN_DATA_INSTRUCT, .chat = chat};
         config.on_bad_row = 1;
@@ -297,7 +286,7 @@ TEST(long_rows_are_counted)
     hn_data_config config = config_of();
     hn_template *chat = template_of("plain", 0);
     hn_dataset *dataset;
-    const char *path = put("some.jsonl", rows, strlen(rows));
+    const char *path = put_bytes("some.jsonl", rows, strlen(rows));
     config.max_tokens = 4;
     config.on_bad_row = 1;
     CHECK_OK(open_with(&dataset, path, &config, chat, NULL));
@@ -326,7 +315,7 @@ TEST(many_rows)
         if (i % 500 == 499) hn_strbuf_puts(&text, "{\"prompt\": \"x\", \"completion\": \"\"}\n");
         hn_strbuf_printf(&text, "{\"prompt\": \"%d?\", \"completion\": \"%d\"}\n", i, i * i);
     }
-    const char *path = put("many.jsonl", text.text, text.length);
+    const char *path = put_bytes("many.jsonl", text.text, text.length);
     hn_strbuf_close(&text);
     char cache[96];
     snprintf(cache, sizeof cache, "%s/cache", folder);
@@ -378,8 +367,8 @@ TEST(survey_and_overlap)
     hn_dataset *first, *second;
     hn_data_survey survey;
     int64_t count, at;
-    CHECK_OK(open_with(&first, put("first.jsonl", rows, strlen(rows)), &config, chat, NULL));
-    CHECK_OK(open_with(&second, put("second.jsonl", others, strlen(others)), &config, chat, NULL));
+    CHECK_OK(open_with(&first, put_bytes("first.jsonl", rows, strlen(rows)), &config, chat, NULL));
+    CHECK_OK(open_with(&second, put_bytes("second.jsonl", others, strlen(others)), &config, chat, NULL));
     CHECK_OK(hn_dataset_survey(first, &survey, NULL, 0, &error));
     CHECK_INT(survey.targets, 2 + 3 + 2);
     CHECK_INT(survey.duplicates, 1);
@@ -434,12 +423,12 @@ TEST(truncation_at_every_byte)
     for (size_t length = 0; length <= strlen(text); length++) {
         hn_data_config config = config_of();
         hn_dataset *dataset;
-        hn_status status = open_with(&dataset, put("cut.json", text, length), &config, chat, NULL);
+        hn_status status = open_with(&dataset, put_bytes("cut.json", text, length), &config, chat, NULL);
         CHECK_INT(status, length == strlen(text) ? HN_OK : HN_ERR_FORMAT);
         CHECK(!status == !error.message[0]);
         hn_dataset_free(dataset);
         config.on_bad_row = 1;
-        status = open_with(&dataset, put("cut.json", text, length), &config, chat, NULL);
+        status = open_with(&dataset, put_bytes("cut.json", text, length), &config, chat, NULL);
         if (!status) CHECK(hn_dataset_count(dataset) == (length == strlen(text) ? 2 : 1));
         hn_dataset_free(dataset);
     }
@@ -453,7 +442,7 @@ TEST(memory)
                                "{\"messages\": []}\n";
     hn_data_config config = config_of();
     hn_template *chat = template_of("chatml", 0);
-    const char *path = put("memory.jsonl", rows, strlen(rows));
+    const char *path = put_bytes("memory.jsonl", rows, strlen(rows));
     bool done = false;
     config.on_bad_row = 1;
     for (size_t nth = 1; !done && nth < 500; nth++) {
@@ -471,8 +460,7 @@ TEST(memory)
 
 int main(void)
 {
-    strcpy(folder, "/tmp/hone-instructions-XXXXXX");
-    if (!mkdtemp(folder)) return 1;
+    folder_open();
     hn_json_init();
     tokenizer = byte_tokenizer(false);
     RUN(shapes);
@@ -487,7 +475,7 @@ int main(void)
     RUN(truncation_at_every_byte);
     RUN(memory);
     hn_tokenizer_free(tokenizer);
-    if (hn_folder_remove(folder, &error)) return 1;
+    folder_close();
     printf("%d tests, %d failures\n", test_ran, test_failures);
     return test_failures || !test_ran;
 }

@@ -1,26 +1,14 @@
 /* Hidden tokens: blocks with their special tokens, the shares of BERT's rule, whole words, and what a draw depends on. */
 #include "data/dataset.h"
 
-#include <unistd.h>
-
 #include "core/json.h"
 #include "core/mem.h"
 #include "core/strbuf.h"
+#include "tests/data/folder.h"
 #include "tests/test.h"
 
 enum { CLS = 2, SEP = 3, MASK = 4, WORDS = 5, PIECES = 55, VOCABULARY = 105 };
-static char folder[64];
 static hn_tokenizer *tokenizer;
-
-static const char *put(const char *name, const char *text)
-{
-    static char path[96];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    fputs(text, file);
-    fclose(file);
-    return path;
-}
 
 /* 50 words "aa", "ab", ... and 50 pieces "##aa", ... that go on a word. */
 static hn_tokenizer *make_tokenizer(bool mask)
@@ -214,8 +202,7 @@ TEST(refusals_and_failing_memory)
 int main(void)
 {
     hn_json_init();
-    strcpy(folder, "/tmp/hone-mask-XXXXXX");
-    if (!mkdtemp(folder)) return 1;
+    folder_open();
     tokenizer = make_tokenizer(true);
     RUN(blocks);
     RUN(shares);
@@ -223,9 +210,7 @@ int main(void)
     RUN(whole_words);
     RUN(refusals_and_failing_memory);
     hn_tokenizer_free(tokenizer);
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    if (system(command)) return 1;
+    folder_close();
     printf("%d tests, %d failures\n", test_ran, test_failures);
     return test_failures || !test_ran;
 }

@@ -1,25 +1,13 @@
 /* Words with tags: which token carries a tag, cuts, words without a tag or a token, failing memory. */
 #include "data/dataset.h"
 
-#include <unistd.h>
-
 #include "core/json.h"
 #include "core/mem.h"
+#include "tests/data/folder.h"
 #include "tests/test.h"
 
-static char folder[64];
 static hn_tokenizer *tokenizer;
 static hn_labels *labels;
-
-static const char *put(const char *name, const char *text)
-{
-    static char path[96];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    fputs(text, file);
-    fclose(file);
-    return path;
-}
 
 static hn_status open_rows(hn_dataset **out, const char *text, int max_tokens, bool tags, const char *cache, hn_error *error)
 {
@@ -110,8 +98,7 @@ int main(void)
     hn_labels_options options = {.names = names, .count = 3};
     hn_error error = {0};
     hn_json_init();
-    strcpy(folder, "/tmp/hone-words-XXXXXX");
-    if (!mkdtemp(folder)) return 1;
+    folder_open();
     put("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\nanna\nlives\nin\nos\n##lo\n");
     put("tokenizer_config.json", "{\"do_lower_case\": true}");
     if (hn_tokenizer_open(&tokenizer, folder, &error) || hn_labels_open(&labels, &options, &error)) return 1;
@@ -119,9 +106,7 @@ int main(void)
     RUN(failing_memory);
     hn_tokenizer_free(tokenizer);
     hn_labels_free(labels);
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    if (system(command)) return 1;
+    folder_close();
     printf("%d tests, %d failures\n", test_ran, test_failures);
     return test_failures || !test_ran;
 }
