@@ -100,3 +100,11 @@ def make_lm_config(path, model, run, **sections):
     with open(path, "w") as f:
         json.dump(config, f)
     return path
+
+
+def make_sft_config(path, model, run, **sections):
+    """Instruction rows of the samples, cut to what the model holds."""
+    samples = os.path.dirname(TRAIN)
+    rows = {"train": [os.path.join(samples, "instructions_train.jsonl")], "dev": [os.path.join(samples, "instructions_dev.jsonl")]}
+    data = {"turns": {"user": "Q: {content}\n", "prompt": "A: "}, "max_tokens": 128, "on_bad_row": "skip"} | rows
+    return make_lm_config(path, model, run, **{"task": {"kind": "sft"}, "data": data} | sections)

@@ -2,15 +2,16 @@
 it ends, and must have the same bytes in weights and moments and the same metrics (times and rates aside) as an undisturbed run.
 
     HONE=build/release/hone python3 tests/torture/kill_resume.py [--trials 50] [--kills 6] [--seed 1] [--precision bf16]
-                                       [--task lm] [--lora]
+                                       [--task lm|sft] [--lora]
 
 Prints `promise, tried, held` and the seed; every failure with what differed."""
 import argparse, os, random, sys, tempfile, time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cli"))
 from tiny import digests, hone, killed_run, make_config, make_model, metrics
-from tiny_decoder import make_decoder, make_lm_config
+from tiny_decoder import make_decoder, make_lm_config, make_sft_config
 
-TASKS = {"classify": (make_model, make_config), "lm": (make_decoder, make_lm_config)}
+TASKS = {"classify": (make_model, make_config), "lm": (make_decoder, make_lm_config),
+         "sft": (make_decoder, make_sft_config)}
 
 
 def main():
