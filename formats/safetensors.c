@@ -243,13 +243,19 @@ static size_t aligned(size_t size)
     return (size + COPY_ALIGN - 1) / COPY_ALIGN * COPY_ALIGN;
 }
 
+/* Whether a tensor has values on an address where its type may not stand. */
+static bool is_odd(const unsigned char *data, const claim *of)
+{
+    return of->end > of->begin && (uintptr_t)(data + of->begin) % hn_dtype_size(of->tensor.dtype);
+}
+
 /* Turns claims into views of `data`; tensors on an odd address get their copy. */
 static hn_status place(hn_safetensors *self, const claim *claims, size_t count, const unsigned char *data,
                        const char *file, hn_error *error)
 {
     size_t copied = 0;
     for (size_t i = 0; i < count; i++)
-        if ((uintptr_t)(data + claims[i].begin) % hn_dtype_size(claims[i].tensor.dtype))
+        if (is_odd(data, &claims[i]))
             copied += aligned((size_t)(claims[i].end - claims[i].begin));
     self->tensors = hn_reallocarray(NULL, count, sizeof *self->tensors);
     if (self->tensors && copied) self->copies = hn_malloc(copied);
@@ -262,7 +268,7 @@ static hn_status place(hn_safetensors *self, const claim *claims, size_t count, 
         size_t size = (size_t)(claims[i].end - claims[i].begin);
         const unsigned char *bytes = data + claims[i].begin;
         view.data = (void *)bytes;
-        if ((uintptr_t)bytes % hn_dtype_size(view.dtype)) {
+        if (is_odd(data, &claims[i])) {
             view.data = next;
             memcpy(next, bytes, size);
             next += aligned(size);
