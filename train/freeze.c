@@ -110,20 +110,44 @@ float hn_freeze_plan_warmup(const hn_freeze_plan *plan, int group, int64_t step)
     return (float)(since + 1) / (float)plan->warmup;
 }
 
+static bool from_the_start(const hn_freeze_plan *plan, int group)
+{
+    return plan->thaw[group] == 0;
+}
+
+static bool never(const hn_freeze_plan *plan, int group)
+{
+    return !plan->ever[group];
+}
+
+/* The names of some groups, top down; of three and more neighbours the first and the last. */
+static void name_groups(const hn_freeze_plan *plan, const hn_model *model, bool (*wanted)(const hn_freeze_plan *, int), hn_strbuf *out)
+{
+    for (int g = plan->groups - 1, last; g >= 0; g = last - 1) {
+        last = g;
+        if (!wanted(plan, g)) continue;
+        while (last > 0 && wanted(plan, last - 1)) last--;
+        hn_strbuf_printf(out, " %s", hn_model_group_name(model, g));
+        if (last < g) hn_strbuf_printf(out, "%s %s", g - last > 1 ? " to" : "", hn_model_group_name(model, last));
+    }
+}
+
 void hn_freeze_plan_describe(const hn_freeze_plan *plan, const hn_model *model, hn_strbuf *out)
 {
-    int trained = 0, frozen = 0;
+    int trained = 0;
+    bool frozen = false;
     for (int g = 0; g < plan->groups; g++) trained += plan->thaw[g] == 0;
     if (trained == plan->groups) {
         hn_strbuf_puts(out, "every group trains");
         return;
     }
     hn_strbuf_puts(out, "trained from the start:");
-    for (int g = plan->groups - 1; g >= 0; g--)
-        if (plan->thaw[g] == 0) hn_strbuf_printf(out, " %s", hn_model_group_name(model, g));
+    name_groups(plan, model, from_the_start, out);
     for (int g = plan->groups - 1; g >= 0; g--)
         if (plan->ever[g] && plan->thaw[g] > 0)
             hn_strbuf_printf(out, "; %s from step %lld", hn_model_group_name(model, g), (long long)plan->thaw[g]);
-    for (int g = plan->groups - 1; g >= 0; g--)
-        if (!plan->ever[g]) hn_strbuf_printf(out, "%s %s", frozen++ ? "" : "; frozen:", hn_model_group_name(model, g));
+    for (int g = 0; g < plan->groups; g++) frozen |= never(plan, g);
+    if (!frozen) return;
+    hn_strbuf_puts(out, "; frozen:");
+    name_groups(plan, model, never, out);
 }

@@ -34,7 +34,7 @@ void hn_freeze_plan_at(const hn_freeze_plan *plan, int64_t step, bool *trainable
 int hn_freeze_plan_thaws(const hn_freeze_plan *plan, int64_t step);
 /* Factor of a group's rate: 1, or below during its own warm-up after a thaw. */
 float hn_freeze_plan_warmup(const hn_freeze_plan *plan, int group, int64_t step);
-/* One line for people: "train head; thaw layer.5 at step 200, ...; frozen: embeddings ... " */
+/* One line for people: "trained from the start: head; layer.5 from step 200; ...; frozen: layer.4 to embeddings" */
 void hn_freeze_plan_describe(const hn_freeze_plan *plan, const hn_model *model, hn_strbuf *out);
 
 #endif

@@ -29,6 +29,36 @@ static hn_status make_plan(hn_freeze_plan *plan, const hn_train_config *config, 
     return status;
 }
 
+/* What people read of a plan. */
+static bool describes(const hn_train_config *config, const char *expected)
+{
+    hn_freeze_plan plan;
+    hn_strbuf text;
+    hn_strbuf_init(&text);
+    hn_model *model = make_model();
+    hn_error_reset(&error);
+    if (hn_freeze_plan_init(&plan, config, model, 100, 170, &error)) abort();
+    hn_freeze_plan_describe(&plan, model, &text);
+    bool same = !strcmp(text.text, expected);
+    if (!same) printf("expected \"%s\", got \"%s\"\n", expected, text.text);
+    hn_freeze_plan_close(&plan);
+    hn_model_free(model);
+    hn_strbuf_close(&text);
+    return same;
+}
+
+TEST(described_for_people)
+{
+    CHECK(describes(&(hn_train_config){.freeze = {.lr_decay = 1}}, "every group trains"));
+    CHECK(describes(&(hn_train_config){.freeze = {.below = "layer.1", .lr_decay = 1}},
+                    "trained from the start: head to layer.1; frozen: layer.0 embeddings"));
+    CHECK(describes(&(hn_train_config){.freeze = {.below = "layer.0", .lr_decay = 1}},
+                    "trained from the start: head to layer.0; frozen: embeddings"));
+    CHECK(describes(&(hn_train_config){.freeze = {.unfreeze = {.value = 0.5, .unit = HN_INTERVAL_EPOCHS}, .lr_decay = 1}},
+                    "trained from the start: head; layer.2 from step 50; layer.1 from step 100; layer.0 from step 150; "
+                    "frozen: embeddings"));
+}
+
 TEST(nothing_frozen)
 {
     hn_freeze_plan plan;
@@ -115,5 +145,5 @@ TEST(out_of_memory)
     hn_model_free(model);
 }
 
-TEST_MAIN(RUN(nothing_frozen); RUN(frozen_below_a_group); RUN(thaws_from_the_top); RUN(what_cannot_be_is_refused);
+TEST_MAIN(RUN(described_for_people); RUN(nothing_frozen); RUN(frozen_below_a_group); RUN(thaws_from_the_top); RUN(what_cannot_be_is_refused);
           RUN(out_of_memory))
