@@ -15,11 +15,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig,
                           MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from reference import LENGTHS, write_expected
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-VOCABULARY, POSITIONS, BATCHES, STEPS = 50, 24, 3, 20
-LENGTHS = [[7, 1, 12, 20], [3, 3, 16], [22, 5, 9, 2, 14]]
-LR, BETAS, EPSILON, DECAY = 2e-3, (0.9, 0.999), 1e-8, 0.01
+VOCABULARY, POSITIONS = 50, 24
 
 COMMON = dict(vocab_size=VOCABULARY, attn_implementation="eager", bos_token_id=1, eos_token_id=2)
 SIZES = dict(**COMMON, hidden_size=32, num_hidden_layers=2, intermediate_size=40, max_position_embeddings=POSITIONS)
@@ -89,26 +88,7 @@ def write(name):
         out[f"{b}.token"] = torch.cat(batch[0]).int()
         out[f"{b}.target"] = torch.cat(batch[1]).int()
         out[f"{b}.cu_seqlens"] = torch.tensor([0] + [len(s) for s in batch[0]]).cumsum(0).int()
-        out[f"{b}.logits"] = run(model, batch)[0].detach().float()
-    _, loss = run(model, batches[0])
-    loss.backward()
-    out["0.loss"] = loss.detach().float().reshape(1)
-    for n, p in model.named_parameters():
-        out["gradient." + n] = p.grad.float()
-    decays = [p for p in model.parameters() if p.dim() == 2]
-    rest = [p for p in model.parameters() if p.dim() != 2]
-    optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0}],
-                                  lr=LR, betas=BETAS, eps=EPSILON)
-    losses = []
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        _, loss = run(model, batches[step % BATCHES])
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    out["losses"] = torch.tensor(losses).float()
-    save_file({k: v.contiguous() for k, v in out.items()}, os.path.join(folder, "expected.safetensors"))
-    print(name, losses[0], losses[-1], sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)))
+    write_expected(folder, out, model, batches, lambda batch: run(model, batch))
 
 
 if __name__ == "__main__":

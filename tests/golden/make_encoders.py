@@ -18,11 +18,10 @@ from transformers import (BertConfig, BertForMaskedLM, BertForSequenceClassifica
                           DistilBertConfig, DistilBertForMaskedLM, DistilBertForSequenceClassification,
                           DistilBertForTokenClassification, RobertaConfig, RobertaForMaskedLM,
                           RobertaForSequenceClassification, RobertaForTokenClassification)
+from reference import LENGTHS, write_expected
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-VOCABULARY, POSITIONS, BATCHES, STEPS = 50, 24, 3, 20
-LENGTHS = [[7, 1, 12, 20], [3, 3, 16], [22, 5, 9, 2, 14]]
-LR, BETAS, EPSILON, DECAY = 2e-3, (0.9, 0.999), 1e-8, 0.01
+VOCABULARY, POSITIONS = 50, 24
 
 COMMON = dict(vocab_size=VOCABULARY, max_position_embeddings=POSITIONS, attn_implementation="eager")
 SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
@@ -122,26 +121,7 @@ def write(family):
         out[f"{b}.cu_seqlens"] = torch.tensor([0] + lengths).cumsum(0).int()
         kind = "target" if labels <= 0 else "value" if labels == 1 else "label"
         out[f"{b}.{kind}"] = batch["target"].float() if labels == 1 else batch["target"].int()
-        out[f"{b}.logits"] = run(model, batch, labels)[0].detach().float()
-    _, loss = run(model, batches[0], labels)
-    loss.backward()
-    out["0.loss"] = loss.detach().float().reshape(1)
-    for name, p in model.named_parameters():
-        out["gradient." + name] = p.grad.float()
-    decays = [p for p in model.parameters() if p.dim() == 2]
-    rest = [p for p in model.parameters() if p.dim() != 2]
-    optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0}],
-                                  lr=LR, betas=BETAS, eps=EPSILON)
-    losses = []
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        _, loss = run(model, batches[step % BATCHES], labels)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    out["losses"] = torch.tensor(losses).float()
-    save_file({k: v.contiguous() for k, v in out.items()}, os.path.join(folder, "expected.safetensors"))
-    print(family, losses[0], losses[-1], sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)))
+    write_expected(folder, out, model, batches, lambda batch: run(model, batch, labels))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import make_decoders  # noqa: E402
 import make_encoders  # noqa: E402
-from make_encoders import BATCHES, BETAS, DECAY, EPSILON, LENGTHS, LR, STEPS  # noqa: E402
+from reference import LENGTHS, write_expected  # noqa: E402
 
 ADAPTERS = {
     # every linear layer but the classifier, which trains whole; rank-stabilised
@@ -84,27 +84,7 @@ def write(family):
     def run(batch):
         return make_encoders.run(model, batch, 3) if encoder else make_decoders.run(model, batch)
 
-    for b, batch in enumerate(batches):
-        out[f"{b}.logits"] = run(batch)[0].detach().float()
-    _, loss = run(batches[0])
-    loss.backward()
-    out["0.loss"] = loss.detach().float().reshape(1)
-    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    for name, p in trained:
-        out["gradient." + plain(name)] = p.grad.float()
-    optimizer = torch.optim.AdamW([{"params": [p for _, p in trained if p.dim() == 2], "weight_decay": DECAY},
-                                   {"params": [p for _, p in trained if p.dim() != 2], "weight_decay": 0}],
-                                  lr=LR, betas=BETAS, eps=EPSILON)
-    losses = []
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        _, loss = run(batches[step % BATCHES])
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    out["losses"] = torch.tensor(losses).float()
-    save_file({k: v.contiguous() for k, v in out.items()}, os.path.join(folder, "expected.safetensors"))
-    print(family, losses[0], losses[-1], sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)))
+    write_expected(folder, out, model, batches, run, plain)
 
 
 if __name__ == "__main__":
