@@ -202,10 +202,11 @@ static hn_status count_nothing(pipeline *p, const struct hnp_slot *slot, hn_erro
         size_t before = next;
         while (next < slot->example_count && slot->examples[next].item == (int32_t)i) next++;
         if (next != before || item->continues) continue;
-        if (p->options->task == HN_DATA_INSTRUCT)
-            status = hnp_count_turns(p->options, item, error);
-        else
-            status = hnp_count_document(p->options, item, error);
+        switch (p->options->task) {
+        case HN_DATA_INSTRUCT: status = hnp_count_turns(p->options, item, error); break;
+        case HN_DATA_TAGS: status = hnp_count_words(p->options, item, error); break;
+        default: status = hnp_count_document(p->options, item, error);
+        }
     }
     return status;
 }

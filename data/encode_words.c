@@ -1,6 +1,7 @@
 /* Words with tags in the encoder (encoder.h). Every word is tokenized by itself, with a space before it (byte-level tokenizers
  * tell words by it, others drop it), and its first token carries the tag in the marks: tag + 1, 0 for tokens that have none. In
- * rows without tags, to be predicted, every first token has the mark 1. A word without a token is unknown. */
+ * rows without tags, to be predicted, every first token has the mark 1. A word without a token is unknown. A row that a cut leaves
+ * without a tag is no example: it would have nothing to learn. */
 #include <string.h>
 
 #include "core/mem.h"
@@ -59,7 +60,8 @@ hn_status hnp_encode_words(const hnp_encode_options *o, const hnp_frame *frame, 
     struct hnp_item *item = &slot->items[number];
     int32_t unknown = hn_tokenizer_id(o->tokenizer, "[UNK]"), used = frame->before, room = o->max_tokens - frame->behind;
     if (unknown < 0) unknown = hn_tokenizer_id(o->tokenizer, "<unk>");
-    bool cut = false;
+    size_t tokens = slot->token_count, marks = slot->mark_count;
+    bool cut = false, taught = !o->labels;
     if (room <= frame->before)
         return hn_fail(&slot->error, HN_ERR_USAGE, "data.max_tokens: expected more than the %d special tokens of a row, got %d",
                        (int)(frame->before + frame->behind), (int)o->max_tokens);
@@ -73,9 +75,21 @@ hn_status hnp_encode_words(const hnp_encode_options *o, const hnp_frame *frame, 
         cut = count > room - used;
         if (cut) count = room - used;
         if (count) status = add(slot, ids, count, mark, wide);
+        taught |= count && mark;
         used += count;
+    }
+    if (!status && !taught) { /* every word with a tag was cut */
+        slot->token_count = tokens;
+        slot->mark_count = marks;
+        return HN_OK;
     }
     slot->truncated += cut;
     if (!status) status = add(slot, frame->ids + frame->before, frame->behind, 0, wide);
     return status ? status : hnp_slot_example(slot, number, slot->token_count, used + frame->behind);
+}
+
+hn_status hnp_count_words(const hnp_encode_options *o, const struct hnp_item *item, hn_error *error)
+{
+    return hn_bad_row(o->bad, HN_BAD_NOTHING, item->path, item->line, error,
+                      "expected a word with a tag in its first %d tokens (data.max_tokens), got none", (int)o->max_tokens);
 }

@@ -68,6 +68,8 @@ hn_status hnp_count_document(const hnp_encode_options *options, const struct hnp
 hn_status hnp_check_words(const hnp_encode_options *options, const hn_row *row, bool *good, hn_error *error);
 hn_status hnp_encode_words(const hnp_encode_options *options, const hnp_frame *frame, struct hnp_slot *slot, size_t number, bool wide,
                            hn_encoding *encoding);
+/* Counts a row whose words with tags were all cut. */
+hn_status hnp_count_words(const hnp_encode_options *options, const struct hnp_item *item, hn_error *error);
 
 /* encode_turns.c. A row that is no conversation for the template, or has nothing to learn, is counted: *good
  * false. */

@@ -8,13 +8,14 @@
 
 static hn_tokenizer *tokenizer;
 static hn_labels *labels;
+static bool skip; /* bad rows */
 
 static hn_status open_rows(hn_dataset **out, const char *text, int max_tokens, bool tags, const char *cache, hn_error *error)
 {
     const char *path = put("rows.jsonl", text);
     hn_list files = {&path, 1};
     hn_data_config config = {
-        .text = "text", .label = "label", .words = "words", .tags = "tags", .max_tokens = max_tokens, .threads = 1};
+        .text = "text", .label = "label", .words = "words", .tags = "tags", .max_tokens = max_tokens, .threads = 1, .on_bad_row = skip};
     hn_dataset_options options = {.task = HN_DATA_TAGS, .labels = tags ? labels : NULL, .cache_folder = cache};
     *out = NULL;
     return hn_dataset_open(out, &config, &files, tokenizer, &options, error);
@@ -76,6 +77,52 @@ TEST(first_tokens)
         }
 }
 
+/* A tag behind the cut is none: such a row is refused, or counted and passed over; the rows around it stay what they are. */
+TEST(tags_that_are_cut)
+{
+    static const char *const late = "{\"words\": [\"Anna\", \"lives\", \"in\", \"Oslo\"], \"tags\": [\"-\", \"-\", \"-\", \"LOC\"]}\n";
+    hn_dataset *dataset;
+    hn_error error = {0};
+    char text[600];
+    CHECK_OK(open_rows(&dataset, late, 6, true, NULL, &error));
+    CHECK_TEXT(describe(dataset), "2 4 5 6 7 3 / - - - - 2 -");
+    hn_dataset_free(dataset);
+    CHECK_INT(open_rows(&dataset, late, 5, true, NULL, &error), HN_ERR_FORMAT);
+    CHECK_CONTAINS(error.message, "rows.jsonl:1: expected a word with a tag in its first 5 tokens (data.max_tokens), got none");
+    hn_error_reset(&error);
+    snprintf(text, sizeof text, "%s%s", late, row);
+    skip = true;
+    hn_status status = open_rows(&dataset, text, 5, true, NULL, &error);
+    skip = false;
+    CHECK_OK(status);
+    CHECK_INT(hn_dataset_count(dataset), 1);
+    CHECK_TEXT(describe(dataset), "2 4 5 6 3 / - 1 0 0 -");
+    CHECK_INT(hn_dataset_report(dataset)->skipped, 1);
+    CHECK_INT(hn_dataset_report(dataset)->truncated, 1);
+    hn_dataset_free(dataset);
+}
+
+/* What is wrong with a row, and with the length of rows. */
+TEST(refusals)
+{
+    static const struct {
+        const char *row;
+        int max_tokens;
+        const char *message;
+    } cases[] = {
+        {"{\"words\": [\"Anna\"], \"tags\": [\"-\"]}", 16, "expected a word with a tag, got none"},
+        {"{\"words\": [\"Anna\", \"in\"], \"tags\": [\"PER\", \"WHAT\"]}", 16, "word 2: expected"},
+        {"{\"words\": [\"Anna\", \"\"], \"tags\": [\"PER\", \"O\"]}", 16, "item 2: expected a text that is not empty"},
+        {NULL, 2, "expected more than the 2 special tokens of a row, got 2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hn_dataset *dataset;
+        hn_error error = {0};
+        CHECK(open_rows(&dataset, cases[i].row ? cases[i].row : row, cases[i].max_tokens, true, NULL, &error) != HN_OK);
+        CHECK_CONTAINS(error.message, cases[i].message);
+    }
+}
+
 TEST(failing_memory)
 {
     hn_status status = HN_ERR_MEMORY;
@@ -103,6 +150,8 @@ int main(void)
     put("tokenizer_config.json", "{\"do_lower_case\": true}");
     if (hn_tokenizer_open(&tokenizer, folder, &error) || hn_labels_open(&labels, &options, &error)) return 1;
     RUN(first_tokens);
+    RUN(tags_that_are_cut);
+    RUN(refusals);
     RUN(failing_memory);
     hn_tokenizer_free(tokenizer);
     hn_labels_free(labels);
