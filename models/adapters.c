@@ -15,7 +15,7 @@
 
 enum { NAME = 256 };
 
-/* The module that a source is the weight or bias of; false when `layer` makes it too long. */
+/* The module that a source is the weight or bias of. */
 static void module_of(char out[NAME], const char *source, int layer)
 {
     snprintf(out, NAME, source, layer);

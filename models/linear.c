@@ -46,7 +46,7 @@ hn_linear hn_linear_rows(const hn_linear *linear, int64_t first, int64_t count)
 
 static hn_dropout lora_dropout(const hn_lora *lora, const hn_random *random)
 {
-    return (hn_dropout){.probability = random ? lora->dropout : 0, .site = lora->site, .random = random};
+    return (hn_dropout){.probability = lora->dropout, .site = lora->site, .random = random};
 }
 
 static hn_low_rank low_rank(const hn_lora *lora, const hn_tensor *low, const hn_weight *weight)
