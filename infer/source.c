@@ -156,20 +156,6 @@ static hn_status resolve(hn_source *source, const char *path, const char *adapte
     return hn_source_resolve(&source->path, base, error);
 }
 
-/* Which layers the adapter is for. The lists are the adapter's. */
-static void take_lora(hn_source *source)
-{
-    const hn_peft_config *from = hn_peft_get_config(source->adapter);
-    source->config.lora = (hn_lora_config){.rank = from->rank,
-                                           .alpha = (float)from->alpha,
-                                           .dropout = (float)from->dropout,
-                                           .rank_stabilised = from->rank_stabilised,
-                                           .targets = from->targets,
-                                           .target_count = from->target_count,
-                                           .saved = from->saved,
-                                           .saved_count = from->saved_count};
-}
-
 static hn_status open_parts(hn_source *source, const char *path, const char *adapter, bool bare, hn_error *error)
 {
     hn_status status = resolve(source, path, adapter, error);
@@ -182,7 +168,7 @@ static hn_status open_parts(hn_source *source, const char *path, const char *ada
     if (status == HN_OK && source->config.head != HN_HEAD_LM) status = read_head(source, root, where, error);
     if (status == HN_OK) status = open_tokenizer(&source->tokenizer, source->folder, error);
     if (status != HN_OK) return status;
-    if (source->adapter) take_lora(source);
+    if (source->adapter) source->config.lora = hn_lora_of_peft(hn_peft_get_config(source->adapter));
     if (hn_tokenizer_vocabulary(source->tokenizer) > source->config.vocabulary)
         return hn_fail(error, HN_ERR_MISMATCH, "%s: \"vocab_size\": expected at least %d, as the tokenizer has tokens, got %d",
                        where, hn_tokenizer_vocabulary(source->tokenizer), source->config.vocabulary);

@@ -24,6 +24,19 @@ typedef struct hn_source {
     int label_count;        /* outputs of the checkpoint's head, 0: it has none */
 } hn_source;
 
+/* The adapters that a PEFT folder holds, as a model's config asks for them; the lists stay the folder's. */
+static inline hn_lora_config hn_lora_of_peft(const hn_peft_config *from)
+{
+    return (hn_lora_config){.rank = from->rank,
+                            .alpha = (float)from->alpha,
+                            .dropout = (float)from->dropout,
+                            .rank_stabilised = from->rank_stabilised,
+                            .targets = from->targets,
+                            .target_count = from->target_count,
+                            .saved = from->saved,
+                            .saved_count = from->saved_count};
+}
+
 /* The Hugging Face folder that a MODEL stands for (hn_free): of a run folder best/, else final/; another path is itself. */
 hn_status hn_source_resolve(char **out, const char *path, hn_error *error);
 hn_status hn_source_open(hn_source **out, const char *path, hn_error *error);

@@ -3,7 +3,7 @@
 #ifndef HONE_TESTS_MODELS_GOLDEN_H
 #define HONE_TESTS_MODELS_GOLDEN_H
 
-#include "formats/peft.h"
+#include "infer/source.h"
 #include "tests/models/rig.h"
 #include "tests/test.h"
 
@@ -32,15 +32,7 @@ static inline hn_status golden_adapter(golden *g, const char *family)
     snprintf(path, sizeof path, GOLDEN "lora_%s", family);
     hn_status status = hn_peft_open(&g->peft, path, &g->r.error);
     if (status != HN_OK) return status;
-    const hn_peft_config *from = hn_peft_get_config(g->peft);
-    g->config.lora = (hn_lora_config){.rank = from->rank,
-                                      .alpha = (float)from->alpha,
-                                      .dropout = (float)from->dropout,
-                                      .rank_stabilised = from->rank_stabilised,
-                                      .targets = from->targets,
-                                      .target_count = from->target_count,
-                                      .saved = from->saved,
-                                      .saved_count = from->saved_count};
+    g->config.lora = hn_lora_of_peft(hn_peft_get_config(g->peft));
     return HN_OK;
 }
 
@@ -109,7 +101,6 @@ static inline int golden_batch(const golden *g, rig_batch *b, int batch)
     return target ? rig_batch_targets(b, target->data) : b->batch.n;
 }
 
-
 /* |got - expected| / |expected| in the Euclidean norm; NaN when something is not finite. */
 static inline double relative_error(const float *got, const float *want, int64_t count)
 {
@@ -170,6 +161,48 @@ static inline void golden_gradients(golden *g, const char *family, double loss_t
     }
     printf("%s %s: gradients off by at most %.2g, as a whole by %.2g\n", family, hn_dtype_name(g->r.model->precision),
            worst, sqrt(whole / size));
+}
+
+/* Logits of every row that a batch has: examples of an encoder, tokens of a decoder. */
+static inline int64_t golden_logits(golden *g, const rig_batch *b, float *out)
+{
+    rig *r = &g->r;
+    hn_tensor logits = hn_model_forward(r->model, &r->ctx, &b->batch, &r->forward);
+    if (g->config.head != HN_HEAD_LM) {
+        memcpy(out, logits.data, hn_tensor_bytes(&logits));
+        return hn_tensor_count(&logits);
+    }
+    int32_t row[MAX_TOKENS];
+    for (int32_t i = 0; i < MAX_TOKENS; i++) row[i] = i;
+    for (int32_t done = 0, count; done < b->batch.tokens; done += count) {
+        count = b->batch.tokens - done < MAX_EXAMPLES ? b->batch.tokens - done : MAX_EXAMPLES;
+        logits = hn_model_logits(r->model, &r->ctx, row + done, count);
+        memcpy(out + done * logits.shape[1], logits.data, hn_tensor_bytes(&logits));
+    }
+    return b->batch.tokens * (int64_t)g->config.vocabulary;
+}
+
+/* A family's gradients, and the logits that it gives in evaluation. */
+static inline void golden_compare(const char *family, bool lora, hn_dtype precision, double logit_tolerance,
+                                  double gradient_tolerance)
+{
+    golden g;
+    if (!golden_open_with(&g, family, lora, precision)) TEST_FAIL("%s: %s", family, g.r.error.message);
+    golden_gradients(&g, family, logit_tolerance, gradient_tolerance);
+    g.r.forward.training = false;
+    CHECK_INT(rig_replace(&g.r), HN_OK);
+    for (int i = 0; i < 3; i++) {
+        rig_batch b;
+        float logits[MAX_TOKENS * 50];
+        golden_batch(&g, &b, i);
+        int64_t count = golden_logits(&g, &b, logits);
+        CHECK_INT(g.r.error.status, HN_OK);
+        const hn_tensor *want = expected(&g, "%d.logits", i);
+        CHECK_INT(count, hn_tensor_count(want));
+        double e = relative_error(logits, want->data, count);
+        if (!(e < logit_tolerance)) TEST_FAIL("%s: logits of batch %d are off by %g", family, i, e);
+    }
+    golden_close(&g);
 }
 
 /* One segment a parameter. */

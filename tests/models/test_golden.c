@@ -5,31 +5,14 @@ static const char *const families[] = {"bert",        "roberta",        "distilb
                                        "bert_masked", "roberta_masked", "distilbert_masked",
                                        "bert_tags",   "roberta_tags",   "distilbert_tags"};
 
-static void compare(const char *family, hn_dtype precision, double logit_tolerance, double gradient_tolerance)
-{
-    golden g;
-    if (!golden_open(&g, family, precision)) TEST_FAIL("%s: %s", family, g.r.error.message);
-    for (int i = 0; i < 3; i++) {
-        rig_batch b;
-        golden_batch(&g, &b, i);
-        hn_tensor logits = rig_run(&g.r, &b.batch);
-        CHECK_INT(g.r.error.status, HN_OK);
-        const hn_tensor *want = expected(&g, "%d.logits", i);
-        double e = relative_error(logits.data, want->data, hn_tensor_count(want));
-        if (!(e < logit_tolerance)) TEST_FAIL("%s: logits of batch %d are off by %g", family, i, e);
-    }
-    golden_gradients(&g, family, logit_tolerance, gradient_tolerance);
-    golden_close(&g);
-}
-
 TEST(fp32)
 {
-    for (int f = 0; f < 3; f++) compare(families[f], HN_F32, 1e-5, 1e-5);
+    for (int f = 0; f < 3; f++) golden_compare(families[f], false, HN_F32, 1e-5, 1e-5);
 }
 
 TEST(bf16)
 {
-    for (int f = 0; f < 3; f++) compare(families[f], HN_BF16, 2e-2, 6e-2);
+    for (int f = 0; f < 3; f++) golden_compare(families[f], false, HN_BF16, 2e-2, 6e-2);
 }
 
 /* Hidden tokens and tags: loss and every gradient. */

@@ -5,54 +5,14 @@
 static const char *const families[] = {"bert", "llama", "gpt2"};
 enum { FAMILIES = sizeof families / sizeof *families };
 
-/* Logits of every row that a batch has: examples of an encoder, tokens of a decoder. */
-static int64_t all_logits(golden *g, const rig_batch *b, float *out)
-{
-    rig *r = &g->r;
-    hn_tensor logits = hn_model_forward(r->model, &r->ctx, &b->batch, &r->forward);
-    if (g->config.head != HN_HEAD_LM) {
-        memcpy(out, logits.data, hn_tensor_bytes(&logits));
-        return hn_tensor_count(&logits);
-    }
-    int32_t row[MAX_TOKENS];
-    for (int32_t i = 0; i < MAX_TOKENS; i++) row[i] = i;
-    for (int32_t done = 0, count; done < b->batch.tokens; done += count) {
-        count = b->batch.tokens - done < MAX_EXAMPLES ? b->batch.tokens - done : MAX_EXAMPLES;
-        logits = hn_model_logits(r->model, &r->ctx, row + done, count);
-        memcpy(out + done * logits.shape[1], logits.data, hn_tensor_bytes(&logits));
-    }
-    return b->batch.tokens * (int64_t)g->config.vocabulary;
-}
-
-static void compare(const char *family, hn_dtype precision, double logit_tolerance, double gradient_tolerance)
-{
-    golden g;
-    if (!golden_open_with(&g, family, true, precision)) TEST_FAIL("%s: %s", family, g.r.error.message);
-    golden_gradients(&g, family, logit_tolerance, gradient_tolerance);
-    g.r.forward.training = false;
-    CHECK_INT(rig_replace(&g.r), HN_OK);
-    for (int i = 0; i < 3; i++) {
-        rig_batch b;
-        float logits[MAX_TOKENS * 50];
-        golden_batch(&g, &b, i);
-        int64_t count = all_logits(&g, &b, logits);
-        CHECK_INT(g.r.error.status, HN_OK);
-        const hn_tensor *want = expected(&g, "%d.logits", i);
-        CHECK_INT(count, hn_tensor_count(want));
-        double e = relative_error(logits, want->data, count);
-        if (!(e < logit_tolerance)) TEST_FAIL("%s: logits of batch %d are off by %g", family, i, e);
-    }
-    golden_close(&g);
-}
-
 TEST(fp32)
 {
-    for (int f = 0; f < FAMILIES; f++) compare(families[f], HN_F32, 1e-5, 1e-5);
+    for (int f = 0; f < FAMILIES; f++) golden_compare(families[f], true, HN_F32, 1e-5, 1e-5);
 }
 
 TEST(bf16)
 {
-    for (int f = 0; f < FAMILIES; f++) compare(families[f], HN_BF16, 3e-2, 6e-2); /* the branches are as large as the base */
+    for (int f = 0; f < FAMILIES; f++) golden_compare(families[f], true, HN_BF16, 3e-2, 6e-2); /* the branches are as large as the base */
 }
 
 TEST(twenty_training_losses)
@@ -169,7 +129,7 @@ static void merge(const char *family)
     for (int i = 0; i < 2; i++) {
         both[i]->r.forward.training = false;
         CHECK_INT(rig_replace(&both[i]->r), HN_OK);
-        count = all_logits(both[i], &b, logits[i]);
+        count = golden_logits(both[i], &b, logits[i]);
     }
     double e = relative_error(logits[1], logits[0], count);
     if (!(e < 2e-6)) TEST_FAIL("%s: merged logits are off by %g", family, e);
