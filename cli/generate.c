@@ -53,11 +53,11 @@ memory:
 static hn_status take_empty(generating *g, hn_error *error)
 {
     const json_t *bos = json_object_get(hn_folder_config(g->talk.source->folder), "bos_token_id");
-    int32_t id = json_is_integer(bos) ? (int32_t)json_integer_value(bos) : -1;
-    if (!hn_tokenizer_token(g->talk.source->tokenizer, id))
+    json_int_t id = json_is_integer(bos) ? json_integer_value(bos) : -1;
+    if (id < 0 || id > INT32_MAX || !hn_tokenizer_token(g->talk.source->tokenizer, (int32_t)id))
         return hn_fail(error, HN_ERR_USAGE, "prompt %zu: expected a text, got an empty one, and %s names no token that texts begin with",
                        g->count + 1, g->talk.source->path);
-    return take_ids(g, &id, 1, error);
+    return take_ids(g, &(int32_t){(int32_t)id}, 1, error);
 }
 
 static hn_status take_prompt(generating *g, const char *text, size_t length, hn_error *error)

@@ -41,7 +41,7 @@ hn_status hn_talk_options_check(const hn_talk_options *options, hn_error *error)
     return HN_OK;
 }
 
-/* The template's stops, then the model's own that are not among them. */
+/* The template's stops, then the model's own, some of which may be among them. */
 static hn_status join_stops(hn_talk *talk, hn_error *error)
 {
     size_t own = 0, of_template = 0;

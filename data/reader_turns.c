@@ -1,9 +1,9 @@
 /* Rows that are conversations (see readers.h), in the shapes that instruction data come in:
  *
- *     alpaca    {"instruction": ..., "input": ..., "output": ...}      a user's turn, perhaps with an input;
- * the answer prompt    {"prompt": ..., "completion": ...}                     the same without input; both
- * may be lists of messages messages  {"messages": [{"role": ..., "content": ...}, ...]}     any turns
- *               {"conversations": [{"from": "human", "value": ...}]}   as ShareGPT has them
+ *     alpaca    {"instruction": ..., "input": ..., "output": ...}     a user's turn, perhaps with an input; the answer
+ *     prompt    {"prompt": ..., "completion": ...}                    the same without input; both may be lists of messages
+ *     messages  {"messages": [{"role": ..., "content": ...}, ...]}    any turns
+ *               {"conversations": [{"from": "human", "value": ...}]}  as ShareGPT has them
  *
  * Which one a file holds is told by its first row, unless the config says so; a later row of another shape is
  * a bad row like one that lacks a field. Whether the turns make a conversation is the template's matter. */

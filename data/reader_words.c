@@ -19,7 +19,7 @@ static hn_status take_text(hn_reader *reader, const json_t *value, const char *n
 }
 
 /* The list `name` of the row; NULL: a bad row was counted. */
-static hn_status take_list(hn_reader *reader, const char *name, const json_t **list, hn_error *error)
+static hn_status take_list(hn_reader *reader, const char *name, json_t **list, hn_error *error)
 {
     *list = json_object_get(reader->value, name);
     if (json_is_array(*list) && json_array_size(*list)) return HN_OK;
@@ -37,7 +37,7 @@ static bool number_to_text(json_t *list, size_t i)
     return json_array_set_new(list, i, json_string(text)) == 0;
 }
 
-static hn_status take_words(hn_reader *reader, hn_row *row, const json_t *words, const json_t *tags, bool *got, hn_error *error)
+static hn_status take_words(hn_reader *reader, hn_row *row, const json_t *words, json_t *tags, bool *got, hn_error *error)
 {
     void *messages = reader->messages;
     size_t count = json_array_size(words);
@@ -51,7 +51,7 @@ static hn_status take_words(hn_reader *reader, hn_row *row, const json_t *words,
             take_text(reader, json_array_get(words, i), reader->field[HNP_TEXT], i, &message->text, &message->length, error);
         if (status || !message->text) return status;
         if (!tags) continue;
-        if (!number_to_text((json_t *)(size_t)tags, i))
+        if (!number_to_text(tags, i))
             return hn_fail(error, HN_ERR_MEMORY, "%s:%lld: out of memory", hnp_reader_path(reader), (long long)reader->line);
         status = take_text(reader, json_array_get(tags, i), reader->field[HNP_LABEL], i, &message->input, &message->input_length,
                            error);
@@ -65,7 +65,7 @@ static hn_status take_words(hn_reader *reader, hn_row *row, const json_t *words,
 
 hn_status hnp_words_of_json(hn_reader *reader, hn_row *row, bool *got, hn_error *error)
 {
-    const json_t *words, *tags = NULL;
+    json_t *words, *tags = NULL;
     hn_status status = take_list(reader, reader->field[HNP_TEXT], &words, error);
     if (status || !words) return status;
     if (reader->field[HNP_LABEL]) {

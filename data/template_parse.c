@@ -143,6 +143,9 @@ hn_status hnp_parts_parse(hn_template *tmpl, hnp_turn turn, const char *text, in
             at += token;
         } else if (text[at] == '{' && text[at + 1] != '{') {
             size_t end = at + 1 + strcspn(text + at + 1, "}");
+            if (end == length)
+                return hn_fail(error, HN_ERR_USAGE, "template %s, %s: expected a } behind \"%.40s\", got the end; write {{ for a brace",
+                               tmpl->name, turn_names[turn], text + at);
             status = add_placeholder(tmpl, turn, text + at + 1, end - at - 1, bos, eos, error);
             at = end + 1;
         } else {

@@ -2,9 +2,8 @@
  *
  *     tokenizer.ggml.model   becomes
  *     "gpt2"                 byte-level BPE with the file's merges, split as tokenizer.ggml.pre says
- *     "llama"                SentencePiece's BPE: blanks as U+2581, merges from the scores, bytes as a last
- * resort "bert"                 WordPiece; the file marks beginnings of words with U+2581, where vocab.txt
- * marks the rest with ##
+ *     "llama"                SentencePiece's BPE: blanks as U+2581, merges from the scores, bytes as a last resort
+ *     "bert"                 WordPiece; the file marks beginnings of words with U+2581, where vocab.txt marks the rest with ##
  *
  * The split patterns have names there and stand nowhere in the file, so the names that are known are a table;
  * each is the pattern of the tokenizer.json that the name was given to. Control tokens, user-defined ones and

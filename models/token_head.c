@@ -1,5 +1,5 @@
-/* The heads of an encoder on every token. Tags: logits = W dropout(x) + b. Hidden tokens (BERT's masked language model, Devlin et al. 2018, section 3.1; RoBERTa's
- * and DistilBERT's are the same with other settings), on the last layer's output x of every token:
+/* The heads of an encoder on every token, of the last layer's output x. Tags: logits = W dropout(x) + b. Hidden tokens (BERT's
+ * masked language model, Devlin et al. 2018, section 3.1; RoBERTa's and DistilBERT's are the same with other settings):
  *
  *     h = norm(act(W1 x + b1))         logits = E h + b          E the table of tokens
  *

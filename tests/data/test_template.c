@@ -334,7 +334,8 @@ TEST(wrong_options)
     refused(TURNS(.user = "{contents}"), &files, HN_ERR_USAGE, "got {contents}; write {{ for a brace");
     refused(TURNS(.user = "{content} {input}"), &files, HN_ERR_USAGE, "got {input}");
     refused(TURNS(.user = "{content|upper}"), &files, HN_ERR_USAGE, "got {content|upper}");
-    refused(TURNS(.user = "{content} {"), &files, HN_ERR_USAGE, "got {}");
+    refused(TURNS(.user = "{content} {"), &files, HN_ERR_USAGE, "user: expected a } behind \"{\", got the end");
+    refused(TURNS(.user = "Q: {content"), &files, HN_ERR_USAGE, "user: expected a } behind \"{content\", got the end");
     refused(TURNS(.user = "{content}", .prompt = "{content}"), &files, HN_ERR_USAGE,
             "prompt: expected {bos} or {eos}");
     refused(TURNS(.user = "{content}", .assistant = "{content}\n"), &files, HN_ERR_USAGE,
