@@ -2,10 +2,11 @@
 
 Whole, and by LoRA (r 16, alpha 32, all linear layers); the two groups are compared each by itself.
 
-    tokens/s            after the first steps (--skip); those of prompts and answers, without padding
+    tokens/s            after the first steps (--skip); those of prompts and answers, without padding. hone computes what the prompts
+                        of a batch begin with in common once (train.share_prefixes) and counts it, as TRL does, in every row
     hone fp32, bf16     how many times as many hone does in that precision
     of ceiling          multiplications and additions of the model's products, as a share of the fp32 product ceiling: those that the
-                        task needs (no gradient of a frozen weight; the head at the answers' tokens alone, whose share a run of TRL
+                        task needs row by row (no gradient of a frozen weight; the head at the answers' tokens alone, whose share a run of TRL
                         tells: without one the head is left out)
     peak MiB            ru_maxrss of the process
     fp32, bf16 mem      hone's peak in that precision as a share of it

@@ -55,6 +55,7 @@ hn_status hn_cli_model_start(hn_cli_model *model, const hn_cli_config *config, i
     hn_bounds bounds = {.tokens = tokens > longest ? tokens : longest,
                         .examples = (int32_t)config->train.train.batch_examples,
                         .longest = longest};
+    if (config->train.task.kind == HN_TASK_SFT) bounds.keys = bounds.tokens;
     if (longest > positions)
         return hn_fail(error, HN_ERR_USAGE, "data.max_tokens: an example has %d tokens, and %s has %lld positions", longest,
                        model->source->path, (long long)positions);
@@ -78,7 +79,7 @@ hn_status hn_cli_model_start_within(hn_cli_model *model, const hn_cli_config *co
     if (status == HN_OK && initialised.length)
         status = hn_fail(error, HN_ERR_FORMAT, "%s: parameters are missing: %s", model->source->path, initialised.text);
     if (status == HN_OK)
-        status = hn_batch_buffer_init(&model->buffer, options.evaluation.tokens, options.evaluation.examples, error);
+        status = hn_batch_buffer_init_shared(&model->buffer, bounds.tokens, bounds.examples, bounds.keys, error);
     hn_strbuf_close(&initialised);
     hn_strbuf_close(&ignored);
     return status;

@@ -20,6 +20,13 @@ typedef struct hn_batch {
     int32_t *label;      /* [n] class, or HN_NO_TARGET */
     float *value;        /* [n] regression target */
     int32_t *target;     /* [T] token to predict there, or HN_NO_TARGET; NULL for tasks on whole sequences */
+    /* Sequences of a decoder that begin with the same tokens may share their rows (data/prefixes.c). cu_seqlens then gives the
+     * rows that are a sequence's own, its last ones, and position goes on from the shared ones; `longest` counts both.
+     * NULL: every token has a row of its own. */
+    int32_t *key_row;    /* [keys] row of every token of every sequence, sequence by sequence */
+    int32_t *cu_keys;    /* [n + 1] where those of a sequence begin */
+    int32_t *use, *cu_uses; /* [keys], [T + 1]: row r stands in key_row at use[cu_uses[r]] .. use[cu_uses[r + 1] - 1], rising */
+    int32_t keys;        /* cu_keys[n]: tokens, shared ones counted in every sequence; hn_dataset_fill gives it always */
 } hn_batch;
 
 #endif

@@ -2,13 +2,14 @@
  * place.
  *
  *     cu_seqlens [n+1] | token [T] | position [T] | type [T] | example [n] | label [n] | value [n] | target [T]
+ *     and when rows are shared: | key_row [K] | cu_keys [n+1] | use [K] | cu_uses [T+1]
  *
  * each padded to 64 bytes.
  */
 #include <string.h>
 
 #include "core/mem.h"
-#include "data/datasets.h"
+#include "data/prefixes.h"
 
 #define ALIGN ((size_t)64)
 
@@ -20,9 +21,10 @@ static void *place(hn_batch_buffer *buffer, size_t count)
 }
 
 /* Run twice: without memory it counts. */
-static void lay_out(hn_batch_buffer *buffer, size_t tokens, size_t examples)
+static void lay_out(hn_batch_buffer *buffer)
 {
     hn_batch *batch = &buffer->batch;
+    size_t tokens = (size_t)buffer->tokens, examples = (size_t)buffer->examples, keys = (size_t)buffer->keys;
     buffer->size = 0;
     batch->cu_seqlens = place(buffer, examples + 1);
     batch->token = place(buffer, tokens);
@@ -33,19 +35,29 @@ static void lay_out(hn_batch_buffer *buffer, size_t tokens, size_t examples)
     batch->value = place(buffer, examples);
     batch->target = NULL;
     buffer->target = place(buffer, tokens);
+    if (!keys) return;
+    buffer->key_row = place(buffer, keys);
+    batch->cu_keys = place(buffer, examples + 1);
+    batch->use = place(buffer, keys);
+    batch->cu_uses = place(buffer, tokens + 1);
 }
 
-hn_status hn_batch_buffer_init(hn_batch_buffer *buffer, int32_t tokens, int32_t examples, hn_error *error)
+hn_status hn_batch_buffer_init_shared(hn_batch_buffer *buffer, int32_t tokens, int32_t examples, int32_t keys, hn_error *error)
 {
-    HN_ASSERT(tokens >= 0 && examples >= 0);
-    *buffer = (hn_batch_buffer){.tokens = tokens, .examples = examples};
-    lay_out(buffer, (size_t)tokens, (size_t)examples);
+    HN_ASSERT(tokens >= 0 && examples >= 0 && keys >= 0);
+    *buffer = (hn_batch_buffer){.tokens = tokens, .examples = examples, .keys = keys};
+    lay_out(buffer);
     buffer->memory = hn_calloc(buffer->size / ALIGN, ALIGN);
     if (!buffer->memory)
         return hn_fail(error, HN_ERR_MEMORY, "batch of %d tokens: out of memory (%zu bytes)", (int)tokens,
                        buffer->size);
-    lay_out(buffer, (size_t)tokens, (size_t)examples);
+    lay_out(buffer);
     return HN_OK;
+}
+
+hn_status hn_batch_buffer_init(hn_batch_buffer *buffer, int32_t tokens, int32_t examples, hn_error *error)
+{
+    return hn_batch_buffer_init_shared(buffer, tokens, examples, 0, error);
 }
 
 void hn_batch_buffer_close(hn_batch_buffer *buffer)
@@ -115,6 +127,26 @@ int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, 
     return targets;
 }
 
+/* The tokens of an example from number `first` on, as sequence n of the batch. */
+static void fill_example(const hn_dataset *dataset, hn_batch *batch, int32_t n, uint32_t example, int32_t first, const hn_draw *draw)
+{
+    int32_t at = batch->cu_seqlens[n], count = hn_dataset_length(dataset, example) - first;
+    int32_t *token = batch->token + at, *target = batch->target ? batch->target + at : NULL;
+    const uint16_t *marks = marks_of(dataset, example);
+    fill_tokens(dataset, token, dataset->offsets[example] + first, count);
+    for (int32_t i = 0; i < count; i++) {
+        batch->position[at + i] = first + i;
+        batch->type[at + i] = first + i >= dataset->segment[example];
+    }
+    if (dataset->task == HN_DATA_MASKED) mask(dataset, token, target, example, draw);
+    else if (dataset->task == HN_DATA_TAGS) fill_tags(target, marks, count);
+    else if (target) fill_targets(target, token, marks ? marks + first : NULL, count);
+    batch->example[n] = example;
+    batch->label[n] = dataset->label[example];
+    batch->value[n] = dataset->value[example];
+    batch->cu_seqlens[n + 1] = at + count;
+}
+
 hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, const uint32_t *examples,
                           int32_t count, hn_error *error)
 {
@@ -122,34 +154,24 @@ hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, co
     if (count > buffer->examples)
         return hn_fail(error, HN_ERR_MISMATCH, "batch: expected at most %d examples, got %d",
                        (int)buffer->examples, (int)count);
-    int32_t at = 0, longest = 0;
     batch->target = dataset->task == HN_DATA_SEQUENCE ? NULL : buffer->target;
+    batch->key_row = buffer->key_row;
+    batch->n = batch->tokens = batch->longest = batch->keys = batch->cu_seqlens[0] = 0;
+    if (buffer->keys) batch->cu_keys[0] = 0;
     for (int32_t n = 0; n < count; n++) {
-        int32_t length = hn_dataset_length(dataset, examples[n]), segment = dataset->segment[examples[n]];
-        if (length > buffer->tokens - at)
+        int32_t length = hn_dataset_length(dataset, examples[n]), with = n;
+        int32_t shared = buffer->keys ? hnp_shared_prefix(dataset, examples, n, &with) : 0;
+        if (length - shared > buffer->tokens - batch->tokens || (buffer->keys && length > buffer->keys - batch->keys))
             return hn_fail(error, HN_ERR_MISMATCH, "batch: expected at most %d tokens, got more",
                            (int)buffer->tokens);
-        fill_tokens(dataset, batch->token + at, dataset->offsets[examples[n]], length);
-        for (int32_t i = 0; i < length; i++) {
-            batch->position[at + i] = i;
-            batch->type[at + i] = i >= segment;
-        }
-        if (dataset->task == HN_DATA_MASKED)
-            mask(dataset, batch->token + at, batch->target + at, examples[n], &buffer->draw);
-        else if (dataset->task == HN_DATA_TAGS)
-            fill_tags(batch->target + at, dataset->marks + dataset->offsets[examples[n]], length);
-        else if (batch->target)
-            fill_targets(batch->target + at, batch->token + at, marks_of(dataset, examples[n]), length);
-        batch->cu_seqlens[n] = at;
-        batch->example[n] = examples[n];
-        batch->label[n] = dataset->label[examples[n]];
-        batch->value[n] = dataset->value[examples[n]];
-        at += length;
-        if (length > longest) longest = length;
+        fill_example(dataset, batch, n, examples[n], shared, &buffer->draw);
+        if (buffer->keys) hnp_key_rows(batch, n, shared, with, length - shared);
+        batch->n = n + 1;
+        batch->tokens += length - shared;
+        batch->keys += length;
+        if (length > batch->longest) batch->longest = length;
     }
-    batch->cu_seqlens[count] = at;
-    batch->n = count;
-    batch->tokens = at;
-    batch->longest = longest;
+    if (batch->keys == batch->tokens) batch->key_row = NULL; /* nothing is shared */
+    else hnp_key_uses(batch);
     return HN_OK;
 }

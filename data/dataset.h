@@ -131,16 +131,23 @@ typedef struct hn_draw {
 int64_t hn_dataset_targets(const hn_dataset *dataset, const uint32_t *examples, int32_t count,
                            const hn_draw *draw);
 
+/* How many rows these examples have in a batch in which they share them: of INSTRUCT, an example begins with rows of an earlier
+ * one as far as their tokens are the same and nothing is trained on there. Of other tasks, all their tokens. */
+int32_t hn_dataset_shared_rows(const hn_dataset *dataset, const uint32_t *examples, int32_t count);
+
 /* Host arrays of a batch, for at most the bounds given. */
 typedef struct hn_batch_buffer {
     hn_batch batch; /* host pointers into `memory` */
     void *memory;
     size_t size;
     int32_t *target;          /* [tokens] what batch.target points to, for tasks that have targets */
-    int32_t tokens, examples; /* bounds */
+    int32_t *key_row;         /* [keys] what batch.key_row points to, when rows are shared */
+    int32_t tokens, examples, keys; /* bounds: rows, examples, and tokens of all examples together (0: rows are not shared) */
     hn_draw draw;             /* set before a fill */
 } hn_batch_buffer;
 hn_status hn_batch_buffer_init(hn_batch_buffer *buffer, int32_t tokens, int32_t examples, hn_error *error);
+/* Examples that begin alike share rows, of which there are up to `tokens`. */
+hn_status hn_batch_buffer_init_shared(hn_batch_buffer *buffer, int32_t tokens, int32_t examples, int32_t keys, hn_error *error);
 void hn_batch_buffer_close(hn_batch_buffer *buffer);
 /* Fills the buffer with these examples, end to end; more than the buffer holds is an error. batch.target[t] is,
  * of TEXT and INSTRUCT, the token at t + 1 of the same example when that one is trained on, else HN_NO_TARGET;

@@ -46,8 +46,9 @@ hn_status hn_evaluate(hn_runner *runner, hn_batch_buffer *buffer, const hn_datas
     int labels = hn_model_get_config(runner->model)->labels;
     bool tokens = metrics->labels == HN_METRICS_TOKENS;
     HN_ASSERT(!tokens || !callback);
-    hn_order_options options = {.batch_tokens = runner->options.evaluation.tokens,
-                                .batch_examples = runner->options.evaluation.examples,
+    hn_bounds bounds = runner->options.evaluation;
+    hn_order_options options = {.batch_tokens = bounds.keys ? bounds.keys : bounds.tokens,
+                                .batch_examples = bounds.examples,
                                 .shuffle = false};
     hn_order *order = NULL;
     hn_runner_use(runner, false, 0);

@@ -13,6 +13,11 @@ void hn_device_batch_place(hn_device_batch *device, hn_arena *arena, hn_bounds b
     device->batch.label = hn_arena_take(arena, examples);
     device->batch.value = hn_arena_take(arena, examples);
     device->target = hn_arena_take(arena, tokens);
+    if (!bounds.keys) return;
+    device->key_row = hn_arena_take(arena, (size_t)bounds.keys * sizeof(int32_t));
+    device->batch.cu_keys = hn_arena_take(arena, examples + sizeof(int32_t));
+    device->batch.use = hn_arena_take(arena, (size_t)bounds.keys * sizeof(int32_t));
+    device->batch.cu_uses = hn_arena_take(arena, tokens + sizeof(int32_t));
 }
 
 void hn_device_batch_upload(hn_device_batch *device, hn_backend *backend, const hn_batch *host)
@@ -32,4 +37,13 @@ void hn_device_batch_upload(hn_device_batch *device, hn_backend *backend, const 
     backend->copy_in(backend, batch->value, host->value, examples);
     batch->target = host->target ? device->target : NULL;
     if (host->target) backend->copy_in(backend, batch->target, host->target, tokens);
+    batch->key_row = host->key_row ? device->key_row : NULL;
+    batch->keys = host->keys;
+    if (!host->key_row) return;
+    size_t keys = (size_t)host->keys * sizeof(int32_t);
+    HN_ASSERT(host->keys <= device->bounds.keys);
+    backend->copy_in(backend, batch->key_row, host->key_row, keys);
+    backend->copy_in(backend, batch->cu_keys, host->cu_keys, examples + sizeof(int32_t));
+    backend->copy_in(backend, batch->use, host->use, keys);
+    backend->copy_in(backend, batch->cu_uses, host->cu_uses, tokens + sizeof(int32_t));
 }

@@ -8,7 +8,8 @@
 
 typedef struct hn_device_batch {
     hn_batch batch; /* device pointers */
-    int32_t *target; /* [T] of batches that have targets */
+    int32_t *target;  /* [T] of batches that have targets */
+    int32_t *key_row; /* [keys] of batches that share rows */
     hn_bounds bounds;
 } hn_device_batch;
 

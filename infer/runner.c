@@ -15,7 +15,8 @@ static hn_bounds both_bounds(const hn_runner_options *options)
     hn_bounds a = options->evaluation, b = options->training;
     return (hn_bounds){.tokens = larger(a.tokens, b.tokens),
                        .examples = larger(a.examples, b.examples),
-                       .longest = larger(a.longest, b.longest)};
+                       .longest = larger(a.longest, b.longest),
+                       .keys = larger(a.keys, b.keys)};
 }
 
 /* Everything but the activations, whose two layouts share one arena. */

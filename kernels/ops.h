@@ -220,6 +220,10 @@ struct hn_ops {
     void (*scatter_rows)(hn_ops_context *ctx, const hn_tensor *x /* [T, C] */, const hn_tensor *y /* [n, C] */,
                          const int32_t *index /* [n] */);
 
+    /* x[r] = sum of y[index[e]] over e in [cu[r], cu[r+1]), in that order, fp32: the backward of a gather that takes rows many times. */
+    void (*sum_rows)(hn_ops_context *ctx, const hn_tensor *x /* [T, C] */, const hn_tensor *y /* [n, C] */,
+                     const int32_t *cu /* [T + 1] */, const int32_t *index /* [cu[T]] */);
+
     /* row[r] = value[s] for the rows [cu[s], cu[s+1]) of sequence s < n: a value an example becomes one a token. */
     void (*expand_rows)(hn_ops_context *ctx, uint32_t *row /* [cu[n]] */, const uint32_t *value /* [n] */,
                         const int32_t *cu /* [n + 1] */, int32_t n);

@@ -27,6 +27,7 @@ static const char *const names[HN_OPERATIONS] = {
     [HN_OP_GATHER_ROWS] = "gather_rows",
     [HN_OP_SCATTER_ADD_ROWS] = "scatter_add_rows",
     [HN_OP_SCATTER_ROWS] = "scatter_rows",
+    [HN_OP_SUM_ROWS] = "sum_rows",
     [HN_OP_EXPAND_ROWS] = "expand_rows",
     [HN_OP_CROSS_ENTROPY] = "cross_entropy",
     [HN_OP_LINEAR_CROSS_ENTROPY] = "linear_cross_entropy",

@@ -209,6 +209,11 @@ static void scatter_rows(hn_ops_context *ctx, const hn_tensor *x, const hn_tenso
     RUN(HN_OP_SCATTER_ROWS, 0, HN_ISA_NAME(hnp_scatter_rows)(ctx, x, y, index));
 }
 
+static void sum_rows(hn_ops_context *ctx, const hn_tensor *x, const hn_tensor *y, const int32_t *cu, const int32_t *index)
+{
+    RUN(HN_OP_SUM_ROWS, 0, HN_ISA_NAME(hnp_sum_rows)(ctx, x, y, cu, index));
+}
+
 static void expand_rows(hn_ops_context *ctx, uint32_t *row, const uint32_t *value, const int32_t *cu, int32_t n)
 {
     RUN(HN_OP_EXPAND_ROWS, 0, HN_ISA_NAME(hnp_expand_rows)(ctx, row, value, cu, n));
@@ -334,6 +339,7 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .gather_rows = gather_rows,
     .scatter_add_rows = scatter_add_rows,
     .scatter_rows = scatter_rows,
+    .sum_rows = sum_rows,
     .expand_rows = expand_rows,
     .cross_entropy = cross_entropy,
     .linear_cross_entropy = linear_cross_entropy,

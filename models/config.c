@@ -176,3 +176,13 @@ hn_status hn_model_export_config(const hn_model *model, json_t *root, hn_error *
         return hn_fail(error, HN_ERR_MEMORY, "config.json: out of memory");
     return HN_OK;
 }
+
+bool hn_model_config_drops(const hn_model_config *config)
+{
+    const float all[] = {config->embedding_dropout,     config->hidden_dropout, config->attention_dropout,
+                         config->attention_out_dropout, config->head_dropout,   config->head_input_dropout,
+                         config->lora.rank ? config->lora.dropout : 0};
+    bool drops = false;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) drops |= all[i] > 0;
+    return drops;
+}

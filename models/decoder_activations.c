@@ -67,6 +67,7 @@ static void place_gradients(const hnp_layout *l)
     dec->d_branch = drops ? hnp_take(l, l->tokens, c->hidden) : dec->d_stream;
     dec->d_attention = hnp_take(l, l->tokens, queries);
     dec->d_qkv = hnp_take(l, l->tokens, queries + 2 * keys);
+    dec->d_kv = hnp_take(l, l->model->act.bounds.keys, 2 * keys);
 }
 
 void hnp_decoder_place(const hnp_layout *l)
@@ -81,6 +82,7 @@ void hnp_decoder_place(const hnp_layout *l)
     dec->norm = hnp_take(l, l->tokens, c->hidden);
     dec->branch = hnp_take(l, l->tokens, c->hidden);
     dec->a = hnp_take(l, l->tokens, c->intermediate);
+    dec->kv = hnp_take(l, act->bounds.keys, 2 * (int64_t)c->kv_heads * c->head_size);
     for (int i = 0; i < c->layers; i++) {
         bool keeps = act->training && i + 1 >= act->first;
         if (keeps) place_block(l, &dec->layers[i], true);

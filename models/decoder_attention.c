@@ -1,7 +1,10 @@
 /* Attention of a decoder's layer: Q, K and V by one product, the norms of the heads of Q and K (Qwen3), the turning of their
  * pairs by position (RoPE, Su et al. 2021), and causal attention over the sequence, or over what a cache holds of it.
  *
- *     qkv [T, (H + 2 K) D] = | Q | K | V |      Q and K are normed and turned in place; of norms `qk` keeps what they were */
+ *     qkv [T, (H + 2 K) D] = | Q | K | V |      Q and K are normed and turned in place; of norms `qk` keeps what they were
+ *
+ * Where sequences of the batch share rows, attention reads K and V of each sequence's tokens laid end to end, in a buffer of
+ * their own (kv), and the gradient of a shared row is the sum over its places there. */
 #include "models/internal.h"
 
 /* The columns of Q, K and V in a buffer of them. */
@@ -73,6 +76,28 @@ static void pass_through_cache(const hnp_pass *pass, int l, parts *p)
     p->v = v;
 }
 
+/* K and V in a buffer of both. */
+static void split(const hn_tensor *both, hn_tensor *k, hn_tensor *v)
+{
+    int64_t columns = both->shape[1] / 2;
+    *k = hn_tensor_columns(both, 0, columns);
+    *v = hn_tensor_columns(both, columns, columns);
+}
+
+static hn_tensor keys_and_values(const hn_model_config *c, const hn_tensor *qkv)
+{
+    return hn_tensor_columns(qkv, (int64_t)c->heads * c->head_size, 2 * (int64_t)c->kv_heads * c->head_size);
+}
+
+/* K and V of every sequence, of a batch in which sequences share rows. */
+static void unshare(const hnp_pass *pass, const hn_tensor *qkv, parts *p)
+{
+    const hn_batch *batch = pass->batch;
+    hn_tensor from = keys_and_values(&pass->model->config, qkv), kv = hn_tensor_rows(&pass->model->dec.kv, 0, batch->keys);
+    pass->ops->gather_rows(pass->ctx, &kv, &from, batch->key_row);
+    split(&kv, &p->k, &p->v);
+}
+
 void hnp_attend(const hnp_pass *pass, int l, const hn_tensor *o, const hn_tensor *x)
 {
     const hn_model_config *c = &pass->model->config;
@@ -84,6 +109,7 @@ void hnp_attend(const hnp_pass *pass, int l, const hn_tensor *o, const hn_tensor
     if (c->qk_norm) norm_heads(pass, l, &p);
     if (c->gated) turn(pass, &qkv, false);
     if (pass->forward->cache) pass_through_cache(pass, l, &p);
+    if (pass->batch->key_row) unshare(pass, &qkv, &p);
     hn_attention attention = hnp_pass_attention(pass, l);
     pass->ops->attention_forward(pass->ctx, o, hnp_pass_keeps(pass, l + 1) ? state->lse : NULL, &p.q, &p.k, &p.v,
                                  &attention);
@@ -95,9 +121,17 @@ void hnp_attend_backward(const hnp_pass *pass, int l, const hn_tensor *d_qkv, co
     hnp_block_state *state = &pass->model->dec.layers[l];
     hn_tensor qkv = hn_tensor_rows(&state->qkv, 0, pass->batch->tokens);
     hn_tensor o = hn_tensor_rows(&state->attention, 0, pass->batch->tokens);
-    parts p = parts_of(c, &qkv), d = parts_of(c, d_qkv);
+    parts p = parts_of(c, &qkv), d = parts_of(c, d_qkv), to = d;
+    const hn_batch *batch = pass->batch;
     hn_attention attention = hnp_pass_attention(pass, l);
-    pass->ops->attention_backward(pass->ctx, &d.q, &d.k, &d.v, d_o, &o, state->lse, &p.q, &p.k, &p.v, &attention);
+    hn_tensor d_kv = {0}, sum = keys_and_values(c, d_qkv);
+    if (batch->key_row) {
+        d_kv = hn_tensor_rows(&pass->model->dec.d_kv, 0, batch->keys);
+        split(&d_kv, &to.k, &to.v);
+        unshare(pass, &qkv, &p);
+    }
+    pass->ops->attention_backward(pass->ctx, &to.q, &to.k, &to.v, d_o, &o, state->lse, &p.q, &p.k, &p.v, &attention);
+    if (batch->key_row) pass->ops->sum_rows(pass->ctx, &sum, &d_kv, batch->cu_uses, batch->use);
     if (c->gated) turn(pass, d_qkv, true);
     if (c->qk_norm) norm_heads_backward(pass, l, &d);
 }

@@ -190,6 +190,7 @@ typedef struct hnp_decoder_activations {
     hn_tensor d_stream, d_branch, d_norm; /* [T, C]; d_branch only where there is dropout */
     hn_tensor d_attention;   /* [T, heads D] */
     hn_tensor d_qkv;
+    hn_tensor kv, d_kv;      /* [keys, 2 K D] K and V of every sequence's tokens, where sequences share rows */
 } hnp_decoder_activations;
 
 struct hn_model {

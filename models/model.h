@@ -73,6 +73,8 @@ typedef struct hn_model_config {
  * task's and set by the caller afterwards. */
 hn_status hn_model_config_read(hn_model_config *out, const json_t *root, const char *where, hn_error *error);
 
+/* Whether training drops anything out. */
+bool hn_model_config_drops(const hn_model_config *config);
 /* Sets the head of an encoder, its labels, and what it takes from the rest of the config. */
 void hn_model_config_head(hn_model_config *config, hn_head head, int labels);
 /* Whether the head reads tokens: then targets are hn_batch.target, a row a token. */
@@ -183,7 +185,8 @@ typedef struct hn_train_plan {
 int hn_train_plan_first(const hn_model *model, const hn_train_plan *plan);
 
 typedef struct hn_bounds {
-    int32_t tokens, examples, longest; /* of one batch */
+    int32_t tokens, examples, longest; /* of one batch: rows, sequences, tokens of a sequence */
+    int32_t keys; /* of a batch that shares rows (hn_batch.key_row): tokens of all sequences; 0: it never does */
 } hn_bounds;
 
 /* Activations for batches within `bounds`; training keeps what backward needs from group `first` up (0: from the embeddings),

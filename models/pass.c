@@ -21,6 +21,7 @@ hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *bat
     hnp_pass pass = {
         .model = model, .ops = model->ops, .ctx = ctx, .batch = batch, .forward = forward, .training = forward->training};
     HN_ASSERT(batch->tokens <= act->bounds.tokens && batch->n <= act->bounds.examples);
+    HN_ASSERT(!batch->key_row || (batch->keys <= act->bounds.keys && !forward->cache));
     bool planned = forward->training || forward->trunk_output || forward->trunk_keep;
     if (planned) pass.first = hn_train_plan_first(model, &forward->plan);
     if (forward->training) {
@@ -63,7 +64,7 @@ hn_attention hnp_pass_attention(const hnp_pass *pass, int layer)
                               .longest_q = few ? 1 : batch->longest,
                               .longest_k = batch->longest,
                               .cu_q = few ? pass->model->enc.iota : batch->cu_seqlens,
-                              .cu_k = batch->cu_seqlens,
+                              .cu_k = batch->key_row ? batch->cu_keys : batch->cu_seqlens,
                               .q_position = causal ? batch->position : NULL,
                               .dropout = hnp_pass_dropout(pass, layer + 1, c->attention_dropout,
                                                           HN_SITE(layer, HN_SITE_ATTENTION, 0),

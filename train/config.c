@@ -32,6 +32,8 @@ const hn_key hn_train_keys[] = {
      .fallback = "32", .help = "Most examples in one optimizer step"},
     {"train", "slice_tokens", HN_KEY_INT, AT(train.slice_tokens), .unit = "tokens", .max = 1 << 24, .fallback = "0",
      .help = "Most tokens in memory at once: a larger batch is accumulated in slices; 0: whole batches"},
+    {"train", "share_prefixes", HN_KEY_BOOL, AT(train.share_prefixes), .fallback = "true",
+     .help = "Answers: what prompts of a batch begin with in common is computed once a batch, where nothing is dropped out"},
     {"train", "precision", HN_KEY_CHOICE, AT(train.precision), .choices = "fp32|bf16", .fallback = "\"fp32\"",
      .help = "Type of weights and activations; masters, statistics and loss are always fp32"},
     {"train", "seed", HN_KEY_INT, AT(train.seed), .max = 9e15, .fallback = "42",

@@ -28,7 +28,7 @@ typedef struct hn_train_config {
         int64_t seed;
         double label_smoothing;
         int64_t max_bad_steps, threads, log_every;
-        bool profile;
+        bool profile, share_prefixes;
     } train;
     struct {
         double lr, warmup, weight_decay, clip, beta1, beta2, epsilon, final, decay;

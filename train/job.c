@@ -186,6 +186,10 @@ static void widen(hn_bounds *bounds, const hn_dataset *dataset, const uint32_t *
 {
     int32_t tokens = 0;
     for (int32_t i = 0; i < count; i++) tokens += hn_dataset_length(dataset, examples[i]);
+    if (bounds->keys) {
+        if (tokens > bounds->keys) bounds->keys = tokens;
+        tokens = hn_dataset_shared_rows(dataset, examples, count);
+    }
     if (tokens > bounds->tokens) bounds->tokens = tokens;
     if (count > bounds->examples) bounds->examples = count;
 }
@@ -224,6 +228,13 @@ static hn_status measure_evaluation(hn_job *job, hn_error *error)
         hn_order_free(order);
     }
     return HN_OK;
+}
+
+/* With dropout a row that stands for many examples would have one mask for all of them, and a cache of the trunk is by examples. */
+static bool shares_prefixes(const hn_job *job)
+{
+    const hn_train_config *config = job->config;
+    return config->task.kind == HN_TASK_SFT && config->train.share_prefixes && !config->freeze.cache && !hn_model_config_drops(&job->model);
 }
 
 /* Packs every epoch up to the last step once, so that the number of steps and the largest slice are known before the first. Epochs
@@ -276,6 +287,7 @@ static hn_status open_data(hn_job *job, hn_error *error)
     if (status == HN_OK) status = open_dataset(&job->train, job, &job->data->train, cache, error);
     if (status == HN_OK) status = check_lengths(job, job->train, "data.train", error);
     if (status == HN_OK) status = open_dev(job, cache, error);
+    job->training.keys = job->evaluation.keys = shares_prefixes(job); /* widened from here */
     if (status == HN_OK) status = count_steps(job, error);
     if (status == HN_OK) status = measure_evaluation(job, error);
     if (status == HN_OK) status = hn_source_digest(&job->weights, job->source, error);

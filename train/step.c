@@ -53,7 +53,7 @@ hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_
     for (int32_t first = 0; first < count && status == HN_OK;) {
         int32_t length = hn_job_slice(trainer->job, examples + first, count - first);
         status = run_slice(trainer, examples + first, length, error);
-        result->tokens += trainer->buffer.batch.tokens;
+        result->tokens += trainer->buffer.batch.keys;
         first += length;
     }
     if (status != HN_OK) return status;

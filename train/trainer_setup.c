@@ -94,8 +94,8 @@ hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)
     if (status != HN_OK) return status;
     hnp_trainer_place(trainer);
     hn_bounds a = trainer->runner.options.training, b = trainer->runner.options.evaluation;
-    return hn_batch_buffer_init(&trainer->buffer, a.tokens > b.tokens ? a.tokens : b.tokens,
-                                a.examples > b.examples ? a.examples : b.examples, error);
+    return hn_batch_buffer_init_shared(&trainer->buffer, a.tokens > b.tokens ? a.tokens : b.tokens,
+                                       a.examples > b.examples ? a.examples : b.examples, a.keys > b.keys ? a.keys : b.keys, error);
 }
 
 void hnp_trainer_select(hn_trainer *trainer)

@@ -65,6 +65,22 @@ def trains(folder):
     assert said["targets"] == 12 and abs(said["loss"] - min(e["loss"] for e in evals)) < 1e-6, (said, evals)
 
 
+def prompts_that_begin_alike(folder):
+    rows = [row | {"instruction": "As loud as you can, " + row["instruction"]} for row in ROWS]
+
+    def run(share):
+        config, run = setup(folder, rows)
+        change = ["train.epochs=2", f"train.share_prefixes={share}", "resume.force=true", f"output.dir={run}-{share}"]
+        plan = hone("plan", config, *change).stdout
+        hone("train", config, *change)
+        bytes_of = [float(line.split()[1]) for line in plan.splitlines() if line.startswith("activations")]
+        return bytes_of[0], [(m["event"], m["loss"]) for m in metrics(f"{run}-{share}") if m["event"] in ("step", "eval")]
+
+    (less, shared), (more, apart) = run("true"), run("false")
+    assert less < more and len(shared) == len(apart), (less, more)
+    assert shared != apart and all(a[0] == b[0] and abs(a[1] - b[1]) < 1e-4 for a, b in zip(shared, apart)), (shared, apart)
+
+
 def refused(folder):
     config, _ = setup(folder)
     for change, code, words in (
@@ -79,4 +95,4 @@ def refused(folder):
         assert words in said, (change, said)
 
 
-main(data_is_shown, trains, refused)
+main(data_is_shown, trains, prompts_that_begin_alike, refused)

@@ -56,7 +56,7 @@ static inline bool golden_open_with(golden *g, const char *family, bool lora, hn
     c->embedding_dropout = c->hidden_dropout = c->attention_dropout = c->attention_out_dropout = c->head_dropout =
         c->head_input_dropout = 0;
     if (lora && golden_adapter(g, family) != HN_OK) return false;
-    if (rig_open(&g->r, c, precision, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 24}) != HN_OK) return false;
+    if (rig_open(&g->r, c, precision, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 24, 0}) != HN_OK) return false;
     hn_strbuf_init(&initialised);
     hn_strbuf_init(&ignored);
     const hn_named_tensor *tensors = hn_folder_tensors(g->folder, &count);

@@ -21,7 +21,7 @@ static bool setup(rig *r, rig_batch *b, const char *text, hn_dtype precision, fl
         for (int i = b->cu_seqlens[s]; i < b->cu_seqlens[s + 1]; i++)
             target[i] = i + 1 == b->cu_seqlens[s + 1] || b->position[i] == 1 ? HN_NO_TARGET : b->token[i + 1];
     rig_batch_targets(b, target);
-    return rig_open(r, &c, precision, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 24}) == HN_OK && rig_randomise(r, 21) == HN_OK;
+    return rig_open(r, &c, precision, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 24, MAX_TOKENS}) == HN_OK && rig_randomise(r, 21) == HN_OK;
 }
 
 static double loss_at(rig *r, const rig_batch *b, float *master, const float *saved, const float *direction, int64_t count,
@@ -97,6 +97,93 @@ TEST(packing_changes_nothing)
         CHECK(worst < 1e-4);
         hn_free(gradients);
         hn_free(sum);
+        rig_close(&r);
+    }
+}
+
+/* Sequences that begin alike, and the same ones sharing rows: 4, 7 and 7 + 1 tokens of earlier ones. */
+static const int alike_lengths[EXAMPLES] = {9, 6, 11, 10}, alike_with[EXAMPLES] = {0, 0, 0, 2}, alike_count[EXAMPLES] = {0, 4, 7, 8};
+
+typedef struct shared_rows {
+    int32_t key_row[MAX_TOKENS], cu_keys[EXAMPLES + 1], use[MAX_TOKENS], cu_uses[MAX_TOKENS + 1], row[MAX_TOKENS];
+} shared_rows;
+
+static void make_alike(rig_batch *b)
+{
+    int32_t target[MAX_TOKENS];
+    rig_batch_make(b, alike_lengths, EXAMPLES, 1);
+    for (int s = 0; s < EXAMPLES; s++) {
+        int32_t *token = b->token + b->cu_seqlens[s], first = b->cu_seqlens[s];
+        memcpy(token, b->token + b->cu_seqlens[alike_with[s]], (size_t)alike_count[s] * sizeof *token);
+        for (int i = 0; i < alike_lengths[s]; i++)
+            target[first + i] = i < 4 || i < alike_count[s] || i + 1 == alike_lengths[s] ? HN_NO_TARGET : token[i + 1];
+    }
+    rig_batch_targets(b, target);
+}
+
+/* `whole` with the shared rows taken out; rows->row gives where each row stood. */
+static void share_rows(rig_batch *b, shared_rows *rows, const rig_batch *whole)
+{
+    *b = *whole;
+    *rows = (shared_rows){.cu_keys = {0}};
+    int32_t at = 0, keys = 0, uses = 0;
+    for (int s = 0; s < EXAMPLES; s++) {
+        int32_t from = whole->cu_seqlens[s], shared = alike_count[s];
+        memcpy(rows->key_row + keys, rows->key_row + rows->cu_keys[alike_with[s]], (size_t)shared * sizeof *rows->key_row);
+        for (int i = shared; i < alike_lengths[s]; i++, at++) {
+            rows->row[at] = from + i;
+            rows->key_row[keys + i] = at;
+            b->token[at] = whole->token[from + i];
+            b->target[at] = whole->target[from + i];
+            b->position[at] = i;
+        }
+        rows->cu_keys[s + 1] = keys += alike_lengths[s];
+        b->cu_seqlens[s + 1] = at;
+    }
+    for (int32_t r = 0; r < at; r++) {
+        for (int32_t k = 0; k < keys; k++)
+            if (rows->key_row[k] == r) rows->use[uses++] = k;
+        rows->cu_uses[r + 1] = uses;
+    }
+    hn_batch batch = whole->batch;
+    b->batch = (hn_batch){.n = EXAMPLES, .tokens = at, .longest = batch.longest, .cu_seqlens = b->cu_seqlens, .token = b->token,
+                          .position = b->position, .type = b->type, .example = b->example, .label = b->label, .value = b->value,
+                          .target = b->target, .key_row = rows->key_row, .cu_keys = rows->cu_keys, .use = rows->use,
+                          .cu_uses = rows->cu_uses, .keys = keys};
+}
+
+/* What the head reads has the same bits; a gradient is the same sum in another order. */
+TEST(shared_rows_change_nothing)
+{
+    for (int t = 0; t < 2 * TEXTS; t++) {
+        rig r;
+        rig_batch b, whole;
+        shared_rows rows;
+        static char all[MAX_TOKENS * WIDTH * sizeof(float)];
+        CHECK(setup(&r, &b, texts[t % TEXTS], t < TEXTS ? HN_F32 : HN_BF16, 0));
+        make_alike(&whole);
+        share_rows(&b, &rows, &whole);
+        CHECK_INT(b.batch.tokens, whole.batch.tokens - 19);
+        hn_tensor read = hn_model_forward(r.model, &r.ctx, &whole.batch, &r.forward);
+        size_t row = WIDTH * hn_dtype_size(read.dtype);
+        memcpy(all, read.data, (size_t)whole.batch.tokens * row);
+        rig_run(&r, &whole.batch);
+        int64_t count = hn_model_param_elements(r.model);
+        float *gradients = hn_memdup(rig_gradients(&r), rig_gradient_bytes(&r)), largest = 0, worst = 0;
+        double loss = r.loss;
+        read = hn_model_forward(r.model, &r.ctx, &b.batch, &r.forward);
+        for (int32_t i = 0; i < b.batch.tokens; i++)
+            CHECK(!memcmp((const char *)read.data + (size_t)i * row, all + (size_t)rows.row[i] * row, row));
+        rig_run(&r, &b.batch);
+        CHECK(r.loss == loss);
+        for (int64_t i = 0; i < count; i++) {
+            float apart = fabsf(rig_gradients(&r)[i] - gradients[i]);
+            if (!(apart <= worst)) worst = apart;
+            if (fabsf(gradients[i]) > largest) largest = fabsf(gradients[i]);
+        }
+        CHECK(worst < (t < TEXTS ? 1e-5f : 2e-2f) * largest);
+        CHECK_INT(r.error.status, HN_OK);
+        hn_free(gradients);
         rig_close(&r);
     }
 }
@@ -317,7 +404,7 @@ TEST(step_changes_the_masks)
     rig_close(&r);
 }
 
-TEST_MAIN(hn_json_init(); RUN(gradients_are_slopes_with_dropout); RUN(packing_changes_nothing);
+TEST_MAIN(hn_json_init(); RUN(gradients_are_slopes_with_dropout); RUN(packing_changes_nothing); RUN(shared_rows_change_nothing);
           RUN(frozen_groups_do_not_change_the_others_gradients); RUN(cached_trunk_gives_the_same_bits);
           RUN(cache_equals_full_forward); RUN(a_full_cache_is_an_error); RUN(a_sequence_is_copied);
           RUN(evaluation_needs_less_and_gives_the_same_loss); RUN(step_changes_the_masks))

@@ -25,7 +25,7 @@ static bool setup(rig *r, rig_batch *b, const char *text, hn_dtype precision, fl
     if (c.attention_out_dropout > 0) c.attention_out_dropout = dropout;
     if (c.head_input_dropout > 0) c.head_input_dropout = dropout;
     rig_batch_make(b, lengths, EXAMPLES, LOGITS);
-    return rig_open(r, &c, precision, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 16}) == HN_OK &&
+    return rig_open(r, &c, precision, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 16, 0}) == HN_OK &&
            rig_randomise(r, 21) == HN_OK;
 }
 

@@ -46,7 +46,7 @@ static bool open_model(rig *r, const char *path)
     hn_status status = hn_folder_open(&folder, path, &r->error);
     if (status == HN_OK)
         status = hn_model_config_read(&config, hn_folder_config(folder), "config.json", &r->error);
-    if (status == HN_OK) status = rig_open(r, &config, HN_F32, (hn_bounds){CAPACITY, 1, CAPACITY});
+    if (status == HN_OK) status = rig_open(r, &config, HN_F32, (hn_bounds){CAPACITY, 1, CAPACITY, 0});
     if (status == HN_OK) {
         const hn_named_tensor *tensors = hn_folder_tensors(folder, &count);
         status = hn_model_load(r->model, tensors, count, NULL, path, 0, &initialised, &ignored, &r->error);
