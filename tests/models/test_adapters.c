@@ -99,7 +99,7 @@ TEST(modules)
 static hn_status open_adapters(rig *r, const words *w)
 {
     hn_model_config config = config_of(w);
-    return rig_open(r, &config, HN_F32, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 24});
+    return rig_open(r, &config, HN_F32, (hn_bounds){MAX_TOKENS, MAX_EXAMPLES, 24, 0});
 }
 
 /* What config and table say of a pair stands in its layer; no two have the same dropout mask. */
