@@ -75,6 +75,9 @@ void hn_cli_config_close(hn_cli_config *config);
 /* Multiple choice with `model`: of hone eval when choices.files is given. each: a line a question. */
 hn_status hn_cli_choices(const char *model, const hn_cli_config *config, bool json, bool each, hn_error *error);
 
+/* Labels by inference: of hone eval when zero_shot.files is given. each: a line a text. */
+hn_status hn_cli_zero_shot(const char *model, const hn_cli_config *config, bool json, bool each, hn_error *error);
+
 /* Set by SIGINT, SIGTERM and SIGUSR1 once hn_cli_signals was called; a second SIGINT ends the process at once. SIGPIPE is
  * ignored from then on. */
 extern volatile int hn_cli_stop;

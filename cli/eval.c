@@ -66,6 +66,11 @@ static hn_status print_json(const char *set, const hn_metrics *metrics, const hn
     return status;
 }
 
+hn_status hn_cli_metrics(const char *set, const hn_metrics *metrics, const hn_labels *labels, bool json, hn_error *error)
+{
+    return (json ? print_json : print_table)(set, metrics, labels, error);
+}
+
 static int task_of(const hn_cli_model *model, const hn_cli_config *config)
 {
     if (model->source->config.head == HN_HEAD_TAGS) return HN_TASK_TAG;
@@ -97,7 +102,7 @@ static hn_status evaluate(const char *path, const hn_cli_config *config, bool js
                                      hn_dataset_count(dataset), error);
         if (status == HN_OK)
             status = hn_evaluate(&model.runner, &model.buffer, dataset, &metrics, NULL, NULL, &hn_cli_stop, error);
-        if (status == HN_OK) status = (json ? print_json : print_table)(sets.items[i].name, &metrics, model.labels, error);
+        if (status == HN_OK) status = hn_cli_metrics(sets.items[i].name, &metrics, model.labels, json, error);
         hn_metrics_close(&metrics);
         hn_dataset_free(dataset);
         hn_template_free(chat);
@@ -118,10 +123,14 @@ int hn_verb_eval(int argc, char **argv)
     hn_status status = hn_cli_arguments(&arguments, argc, argv, 1, 1, flags, &error);
     if (status == HN_OK)
         status = hn_cli_model_config(&config, arguments.words[0], arguments.overrides, arguments.override_count, &error);
-    bool json = arguments.found[0], each = arguments.found[1], choices = config.eval.choices.files.count > 0;
-    if (status == HN_OK && each && !choices)
-        status = hn_fail(&error, HN_ERR_USAGE, "--each: expected choices.files, questions to print a line for, got nothing");
-    if (status == HN_OK && choices) status = hn_cli_choices(arguments.words[0], &config, json, each, &error);
+    bool json = arguments.found[0], each = arguments.found[1], choices = config.eval.choices.files.count > 0,
+         zero_shot = config.eval.zero_shot.files.count > 0;
+    if (status == HN_OK && each && !choices && !zero_shot)
+        status = hn_fail(&error, HN_ERR_USAGE, "--each: expected choices.files or zero_shot.files, rows to print a line for, got nothing");
+    if (status == HN_OK && choices && zero_shot)
+        status = hn_fail(&error, HN_ERR_USAGE, "zero_shot.files: expected it alone, got choices.files too");
+    if (status == HN_OK && zero_shot) status = hn_cli_zero_shot(arguments.words[0], &config, json, each, &error);
+    else if (status == HN_OK && choices) status = hn_cli_choices(arguments.words[0], &config, json, each, &error);
     else if (status == HN_OK) status = evaluate(arguments.words[0], &config, json, &error);
     hn_cli_config_close(&config);
     return status == HN_OK ? HN_EXIT_DONE : hn_cli_fail(&error);

@@ -10,11 +10,13 @@ const hn_verb hn_verbs[] = {
      "Trains the model of model.path on data.train and leaves a run folder in output.dir. Keys given as section.key=value win\n"
      "over the file; `hone keys` lists them. Ctrl-C saves and stops (exit code 75); the same command goes on.\n",
      hn_verb_train},
-    {"eval", "MODEL data.dev=FILE|choices.files=FILES [key=value ...] [--json] [--each]", "metrics on labelled data",
+    {"eval", "MODEL data.dev=FILE|choices.files=FILES|zero_shot.files=FILES [key=value ...] [--json] [--each]", "metrics on labelled data",
      "MODEL is a Hugging Face folder with a head, or a run folder (its best). Prints loss, accuracy and the rest of each dev\n"
      "set; --json prints one JSON object a set.\n"
      "With choices.files a language model answers questions with options (`hone keys choices`): accuracy by subject; --each\n"
-     "prints a JSON line a question, with the log-probability of every option.\n",
+     "prints a JSON line a question, with the log-probability of every option.\n"
+     "With zero_shot.files a model of entailment sorts texts by zero_shot.labels, which it was never trained on: metrics where\n"
+     "rows have labels, with --each a JSON line a text too; else these lines alone.\n",
      hn_verb_eval},
     {"predict", "MODEL data.predict=FILE|- [key=value ...]", "one JSON line an input, in order",
      "Reads rows as for training, labels left aside, and prints {\"label\", \"probabilities\"} (or {\"value\"} for regression)\n"

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "data/dataset.h"
 #include "data/labels.h"
+#include "eval/metrics.h"
 #include "infer/runner.h"
 #include "infer/source.h"
 
@@ -26,5 +27,8 @@ int32_t hn_cli_batch_tokens(const hn_cli_config *config);
 /* Gives back what start took; it may be started again. */
 void hn_cli_model_stop(hn_cli_model *model);
 void hn_cli_model_close(hn_cli_model *model);
+
+/* Prints the metrics of a set: a table, or a JSON object. labels: of classes. */
+hn_status hn_cli_metrics(const char *set, const hn_metrics *metrics, const hn_labels *labels, bool json, hn_error *error);
 
 #endif

@@ -62,10 +62,14 @@ typedef struct hn_data_report {
 hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const hn_list *files,
                           const hn_tokenizer *tokenizer, const hn_dataset_options *options, hn_error *error);
 
-/* The same from texts in memory, without labels. pairs NULL: single texts. */
-hn_status hn_dataset_open_texts(hn_dataset **out, const char *const *texts, const char *const *pairs,
-                                int64_t count, const hn_tokenizer *tokenizer, int32_t max_tokens, int threads,
-                                hn_error *error);
+/* The same from texts in memory, without labels. */
+typedef struct hn_texts {
+    const char *const *texts, *const *pairs; /* [count]; pairs NULL: single texts */
+    int64_t count;
+    bool whole_pairs;                        /* only `texts` are cut; a pair that does not fit is an error */
+} hn_texts;
+hn_status hn_dataset_open_texts(hn_dataset **out, const hn_texts *from, const hn_tokenizer *tokenizer, int32_t max_tokens,
+                                int threads, hn_error *error);
 
 const hn_data_report *hn_dataset_report(const hn_dataset *dataset);
 

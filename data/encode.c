@@ -78,14 +78,23 @@ static hn_status keep(struct hnp_slot *slot, size_t item, const hn_encoding *enc
     return status ? status : hnp_slot_example(slot, item, slot->token_count, (int32_t)first);
 }
 
+static hn_status encode_texts(const hnp_encode_options *o, struct hnp_slot *slot, const struct hnp_item *item, int32_t max_tokens,
+                              hn_encoding *encoding)
+{
+    const char *text = slot->texts.text + item->text,
+               *pair = item->has_pair ? slot->texts.text + item->pair : NULL;
+    if (o->whole_pairs && pair)
+        return hn_tokenizer_encode_beside(o->tokenizer, encoding, text, item->text_length, pair, item->pair_length, max_tokens,
+                                          &slot->error);
+    return hn_tokenizer_encode(o->tokenizer, encoding, text, item->text_length, pair, item->pair_length, true, max_tokens,
+                               &slot->error);
+}
+
 /* An example of just max_tokens may have been cut; one token more tells. */
 static hn_status was_cut(const hnp_encode_options *o, struct hnp_slot *slot, const struct hnp_item *item,
                          hn_encoding *encoding)
 {
-    const char *text = slot->texts.text + item->text,
-               *pair = item->has_pair ? slot->texts.text + item->pair : NULL;
-    hn_status status = hn_tokenizer_encode(o->tokenizer, encoding, text, item->text_length, pair,
-                                           item->pair_length, true, o->max_tokens + 1, &slot->error);
+    hn_status status = encode_texts(o, slot, item, o->max_tokens + 1, encoding);
     if (!status) slot->truncated += encoding->count > o->max_tokens;
     return status;
 }
@@ -94,10 +103,7 @@ static hn_status encode_sequence(const pipeline *p, struct hnp_slot *slot, size_
 {
     const hnp_encode_options *o = p->options;
     const struct hnp_item *item = &slot->items[number];
-    const char *text = slot->texts.text + item->text,
-               *pair = item->has_pair ? slot->texts.text + item->pair : NULL;
-    hn_status status = hn_tokenizer_encode(o->tokenizer, encoding, text, item->text_length, pair,
-                                           item->pair_length, true, o->max_tokens, &slot->error);
+    hn_status status = encode_texts(o, slot, item, o->max_tokens, encoding);
     if (!status) status = keep(slot, number, encoding, p->columns->wide);
     if (!status && encoding->count == o->max_tokens) status = was_cut(o, slot, item, encoding);
     return status;

@@ -21,6 +21,7 @@ typedef struct hnp_encode_options {
     const char *label_field; /* for messages */
     hn_bad_rows *bad;        /* unknown labels, and rows with nothing to learn, are counted here */
     int32_t max_tokens;
+    bool whole_pairs; /* of pairs the first text alone is cut */
     int32_t files;
     int threads; /* 0: one a core; the columns do not depend on it */
 } hnp_encode_options;

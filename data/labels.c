@@ -188,7 +188,7 @@ static hn_label_kind resolve_plain(const hn_labels *labels, const char *text, in
     return HN_LABEL_CLASS;
 }
 
-static hn_status take_map(hn_labels *labels, const hn_map *map, hn_error *error)
+static hn_status take_map(hn_labels *labels, const hn_map *map, const char *key, hn_error *error)
 {
     labels->map = hn_calloc(map->count, sizeof *labels->map);
     if (!labels->map) return no_memory(error);
@@ -201,8 +201,7 @@ static hn_status take_map(hn_labels *labels, const hn_map *map, hn_error *error)
         m->kind = resolve_plain(labels, map->values[i], &m->label, &m->value);
         if (m->kind != HN_LABEL_BAD) continue;
         hn_labels_describe(labels, described, sizeof described);
-        return hn_fail(error, HN_ERR_USAGE, "data.label_map.%s: expected %s, got \"%s\"", map->keys[i],
-                       described, map->values[i]);
+        return hn_fail(error, HN_ERR_USAGE, "%s.%s: expected %s, got \"%s\"", key, map->keys[i], described, map->values[i]);
     }
     return HN_OK;
 }
@@ -235,7 +234,8 @@ hn_status hn_labels_open(hn_labels **out, const hn_labels_options *options, hn_e
     labels->regression = options->regression;
     labels->count = 1;
     hn_status status = options->regression ? HN_OK : name_classes(labels, options, error);
-    if (!status && options->map && options->map->count) status = take_map(labels, options->map, error);
+    if (!status && options->map && options->map->count)
+        status = take_map(labels, options->map, options->map_key ? options->map_key : "data.label_map", error);
     if (!status) status = take_digest(labels, error);
     if (status)
         hn_labels_free(labels);

@@ -22,6 +22,7 @@ typedef struct hn_labels_options {
     const char *const *model_names; /* id2label by id; NULL or LABEL_0, LABEL_1, ...: the model names none */
     int32_t model_count;
     const hn_map *map; /* data.label_map: what stands in the data -> a name or number; NULL: none */
+    const char *map_key; /* the key that `map` is of, for messages; NULL: data.label_map */
     bool regression;   /* labels are finite numbers; names are not used */
 } hn_labels_options;
 

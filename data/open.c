@@ -314,38 +314,38 @@ hn_status hn_dataset_open(hn_dataset **out, const hn_data_config *config, const 
 }
 
 struct texts {
-    const char *const *texts, *const *pairs;
-    int64_t count, next;
+    const hn_texts *from;
+    int64_t next;
 };
 
 static hn_status next_of_texts(void *state, hn_row *row, bool *end, hn_error *error)
 {
     struct texts *t = state;
+    const hn_texts *from = t->from;
     (void)error;
-    *end = t->next == t->count;
+    *end = t->next == from->count;
     if (*end) return HN_OK;
-    *row = (hn_row){.text = t->texts[t->next],
-                    .text_length = strlen(t->texts[t->next]),
+    *row = (hn_row){.text = from->texts[t->next],
+                    .text_length = strlen(from->texts[t->next]),
                     .path = "text",
                     .line = t->next + 1};
-    if (t->pairs) {
-        row->pair = t->pairs[t->next];
+    if (from->pairs) {
+        row->pair = from->pairs[t->next];
         row->pair_length = strlen(row->pair);
     }
     t->next++;
     return HN_OK;
 }
 
-hn_status hn_dataset_open_texts(hn_dataset **out, const char *const *texts, const char *const *pairs,
-                                int64_t count, const hn_tokenizer *tokenizer, int32_t max_tokens, int threads,
-                                hn_error *error)
+hn_status hn_dataset_open_texts(hn_dataset **out, const hn_texts *from, const hn_tokenizer *tokenizer, int32_t max_tokens,
+                                int threads, hn_error *error)
 {
     const char *names[1] = {"text"};
     hn_list files = {names, 1};
-    struct texts state = {texts, pairs, count, 0};
+    struct texts state = {from, 0};
     hn_dataset *dataset = NULL;
     hnp_encode_options encoding = {
-        .tokenizer = tokenizer, .max_tokens = max_tokens, .files = 1, .threads = threads};
+        .tokenizer = tokenizer, .max_tokens = max_tokens, .whole_pairs = from->whole_pairs, .files = 1, .threads = threads};
     hnp_encode_counts counts = {0};
     hnp_source source = {&state, next_of_texts};
     hn_status status = new_dataset(&dataset, &files, error);

@@ -37,6 +37,7 @@ typedef struct hn_reader_options {
     size_t path_count;
     hn_data_format format;
     const char *text, *pair, *label; /* names of fields; pair and label may be NULL: not read */
+    bool label_optional;             /* rows may lack the label: it is NULL then */
     bool empty_allowed;              /* files without a row are fine */
     bool documents;                  /* plain text is fine */
     bool words;                      /* `text` and `label` are lists: words and their tags */

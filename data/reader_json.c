@@ -81,7 +81,7 @@ static hn_status take_row(hn_reader *reader, hn_row *row, bool *got, hn_error *e
         status = member(reader, HNP_PAIR, &row->pair, &row->pair_length, error);
         if (status || !row->pair) return status;
     }
-    if (reader->field[HNP_LABEL]) {
+    if (reader->field[HNP_LABEL] && (!reader->options.label_optional || json_object_get(reader->value, reader->field[HNP_LABEL]))) {
         size_t length;
         status = member(reader, HNP_LABEL, &row->label, &length, error);
         if (status || !row->label) return status;

@@ -157,7 +157,7 @@ static hn_status find_column(hn_reader *reader, int field, hn_error *error)
                            path, (long long)reader->line, name);
         reader->column[field] = (int)i;
     }
-    if (reader->column[field] >= 0 || field == HNP_INPUT) return HN_OK;
+    if (reader->column[field] >= 0 || field == HNP_INPUT || (field == HNP_LABEL && reader->options.label_optional)) return HN_OK;
     hn_strbuf names;
     char shown[300];
     hn_strbuf_init(&names);

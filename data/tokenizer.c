@@ -369,26 +369,27 @@ hn_status hnp_encode_failed(const hnp_scratch *scratch, size_t length, hn_error 
     return hn_fail(error, HN_ERR_MEMORY, "tokenizer: out of memory for a text of %zu bytes", length);
 }
 
-hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
-                              size_t length, const char *pair, size_t pair_length, bool special,
-                              int32_t max_tokens, hn_error *error)
+/* A text, or a pair, as ids in the scratch. */
+static hn_status encode_texts(hnp_scratch **out, const hn_tokenizer *tokenizer, hn_encoding *encoding, hnp_span text, hnp_span pair,
+                              hn_error *error)
 {
-    const hnp_template *around = pair ? &tokenizer->both : &tokenizer->single;
-    hnp_scratch *scratch = hnp_scratch_take(tokenizer, out);
+    hnp_scratch *scratch = hnp_scratch_take(tokenizer, encoding);
     if (!scratch) goto failed;
     scratch->plain = scratch->joined = false;
-    if (!hnp_encode_text(tokenizer, scratch, &scratch->text, (hnp_span){text, length, true})) goto failed;
-    if (pair && !hnp_encode_text(tokenizer, scratch, &scratch->pair, (hnp_span){pair, pair_length, true}))
-        goto failed;
+    scratch->pair.count = 0;
+    if (!hnp_encode_text(tokenizer, scratch, &scratch->text, text)) goto failed;
+    if (pair.text && !hnp_encode_text(tokenizer, scratch, &scratch->pair, pair)) goto failed;
+    *out = scratch;
+    return HN_OK;
+failed:
+    return hnp_encode_failed(scratch, text.length + pair.length, error);
+}
 
-    size_t first = scratch->text.count, second = pair ? scratch->pair.count : 0,
-           wrap = special ? around->special : 0;
-    size_t limit = max_tokens > 0 ? (size_t)max_tokens : SIZE_MAX, room = limit > wrap ? limit - wrap : 0;
-    if (pair)
-        truncate(&first, &second, room);
-    else if (first > room)
-        first = room;
-    if (!hnp_encoding_reserve(out, first + second + wrap)) goto failed;
+/* So many ids of each text, with the template around them. false: out of memory. */
+static bool put_together(hn_encoding *out, const hnp_template *around, const hnp_scratch *scratch, size_t first, size_t second,
+                         bool special)
+{
+    if (!hnp_encoding_reserve(out, first + second + (special ? around->special : 0))) return false;
     out->count = 0;
     for (size_t i = 0; i < around->count; i++) {
         const hnp_piece *piece = &around->pieces[i];
@@ -399,8 +400,43 @@ hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, c
         else if (special)
             append(out, &piece->id, 1, piece->type);
     }
+    return true;
+}
+
+hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
+                              size_t length, const char *pair, size_t pair_length, bool special,
+                              int32_t max_tokens, hn_error *error)
+{
+    const hnp_template *around = pair ? &tokenizer->both : &tokenizer->single;
+    hnp_scratch *scratch = NULL;
+    hn_status status = encode_texts(&scratch, tokenizer, out, (hnp_span){text, length, true},
+                                    (hnp_span){pair, pair_length, true}, error);
+    if (status) return status;
+    size_t first = scratch->text.count, second = scratch->pair.count, wrap = special ? around->special : 0;
+    size_t limit = max_tokens > 0 ? (size_t)max_tokens : SIZE_MAX, room = limit > wrap ? limit - wrap : 0;
+    if (pair)
+        truncate(&first, &second, room);
+    else if (first > room)
+        first = room;
+    if (!put_together(out, around, scratch, first, second, special))
+        return hnp_encode_failed(scratch, length + pair_length, error);
     if ((size_t)out->count > limit) out->count = (int32_t)limit;
     return HN_OK;
-failed:
-    return hnp_encode_failed(scratch, length + pair_length, error);
+}
+
+hn_status hn_tokenizer_encode_beside(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text, size_t length,
+                                     const char *pair, size_t pair_length, int32_t max_tokens, hn_error *error)
+{
+    HN_ASSERT(pair && max_tokens > 0);
+    hnp_scratch *scratch = NULL;
+    hn_status status = encode_texts(&scratch, tokenizer, out, (hnp_span){text, length, true},
+                                    (hnp_span){pair, pair_length, true}, error);
+    if (status) return status;
+    size_t first = scratch->text.count, second = scratch->pair.count, whole = second + tokenizer->both.special;
+    if (whole > (size_t)max_tokens)
+        return hn_fail(error, HN_ERR_USAGE, "tokenizer: \"%.60s\", which is not to be cut: expected at most %d tokens with the special "
+                       "ones, got %zu", pair, (int)max_tokens, whole);
+    if (first > (size_t)max_tokens - whole) first = (size_t)max_tokens - whole;
+    return put_together(out, &tokenizer->both, scratch, first, second, true) ? HN_OK
+                                                                             : hnp_encode_failed(scratch, length + pair_length, error);
 }

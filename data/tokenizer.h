@@ -51,6 +51,10 @@ void hn_encoding_close(hn_encoding *encoding);
 hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
                               size_t length, const char *pair, size_t pair_length, bool special,
                               int32_t max_tokens, hn_error *error);
+/* A pair with special tokens of which only the first text is cut, as Hugging Face's "only_first" does it. HN_ERR_USAGE too where
+ * `pair` with the special tokens has more than max_tokens (> 0). */
+hn_status hn_tokenizer_encode_beside(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text, size_t length,
+                                     const char *pair, size_t pair_length, int32_t max_tokens, hn_error *error);
 /* Where a part of a sequence stands: at its beginning (the post-processor's tokens aside), behind a special token, or
  * going on where other text ended. */
 typedef enum hn_part_place { HN_PART_FIRST, HN_PART_BEHIND_TOKEN, HN_PART_JOINED } hn_part_place;

@@ -29,5 +29,23 @@ const hn_key hn_eval_keys[] = {
      .help = "Field of the answer: a letter, a number from 0, or the option itself; null: answer, answerKey or label"},
     {"choices", "fields.subject", HN_KEY_STRING, AT(choices.subject), .fallback = "null",
      .help = "Field of the subject; null: subject. Where rows have none it is the file's name"},
+
+    {"zero_shot", "files", HN_KEY_LIST, AT(zero_shot.files), .fallback = "null",
+     .help = "Labels by inference (hone eval): files of texts, .jsonl, .json, .tsv or .csv; - is standard input"},
+    {"zero_shot", "labels", HN_KEY_LIST, AT(zero_shot.labels), .fallback = "null",
+     .help = "The labels to choose from, in words that fit into zero_shot.hypothesis"},
+    {"zero_shot", "hypothesis", HN_KEY_STRING, AT(zero_shot.hypothesis), .fallback = "\"This example is {}.\"",
+     .help = "What a text may entail: a sentence with {}, where a label goes"},
+    {"zero_shot", "multi_label", HN_KEY_BOOL, AT(zero_shot.multi_label), .fallback = "false",
+     .help = "Labels do not exclude each other: each is scored by itself, entailment against contradiction"},
+    {"zero_shot", "entailment", HN_KEY_STRING, AT(zero_shot.entailment), .fallback = "null",
+     .help = "The model's class that means entailment; null: the one whose name begins with entail"},
+    {"zero_shot", "contradiction", HN_KEY_STRING, AT(zero_shot.contradiction), .fallback = "null",
+     .help = "For multi_label, the class that means contradiction; null: the one that begins with contra, or the other of two"},
+    {"zero_shot", "label_map", HN_KEY_MAP, AT(zero_shot.label_map), .fallback = "null",
+     .help = "What labels in the files stand for: {\"3\": \"business\"}"},
+    {"zero_shot", "fields.text", HN_KEY_STRING, AT(zero_shot.text), .fallback = "\"text\"", .help = "Field (or column) of the text"},
+    {"zero_shot", "fields.label", HN_KEY_STRING, AT(zero_shot.label), .fallback = "null",
+     .help = "Field of the text's own label, which makes metrics; null: label, where the first row has it"},
 };
 const size_t hn_eval_key_count = sizeof hn_eval_keys / sizeof hn_eval_keys[0];

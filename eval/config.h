@@ -1,4 +1,4 @@
-/* The config section that evaluation owns: choices (multiple choice). */
+/* The config sections that evaluation owns: choices (multiple choice), zero_shot. */
 #ifndef HONE_EVAL_CONFIG_H
 #define HONE_EVAL_CONFIG_H
 
@@ -13,6 +13,13 @@ typedef struct hn_eval_config {
         const char *heading, *prompt;
         const char *question, *options, *answer, *subject; /* names of fields */
     } choices;
+    struct {
+        hn_list files, labels;
+        hn_map label_map;
+        bool multi_label;
+        const char *hypothesis, *entailment, *contradiction;
+        const char *text, *label; /* names of fields */
+    } zero_shot;
 } hn_eval_config;
 
 extern const hn_key hn_eval_keys[];

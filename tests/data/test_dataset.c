@@ -158,7 +158,7 @@ TEST(regression_and_predict)
     CHECK_INT(hn_dataset_count(dataset), 0);
     hn_dataset_free(dataset);
     const char *texts[] = {"#3 #4", ""}, *pairs[] = {"#5", "#6"};
-    CHECK_OK(hn_dataset_open_texts(&dataset, texts, pairs, 2, &toy, 8, 1, &error));
+    CHECK_OK(hn_dataset_open_texts(&dataset, &(hn_texts){.texts = texts, .pairs = pairs, .count = 2}, &toy, 8, 1, &error));
     CHECK_OK(hn_dataset_fill(dataset, &buffer, both, 2, &error));
     static const int32_t token[] = {1, 3, 4, 2, 5, 2, 1, 2, 6, 2};
     CHECK_INT(buffer.batch.tokens, 10);
@@ -174,7 +174,7 @@ TEST(large_vocabulary)
     const char *texts[] = {"#69999 #65536"};
     hn_dataset *dataset = NULL;
     hn_error error = {0};
-    CHECK_OK(hn_dataset_open_texts(&dataset, texts, NULL, 1, &wide_toy, 8, 1, &error));
+    CHECK_OK(hn_dataset_open_texts(&dataset, &(hn_texts){.texts = texts, .count = 1}, &wide_toy, 8, 1, &error));
     hn_batch_buffer buffer;
     CHECK_OK(hn_batch_buffer_init(&buffer, 16, 2, &error));
     uint32_t one = 0;

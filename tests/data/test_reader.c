@@ -15,6 +15,7 @@
 static const hn_reader_options nli = {.text = "premise", .pair = "hypothesis", .label = "label"};
 static const hn_reader_options document = {.text = "a", .documents = true};
 static const hn_reader_options single = {.text = "a", .label = "y"};
+static const hn_reader_options lax = {.text = "a", .label = "y", .label_optional = true};
 static const hn_question_fields usual, named = {.question = "q", .options = "o", .answer = "a", .subject = "s"};
 static const hn_reader_options choices = {.questions = &usual}, own_choices = {.questions = &named};
 
@@ -81,6 +82,12 @@ static const example examples[] = {
     {"blank.jsonl", &nli, "\n \n", 0, "", "blank.jsonl: expected rows, got none", HN_BAD_EMPTY},
     {"utf16.jsonl", &nli, "\xff\xfe{\0", 4, "", "utf16.jsonl: expected UTF-8, got UTF-16", -1},
     {"lines.json", &nli, ROW("p", "h", "1") "\n" ROW("q", "i", "2"), 0, "p|h|1@1 q|i|2@2 ", NULL, 0},
+
+    {"lax.jsonl", &lax, "{\"a\": \"1\", \"y\": \"x\"}\n{\"a\": \"2\"}\n", 0, "1||x@1 2||@2 ", NULL, 0},
+    {"lax_null.jsonl", &lax, "{\"a\": \"1\", \"y\": null}\n{\"a\": \"2\"}\n", 0, "2||@2 ",
+     "field \"y\": expected a string or a number, got null", HN_BAD_TYPE},
+    {"lax.csv", &lax, "b,a\nx,1\n", 0, "1||@2 ", NULL, 0},
+    {"lax_header.csv", &lax, "y,b\nx,1\n", 0, "", "lax_header.csv:1: expected a column \"a\" in the header", -1},
 
     {"array.json", &nli, " [" ROW("p, ]}\\\"", "h", "1") ",\n" ROW("q", "i", "2") "]\n ", 0, "p, ]}\"|h|1@1 q|i|2@2 ", NULL, 0},
     {"sniffed", &nli, "[" ROW("p", "h", "1") "]", 0, "p|h|1@1 ", NULL, 0},

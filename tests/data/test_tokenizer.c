@@ -93,6 +93,31 @@ TEST(truncates_the_longer_first)
     hn_tokenizer_free(tokenizer);
 }
 
+/* Of a pair that is too long the first text is cut, the second never. */
+TEST(cuts_the_first_alone)
+{
+    static const struct {
+        int32_t max_tokens;
+        const char *ids;
+    } cases[] = {{9, "1 3 8 3 11 2 6 9 2 "}, {8, "1 3 8 3 2 6 9 2 "}, {6, "1 3 2 6 9 2 "}, {5, "1 2 6 9 2 "}};
+    hn_tokenizer *tokenizer = NULL;
+    hn_encoding encoding;
+    hn_error error = {0};
+    hn_encoding_init(&encoding);
+    CHECK_OK(open_text(&tokenizer, WHOLE, &error));
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        char ids[64] = "";
+        CHECK_OK(hn_tokenizer_encode_beside(tokenizer, &encoding, "play , play .", 13, "un cafe", 7, cases[c].max_tokens, &error));
+        for (int32_t i = 0; i < encoding.count; i++) snprintf(ids + strlen(ids), sizeof ids - strlen(ids), "%d ", encoding.ids[i]);
+        CHECK_TEXT(ids, cases[c].ids);
+        CHECK_INT(encoding.types[encoding.count - 3], 1);
+    }
+    CHECK_INT(hn_tokenizer_encode_beside(tokenizer, &encoding, "play", 4, "un cafe", 7, 4, &error), HN_ERR_USAGE);
+    CHECK_CONTAINS(error.message, "\"un cafe\", which is not to be cut: expected at most 4 tokens with the special ones, got 5");
+    hn_encoding_close(&encoding);
+    hn_tokenizer_free(tokenizer);
+}
+
 TEST(decodes)
 {
     hn_tokenizer *tokenizer = NULL;
@@ -473,6 +498,6 @@ TEST(survives_without_memory)
     CHECK_OK(hn_folder_remove(folder, &error));
 }
 
-TEST_MAIN(hn_json_init(); RUN(encodes); RUN(truncates_the_longer_first); RUN(decodes);
+TEST_MAIN(hn_json_init(); RUN(encodes); RUN(truncates_the_longer_first); RUN(cuts_the_first_alone); RUN(decodes);
           RUN(refuses_with_the_place); RUN(is_linear); RUN(takes_long_words);
           RUN(merges_across_seams_in_the_order_of_ranks); RUN(one_encoding_many_tokenizers); RUN(reads_vocab_txt); RUN(survives_without_memory))

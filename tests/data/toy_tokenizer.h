@@ -105,6 +105,13 @@ hn_status hn_tokenizer_encode_part(const hn_tokenizer *tokenizer, hn_encoding *o
     abort();
 }
 
+hn_status hn_tokenizer_encode_beside(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text, size_t length,
+                                     const char *pair, size_t pair_length, int32_t max_tokens, hn_error *error)
+{
+    (void)tokenizer, (void)out, (void)text, (void)length, (void)pair, (void)pair_length, (void)max_tokens, (void)error;
+    abort();
+}
+
 hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, const char *text,
                               size_t length, const char *pair, size_t pair_length, bool special,
                               int32_t max_tokens, hn_error *error)

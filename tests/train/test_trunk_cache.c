@@ -32,7 +32,7 @@ static void open_dataset(void)
     fputs("{\"do_lower_case\": true, \"tokenizer_class\": \"BertTokenizer\"}", file);
     fclose(file);
     if (hn_tokenizer_open(&tokenizer, folder, &error) ||
-        hn_dataset_open_texts(&dataset, texts, NULL, EXAMPLES, tokenizer, 16, 1, &error)) {
+        hn_dataset_open_texts(&dataset, &(hn_texts){.texts = texts, .count = EXAMPLES}, tokenizer, 16, 1, &error)) {
         fprintf(stderr, "%s\n", error.message);
         abort();
     }
