@@ -36,21 +36,33 @@ hn_status hnp_frame_measure(hnp_frame *frame, const hn_tokenizer *tokenizer, hn_
     return status;
 }
 
-/* Marks the tokens that go on a word: "##x" where there are such, else those without the sign of a space before them. */
+static bool is_piece(const char *token)
+{
+    return !strncmp(token, "##", 2) && token[2];
+}
+
+/* With the sign of a space before it: that of byte-level tokenizers, or SentencePiece's. */
+static bool has_space(const char *token)
+{
+    return !strncmp(token, "\xc4\xa0", 2) || !strncmp(token, "\xe2\x96\x81", 3);
+}
+
+/* Marks the tokens that go on a word: "##x", or those without the sign of a space, whichever spelling the vocabulary has more of.
+ * (RoBERTa's holds "###" among its words, and mBERT's the signs of spaces as letters.) */
 static hn_status mark_words(hnp_masking *masking, const hn_tokenizer *tokenizer, hn_error *error)
 {
-    static const char pieces[] = "##", *const spaces[] = {"\xc4\xa0", "\xe2\x96\x81"}; /* of bytes, of SentencePiece */
-    bool hashes = false;
+    int32_t pieces = 0, spaces = 0;
     masking->goes_on = hn_calloc((size_t)masking->vocabulary, 1);
     if (!masking->goes_on) return hn_fail(error, HN_ERR_MEMORY, "data.mask_words: out of memory");
-    for (int pass = 0; pass < 2 && !(pass && hashes); pass++)
-        for (int32_t id = 0; id < masking->vocabulary; id++) {
-            const char *token = hn_tokenizer_token(tokenizer, id);
-            if (!token) continue;
-            bool piece = !strncmp(token, pieces, 2) && token[2];
-            hashes |= piece;
-            masking->goes_on[id] = pass ? strncmp(token, spaces[0], 2) && strncmp(token, spaces[1], 3) : piece;
-        }
+    for (int32_t id = 0; id < masking->vocabulary; id++) {
+        const char *token = hn_tokenizer_token(tokenizer, id);
+        pieces += token && is_piece(token);
+        spaces += token && has_space(token);
+    }
+    for (int32_t id = 0; id < masking->vocabulary; id++) {
+        const char *token = hn_tokenizer_token(tokenizer, id);
+        masking->goes_on[id] = token && (spaces > pieces ? !has_space(token) : is_piece(token));
+    }
     return HN_OK;
 }
 

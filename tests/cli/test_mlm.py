@@ -36,6 +36,20 @@ def trains(folder):
     hone("export", run, os.path.join(folder, "exported"))
 
 
+def masks_change_with_the_step(folder):
+    """Nothing is learnt here: the batch's loss differs for its mask alone, and an evaluation has the same mask each time."""
+    config, run = setup(folder, train={"epochs": 3, "batch_examples": 4096, "batch_tokens": 1 << 20, "log_every": 1},
+                        optim={"lr": 0}, eval={"every": "1 steps"})
+    model = os.path.join(folder, "model", "config.json")
+    shape = json.load(open(model))
+    shape.update(hidden_dropout_prob=0, attention_probs_dropout_prob=0)
+    json.dump(shape, open(model, "w"))
+    hone("train", config)
+    events = metrics(run)
+    losses, evals = [[e["loss"] for e in events if e["event"] == kind] for kind in ("step", "eval")]
+    assert len(set(losses)) == 3 and len(set(evals)) == 1 and len(evals) == 3, (losses, evals)
+
+
 def killed_runs_end_with_the_same_bytes(folder):
     sections = dict(checkpoint={"every": "4 steps"}, freeze={"unfreeze": "8 steps"}, train={"max_steps": 24},
                     data={"mask_words": True})
@@ -61,4 +75,4 @@ def refused_by_name(folder):
         assert said.returncode in (1, 2) and words in said.stderr, (change, said.stderr)
 
 
-main(trains, killed_runs_end_with_the_same_bytes, refused_by_name)
+main(trains, masks_change_with_the_step, killed_runs_end_with_the_same_bytes, refused_by_name)

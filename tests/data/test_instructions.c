@@ -160,6 +160,21 @@ TEST(losses)
                "im_end|>\n]]\n");
 }
 
+/* Whether a row has words to learn is asked of the roles that are trained on, and of what a cut leaves behind the first token. */
+TEST(nothing_to_learn)
+{
+    static const char no_answer[] = "{\"instruction\": \"aa\", \"output\": \" \"}\n";
+    static const char input_alone[] = "{\"instruction\": \" \", \"input\": \"1 2\", \"output\": \"3\"}\n";
+    static const char no_question[] = "{\"instruction\": \" \", \"input\": \"\\n\", \"output\": \"3\"}\n";
+    hn_data_config config = config_of();
+    CHECK_TEXT(described("r.jsonl", no_answer, &config, "plain", 1u << HN_ROLE_USER), "a[[a]] </s>\n");
+    CHECK_TEXT(described("r.jsonl", input_alone, &config, "plain", 1u << HN_ROLE_USER), " [[\n\n1 2]]3</s>\n");
+    CHECK_CONTAINS(described("r.jsonl", no_question, &config, "plain", 1u << HN_ROLE_USER), "expected words to train on (data.loss)");
+    CHECK_CONTAINS(described("r.jsonl", no_answer, &config, "plain", 0), "expected words to train on (data.loss)");
+    config.max_tokens = 1;
+    CHECK_CONTAINS(described("r.jsonl", no_answer, &config, "plain", HN_LOSS_ALL), "in the first 1 of its 4 tokens (data.max_tokens)");
+}
+
 /* Rows of one file of each kind are told by its first row; what comes later and lacks the fields is a bad
  * row. */
 static const struct {
@@ -465,6 +480,7 @@ int main(void)
     tokenizer = byte_tokenizer(false);
     RUN(shapes);
     RUN(losses);
+    RUN(nothing_to_learn);
     RUN(bad_rows);
     RUN(wrong_tables);
     RUN(long_rows);

@@ -9,6 +9,7 @@
 
 enum { CLS = 2, SEP = 3, MASK = 4, WORDS = 5, PIECES = 55, VOCABULARY = 105 };
 static hn_tokenizer *tokenizer;
+static int more_words; /* before those of the vocabulary */
 
 /* 50 words "aa", "ab", ... and 50 pieces "##aa", ... that go on a word. */
 static hn_tokenizer *make_tokenizer(bool mask)
@@ -18,6 +19,7 @@ static hn_tokenizer *make_tokenizer(bool mask)
     hn_error error = {0};
     hn_strbuf_init(&text);
     hn_strbuf_printf(&text, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n%s\n", mask ? "[MASK]" : "[OTHER]");
+    for (int i = 0; i < more_words; i++) hn_strbuf_printf(&text, "<%d>\n", i);
     for (int i = 0; i < 100; i++) hn_strbuf_printf(&text, "%s%c%c\n", i < 50 ? "" : "##", 'a' + i % 50 / 10, 'a' + i % 10);
     put("vocab.txt", text.text);
     put("tokenizer_config.json", "{\"do_lower_case\": true}");
@@ -89,6 +91,35 @@ TEST(blocks)
     hn_dataset_free(dataset);
     CHECK_INT(open_text(&dataset, "   ", 8, false, NULL, &error), HN_ERR_FORMAT);
     CHECK_CONTAINS(error.message, "expected a token or more");
+    hn_error_reset(&error);
+    CHECK_INT(open_text(&dataset, "aa", 2, false, NULL, &error), HN_ERR_USAGE);
+    CHECK_CONTAINS(error.message, "expected more than the 2 special tokens of a block, got 2");
+}
+
+/* The same blocks of a vocabulary whose ids take more than 16 bits. */
+TEST(wide_ids)
+{
+    enum { MORE = 70000 };
+    hn_tokenizer *small = tokenizer;
+    hn_dataset *dataset;
+    hn_batch_buffer buffer;
+    hn_error error = {0};
+    more_words = MORE;
+    tokenizer = make_tokenizer(true);
+    more_words = 0;
+    hn_status status = open_text(&dataset, "aa ab ac ad ae", 4, false, NULL, &error);
+    hn_tokenizer_free(tokenizer);
+    tokenizer = small;
+    CHECK_OK(status);
+    CHECK_OK(hn_batch_buffer_init(&buffer, 16, 3, &error));
+    fill(dataset, &buffer, 0, 3, (hn_draw){1, 1});
+    static const int32_t original[] = {CLS, 5, 6, SEP, CLS, 7, 8, SEP, CLS, 9, SEP};
+    for (int t = 0; t < 11; t++) {
+        bool hidden = buffer.batch.target[t] != HN_NO_TARGET;
+        CHECK_INT(hidden ? buffer.batch.target[t] : buffer.batch.token[t], original[t] < WORDS ? original[t] : original[t] + MORE);
+    }
+    hn_batch_buffer_close(&buffer);
+    hn_dataset_free(dataset);
 }
 
 TEST(shares)
@@ -101,7 +132,7 @@ TEST(shares)
     CHECK_OK(open_text(&dataset, text, 102, false, cache, &error));
     CHECK_INT(hn_dataset_count(dataset), 200);
     CHECK_OK(hn_batch_buffer_init(&buffer, 20400, 200, &error));
-    double chosen = 0, hidden = 0, same = 0, total = 0;
+    double chosen = 0, hidden = 0, same = 0, total = 0, other = 0, low = 0;
     for (uint32_t step = 0; step < 5; step++) {
         fill(dataset, &buffer, 0, 200, (hn_draw){7, step});
         for (int32_t t = 0; t < buffer.batch.tokens; t++) {
@@ -112,11 +143,14 @@ TEST(shares)
             chosen++;
             hidden += token == MASK;
             same += token == target;
+            other += token != target && token != MASK;
+            low += token != target && token != MASK && token < VOCABULARY / 2;
         }
     }
     CHECK_NEAR(chosen / total, 0.15, 0.004);
     CHECK_NEAR(hidden / chosen, 0.8 + 0.1 / VOCABULARY, 0.01);
     CHECK_NEAR(same / chosen, 0.1 + 0.1 / VOCABULARY, 0.01);
+    CHECK_NEAR(low / other, 0.5, 0.05);
     hn_batch_buffer_close(&buffer);
     hn_dataset_free(dataset);
     hn_free(text);
@@ -175,6 +209,101 @@ TEST(whole_words)
     hn_free(text);
 }
 
+/* A block that begins amid a word has something to learn all the same. */
+TEST(a_block_of_pieces)
+{
+    hn_dataset *dataset;
+    hn_batch_buffer buffer;
+    hn_error error = {0};
+    CHECK_OK(open_text(&dataset, "aaabac", 3, true, NULL, &error)); /* aa ##ab ##ac, a block each */
+    CHECK_INT(hn_dataset_count(dataset), 3);
+    CHECK_OK(hn_batch_buffer_init(&buffer, 9, 3, &error));
+    fill(dataset, &buffer, 0, 3, (hn_draw){1, 1});
+    for (int t = 1; t < 9; t += 3) CHECK(buffer.batch.target[t] != HN_NO_TARGET);
+    hn_batch_buffer_close(&buffer);
+    hn_dataset_free(dataset);
+}
+
+#define SPACE "\xe2\x96\x81"
+#define BYTE_SPACE "\xc4\xa0"
+
+/* Tokenizers that tell words by the sign of a space: their vocabularies may hold "###", and one whose pieces are "##x" the sign. */
+TEST(words_by_their_spaces)
+{
+    static const struct {
+        const char *tokenizer, *goes_on; /* '1' for every id that does */
+    } cases[] = {
+        {"{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"<mask>\", -9], [\"" SPACE "a\", -1], [\"" SPACE
+         "bc\", -1], [\"a\", -2], [\"d\", -2], [\"###\", -3]]}, \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"" SPACE
+         "\", \"prepend_scheme\": \"always\"}}",
+         "1100111"},
+        {"{\"model\": {\"type\": \"BPE\", \"unk_token\": \"<unk>\", \"vocab\": {\"<unk>\": 0, \"<mask>\": 1, \"" BYTE_SPACE
+         "\": 2, \"a\": 3, \"d\": 4, \"###\": 5, \"" BYTE_SPACE "a\": 6}, \"merges\": [\"" BYTE_SPACE
+         " a\"]}, \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true}}",
+         "1101110"},
+        {"{\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\", \"vocab\": {\"[UNK]\": 0, \"[MASK]\": 1, \"a\": 2, \"d\": 3, "
+         "\"##a\": 4, \"##\": 5, \"" SPACE "\": 6}}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}}",
+         "0000100"},
+    };
+    hn_tokenizer *before = tokenizer;
+    hn_error error = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hn_dataset *dataset;
+        hn_batch_buffer buffer;
+        hn_strbuf text;
+        hn_strbuf_init(&text);
+        for (int k = 0; k < 400; k++) hn_strbuf_puts(&text, k % 3 ? "aaad " : "ad ");
+        CHECK_OK(hn_tokenizer_open_json(&tokenizer, cases[i].tokenizer, strlen(cases[i].tokenizer), "tokenizer.json", &error));
+        hn_status status = open_text(&dataset, text.text, 2000, true, NULL, &error);
+        hn_tokenizer_free(tokenizer);
+        tokenizer = before;
+        hn_strbuf_close(&text);
+        CHECK_OK(status);
+        CHECK_INT(hn_dataset_count(dataset), 1);
+        CHECK_OK(hn_batch_buffer_init(&buffer, 2000, 1, &error));
+        fill(dataset, &buffer, 0, 1, (hn_draw){3, 1});
+        int32_t count = buffer.batch.tokens, chosen = 0, pieces = 0, ends = 0;
+        for (int32_t t = 0; t < count; t++) {
+            bool now = buffer.batch.target[t] != HN_NO_TARGET;
+            int32_t token = now ? buffer.batch.target[t] : buffer.batch.token[t];
+            bool goes_on = t && cases[i].goes_on[token] == '1', same = t && now == (buffer.batch.target[t - 1] != HN_NO_TARGET);
+            chosen += now;
+            pieces += goes_on;
+            ends += t && !goes_on && !same;
+            if (goes_on) CHECK(same);
+        }
+        CHECK(chosen > 50 && chosen < count / 3 && ends > 50 && (i == 2 || pieces > 200));
+        hn_batch_buffer_close(&buffer);
+        hn_dataset_free(dataset);
+    }
+}
+
+/* As many special tokens around a text as there is room for, and one more. */
+TEST(frames)
+{
+    static const char form[] = "{\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\", \"vocab\": {\"[UNK]\": 0, \"[MASK]\": 1, \"a\": 2, "
+                               "\"[CLS]\": 3}}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, \"post_processor\": {\"type\": "
+                               "\"TemplateProcessing\", \"single\": [%s{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}], \"pair\": [{\"Sequence\": "
+                               "{\"id\": \"A\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"B\", \"type_id\": 0}}], \"special_tokens\": {\"[CLS]\": "
+                               "{\"id\": \"[CLS]\", \"ids\": [3], \"tokens\": [\"[CLS]\"]}}}}";
+    static const char one[] = "{\"SpecialToken\": {\"id\": \"[CLS]\", \"type_id\": 0}}, ";
+    hn_tokenizer *before = tokenizer;
+    for (int count = 8; count < 10; count++) {
+        char text[2048], specials[1024] = "";
+        hn_dataset *dataset;
+        hn_error error = {0};
+        for (int i = 0; i < count; i++) strcat(specials, one);
+        snprintf(text, sizeof text, form, specials);
+        CHECK_OK(hn_tokenizer_open_json(&tokenizer, text, strlen(text), "tokenizer.json", &error));
+        hn_status status = open_text(&dataset, "a a", 16, false, NULL, &error);
+        hn_tokenizer_free(tokenizer);
+        tokenizer = before;
+        CHECK_INT(status, count == 8 ? HN_OK : HN_ERR_UNSUPPORTED);
+        if (status) CHECK_CONTAINS(error.message, "expected at most 8 special tokens around a text, got 9");
+        hn_dataset_free(dataset);
+    }
+}
+
 TEST(refusals_and_failing_memory)
 {
     hn_dataset *dataset;
@@ -205,9 +334,13 @@ int main(void)
     folder_open();
     tokenizer = make_tokenizer(true);
     RUN(blocks);
+    RUN(wide_ids);
     RUN(shares);
     RUN(draws);
     RUN(whole_words);
+    RUN(a_block_of_pieces);
+    RUN(words_by_their_spaces);
+    RUN(frames);
     RUN(refusals_and_failing_memory);
     hn_tokenizer_free(tokenizer);
     folder_close();

@@ -56,6 +56,7 @@ TEST(first_tokens)
         const char *expected;
     } cases[] = {
         {NULL, 16, true, "2 4 5 6 7 8 3 / - 1 0 0 2 - -"},
+        {NULL, 7, true, "2 4 5 6 7 8 3 / - 1 0 0 2 - -"},
         {NULL, 6, true, "2 4 5 6 7 3 / - 1 0 0 2 -"},
         {NULL, 4, true, "2 4 5 3 / - 1 0 -"},
         {NULL, 16, false, "2 4 5 6 7 8 3 / - 0 0 0 0 - -"},
@@ -75,6 +76,25 @@ TEST(first_tokens)
             CHECK_INT(hn_dataset_report(dataset)->cached, cached == 2);
             hn_dataset_free(dataset);
         }
+}
+
+/* A tokenizer that puts nothing before a text: the first token of all carries a tag. Its unknown token has another spelling. */
+TEST(no_frame)
+{
+    static const char text[] = "{\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"<unk>\", \"vocab\": {\"<unk>\": 0, \"anna\": 1, "
+                               "\"os\": 2, \"##lo\": 3}}, \"normalizer\": {\"type\": \"BertNormalizer\"}, "
+                               "\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}}";
+    hn_tokenizer *framed = tokenizer;
+    hn_dataset *dataset;
+    hn_error error = {0};
+    CHECK_OK(hn_tokenizer_open_json(&tokenizer, text, strlen(text), "tokenizer.json", &error));
+    hn_status status = open_rows(&dataset, "{\"words\": [\"Anna\", \"\\u0001\", \"Oslo\"], \"tags\": [\"PER\", \"O\", \"LOC\"]}", 16, true,
+                                 NULL, &error);
+    hn_tokenizer_free(tokenizer);
+    tokenizer = framed;
+    CHECK_OK(status);
+    CHECK_TEXT(describe(dataset), "1 0 2 3 / 1 0 2 -");
+    hn_dataset_free(dataset);
 }
 
 /* A tag behind the cut is none: such a row is refused, or counted and passed over; the rows around it stay what they are. */
@@ -150,6 +170,7 @@ int main(void)
     put("tokenizer_config.json", "{\"do_lower_case\": true}");
     if (hn_tokenizer_open(&tokenizer, folder, &error) || hn_labels_open(&labels, &options, &error)) return 1;
     RUN(first_tokens);
+    RUN(no_frame);
     RUN(tags_that_are_cut);
     RUN(refusals);
     RUN(failing_memory);
