@@ -9,7 +9,10 @@
  *
  * A block of queries sees all its keys at once: for short sequences the whole [Tq, Tk] tile stays in the first-level cache, for
  * long ones a row of scores still fits the second level, so there is no online softmax. Under a causal mask the products of a
- * block end with the last key that one of its queries sees, and blocks are small, so that little of what they compute is hidden. */
+ * block end with the last key that one of its queries sees, and blocks are small, so that little of what they compute is hidden.
+ *
+ * One query of a sequence with a cache (a token that was just chosen) is no block: copying K and V would cost more than the rest.
+ * They are read as they lie, once for up to four heads that share them. */
 #include "kernels/attention.h"
 
 #include <math.h>
@@ -22,6 +25,7 @@
 #include "kernels/vecmath.h"
 
 enum { QUERIES = 64, CAUSAL_QUERIES = 32, PAD = 16 };
+enum { DIRECT_HEADS = 4, DIRECT_VECTORS = HN_LANES == 16 ? 4 : 2, AHEAD = 64 /* keys */, LINE = 64 };
 
 static int64_t padded(int64_t n)
 {
@@ -304,6 +308,83 @@ HN_BODY void backward_head(panels *p, const job *work, const head *h, hn_dtype t
     }
 }
 
+/* A head's row of K or V that is to be in cache soon: heads stand apart, and what fetches ahead in the processor misses them. */
+HN_BODY void call_row(const hn_tensor *tensor, int64_t row, int64_t column, int64_t size, hn_dtype type)
+{
+    const char *data = at(tensor, row, column, type);
+    for (int64_t c = 0; c < size * (type == HN_F32 ? 4 : 2); c += LINE) __builtin_prefetch(data + c, 0, 2);
+}
+
+/* Scores of one query head, q [D] as panels have it, with the first `seen` keys: HN_LANES keys at a time. */
+HN_BODY void score_keys(float *s, const float *q, const job *work, const head *h, int64_t seen, bool ahead,
+                        hn_dtype type)
+{
+    int64_t size = work->attention->head_size;
+    for (int64_t j = 0; j < seen; j += HN_LANES) {
+        const void *from[HN_LANES];
+        vf sum[HN_LANES] = {{0}};
+        for (int i = 0; i < HN_LANES; i++)
+            from[i] = at(work->k, h->k_first + hnp_least(j + i, seen - 1), h->k_column, type);
+        for (int i = 0; i < HN_LANES && ahead; i++)
+            call_row(work->k, h->k_first + j + i + AHEAD, h->k_column, size, type);
+        for (int64_t c = 0; c < size; c += HN_LANES) {
+            vf one = vf_load(q + c);
+            for (int i = 0; i < HN_LANES; i++) sum[i] += one * vf_get(from[i], type, c, size - c);
+        }
+        vf_store(s + j, vf_sums(sum));
+    }
+}
+
+/* out[g] = the sum over the first `seen` keys j of s[g][j] v[j], in their order, times sum[g]: `vectors` vectors from column c on. */
+HN_BODY void mix_columns(const panels *p, const job *work, const head *h, int64_t seen, int64_t c, int heads, int vectors,
+                         hn_dtype type)
+{
+    int64_t size = work->attention->head_size;
+    vf sum[DIRECT_HEADS][DIRECT_VECTORS] = {{{0}}};
+    for (int64_t j = 0; j < seen; j++) {
+        const void *row = at(work->v, h->k_first + j, h->k_column, type);
+        call_row(work->v, h->k_first + j + AHEAD, h->k_column, size, type);
+        for (int v = 0; v < vectors; v++) {
+            vf value = vf_get(row, type, c + v * HN_LANES, size - c - v * HN_LANES);
+            for (int g = 0; g < heads; g++) sum[g][v] += p->s[g * p->keys + j] * value;
+        }
+    }
+    for (int g = 0; g < heads; g++)
+        for (int v = 0; v < vectors; v++) vf_store(p->out + g * p->width + c + v * HN_LANES, sum[g][v] * p->sum[g]);
+}
+
+HN_BODY void mix_values(const panels *p, const job *work, const head *h, int64_t seen, int heads, hn_dtype type)
+{
+    enum { STEP = DIRECT_VECTORS * HN_LANES };
+    int64_t c = 0;
+    for (; c + STEP <= p->width; c += STEP) mix_columns(p, work, h, seen, c, heads, DIRECT_VECTORS, type);
+    for (; c < p->width; c += HN_LANES) mix_columns(p, work, h, seen, c, heads, 1, type);
+}
+
+/* A token that goes on from a cache, the only query of its sequence: `heads` heads of it from h->number on, which share K and V.
+ * These are read as they lie. */
+HN_BODY void direct_heads(panels *p, const job *work, const head *h, int heads, hn_dtype type)
+{
+    int64_t size = work->attention->head_size, seen = visible(work->attention, h, 0);
+    for (int g = 0; g < heads; g++) {
+        panels row = *p;
+        head one = *h;
+        row.s += g * p->keys, row.sum += g;
+        one.number += g;
+        read_rows(p->q, p->width, work->q, h->q_first, 1, one.number * size, size, type);
+        score_keys(row.s, p->q, work, h, seen, g == 0, type);
+        softmax_block(&row, work, &one, 0, 1, padded(seen));
+    }
+    switch (heads) { /* a constant, so that the sums stay in registers */
+    case 1: mix_values(p, work, h, seen, 1, type); break;
+    case 2: mix_values(p, work, h, seen, 2, type); break;
+    case 3: mix_values(p, work, h, seen, 3, type); break;
+    default: mix_values(p, work, h, seen, DIRECT_HEADS, type);
+    }
+    for (int g = 0; g < heads; g++)
+        write_rows(work->o, h->q_first, 1, (h->number + g) * size, size, p->out + g * p->width, p->width, type);
+}
+
 HN_BODY void task(panels *p, const job *work, int64_t sequence, int kv_head, bool backward, hn_dtype type)
 {
     const hn_attention *a = work->attention;
@@ -313,6 +394,13 @@ HN_BODY void task(panels *p, const job *work, int64_t sequence, int kv_head, boo
               .k_first = a->cu_k[sequence], .k_count = keys_of(a, sequence), .k_column = kv_head * size};
     if (!h.q_count && !backward) return; /* a place of a cache that this batch has no token for */
     p->keys = key_row(h.k_count);
+    if (a->k_count && h.q_count == 1) {
+        for (int i = 0; i < group; i += DIRECT_HEADS) {
+            h.number = kv_head * group + i;
+            direct_heads(p, work, &h, (int)hnp_least(DIRECT_HEADS, group - i), type);
+        }
+        return;
+    }
     read_turned(p->kt, p->keys, work->k, h.k_first, h.k_count, h.k_column, size, type);
     if (!backward) {
         read_rows(p->v, p->width, work->v, h.k_first, h.k_count, h.k_column, size, type);

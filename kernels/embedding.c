@@ -51,7 +51,7 @@ void HN_ISA_NAME(hnp_embedding_forward)(hn_ops_context *ctx, const hn_tensor *y,
     int count = collect(ctx, at, (const hn_tensor *[]){token_table, position_table, type_table},
                         (const int32_t *[]){ids, positions, types}, position_offset, y);
     int64_t columns = y->shape[1];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (y->shape[0] * columns > HNP_ALONE)
     for (int64_t r = 0; r < (count < 0 ? 0 : y->shape[0]); r++) {
         const void *row[3];
         for (int i = 0; i < count; i++) row[i] = hnp_row(at[i].table, (int64_t)at[i].index[r] + at[i].offset);

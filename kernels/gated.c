@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "kernels/activation.h"
+#include "kernels/scratch.h"
 
 typedef struct job {
     const hn_tensor *y, *dgate, *dup, *dy; /* forward: y; backward: the others */
@@ -27,7 +28,7 @@ HN_BODY void backward_lanes(const job *j, int64_t r, int64_t c, int64_t left, hn
 HN_BODY void rows(const job *j, hn_activation activation, bool backward, hn_dtype type)
 {
     int64_t count = j->gate->shape[0], columns = j->gate->shape[1];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (count * columns > HNP_ALONE)
     for (int64_t r = 0; r < count; r++)
         for (int64_t c = 0; c < columns; c += HN_LANES) {
             if (backward) backward_lanes(j, r, c, columns - c, activation, type);

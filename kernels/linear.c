@@ -31,7 +31,8 @@
 #include <omp.h>
 
 #include "core/error.h"
-#include "kernels/activation.h"
+#include "kernels/epilogue.h"
+#include "kernels/linear_few.h"
 #include "kernels/low_rank.h"
 #include "kernels/tiling.h"
 
@@ -72,59 +73,6 @@ static weights prepare(hnp_scratch *scratch, const hn_tensor *w, hn_dtype type, 
     return out;
 }
 
-/* What becomes of a tile's result. */
-typedef struct epilogue {
-    const hn_tensor *y, *z, *bias; /* forward: y = act(z = c + bias); z and bias may be NULL */
-    const hn_tensor *slope_of;     /* backward: y = c * act'(slope_of) */
-    hn_activation activation;
-    bool add; /* y += c */
-} epilogue;
-
-/* The lanes from column i on, `left` of them in the row. */
-HN_BODY void finish_lanes(const epilogue *e, const float *c, int64_t r, int64_t i, int64_t left,
-                          hn_activation activation, bool backward)
-{
-    void *y = hnp_row(e->y, r);
-    vf v = vf_get(c, HN_F32, i, left);
-    if (backward) {
-        v *= hnp_slope(vf_get(hnp_row(e->slope_of, r), e->slope_of->dtype, i, left), activation);
-    } else {
-        if (e->bias) v += vf_get(e->bias->data, e->bias->dtype, i, left);
-        if (e->z) vf_put(hnp_row(e->z, r), e->z->dtype, i, left, v);
-        v = hnp_activate(v, activation);
-        if (e->add) v += vf_get(y, e->y->dtype, i, left);
-    }
-    vf_put(y, e->y->dtype, i, left, v);
-}
-
-HN_BODY void finish_row(const epilogue *e, const float *c, int64_t r, hn_activation activation, bool backward)
-{
-    int64_t columns = e->y->shape[1], i = 0;
-    for (; i + HN_LANES <= columns; i += HN_LANES) finish_lanes(e, c, r, i, HN_LANES, activation, backward);
-    if (i < columns) finish_lanes(e, c, r, i, columns - i, activation, backward);
-}
-
-HN_BODY void finish_rows(const epilogue *e, const float *c, int64_t first, int64_t rows, hn_activation activation)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        const float *row = c + r * apart(e->y->shape[1]);
-        if (e->slope_of) finish_row(e, row, first + r, activation, true);
-        else finish_row(e, row, first + r, activation, false);
-    }
-}
-
-static void finish(const epilogue *e, const float *c, int64_t first, int64_t rows)
-{
-    switch (e->activation) {
-    case HN_ACT_NONE: finish_rows(e, c, first, rows, HN_ACT_NONE); break;
-    case HN_ACT_GELU: finish_rows(e, c, first, rows, HN_ACT_GELU); break;
-    case HN_ACT_GELU_TANH: finish_rows(e, c, first, rows, HN_ACT_GELU_TANH); break;
-    case HN_ACT_TANH: finish_rows(e, c, first, rows, HN_ACT_TANH); break;
-    case HN_ACT_RELU: finish_rows(e, c, first, rows, HN_ACT_RELU); break;
-    case HN_ACT_SILU: finish_rows(e, c, first, rows, HN_ACT_SILU); break;
-    }
-}
-
 /* One row-tiled product: y = epilogue(x B). */
 typedef struct tiled {
     const hn_tensor *x;
@@ -153,7 +101,7 @@ static bool tiled_plan(hn_ops_context *ctx, tiled *t, const weights *w, int64_t 
     return (t->last = hnp_plan_get(ctx->state, &shape, ctx->error)) != NULL;
 }
 
-static bool tiled_run(const tiled *t, const epilogue *e, int64_t tile, int thread)
+static bool tiled_run(const tiled *t, const hnp_epilogue *e, int64_t tile, int thread)
 {
     char *panel = t->own + (size_t)thread * t->own_size;
     float *result = (float *)(void *)(panel + t->panel_size);
@@ -165,7 +113,7 @@ static bool tiled_run(const tiled *t, const epilogue *e, int64_t tile, int threa
     bool done = hnp_plan_run(plan, thread, result, direct ? hnp_row(t->x, first) : panel, t->b);
     if (t->branch.of)
         HN_ISA_NAME(hnp_branch_run)(&t->branch, result, apart(e->y->shape[1]), first, rows, panel + t->panel_size + t->result_size);
-    finish(e, result, first, rows);
+    hnp_finish(e, result, apart(e->y->shape[1]), first, rows);
     return done;
 }
 
@@ -175,7 +123,7 @@ static size_t rounded(size_t size)
 }
 
 /* y = epilogue(x op(w) + the branch): op(w) = w^T when `transposed`; low may be NULL. */
-static void run_tiled(hn_ops_context *ctx, const epilogue *e, const hn_tensor *x, const hn_tensor *w, bool transposed,
+static void run_tiled(hn_ops_context *ctx, const hnp_epilogue *e, const hn_tensor *x, const hn_tensor *w, bool transposed,
                       const hn_low_rank *low, const char *what)
 {
     hn_dtype type = hnp_product_type(ctx, x, w);
@@ -201,95 +149,6 @@ static void run_tiled(hn_ops_context *ctx, const epilogue *e, const hn_tensor *x
     if (failed) hnp_fail_run(ctx, what);
 }
 
-/* Few rows, where ctx->few_rows allows it: what costs is reading W once from memory, so W is not copied, and each of its rows is
- * multiplied with all rows of x while it is in the cache. A result is the sum of HN_LANES partial sums over K, each in order, so
- * that it depends on its row of x and its row of W alone. */
-enum { FEW_ROWS = 16, FEW_STRIP = 64, FEW_W = 4 };
-
-/* c[m][n] = x[m] . w[n] for the `rows` rows of x from m and FEW_W rows of w, `count` of which are there. */
-HN_BODY void few_dots(float *c, const float *x, int64_t x_row, const char *w, size_t w_row, int64_t count, int64_t inner, int rows,
-                      hn_dtype type)
-{
-    vf sum[FEW_W][FEW_W] = {{{0}}};
-    const char *from[FEW_W];
-    for (int j = 0; j < FEW_W; j++) from[j] = w + (size_t)(j < count ? j : 0) * w_row;
-    for (int64_t k = 0; k < inner; k += HN_LANES) {
-        int64_t left = inner - k;
-        vf value[FEW_W];
-        for (int j = 0; j < FEW_W; j++) value[j] = vf_get(from[j], type, k, left);
-        for (int i = 0; i < rows; i++) {
-            vf one = vf_get(x + i * x_row, HN_F32, k, left);
-            for (int j = 0; j < FEW_W; j++) sum[i][j] += one * value[j];
-        }
-    }
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < count; j++) c[i * FEW_STRIP + j] = vf_sum(sum[i][j]);
-}
-
-/* The products of all rows of x with rows [first, first + count) of w, c [rows, FEW_STRIP]. */
-HN_BODY void few_strip(float *c, const float *x, int64_t rows, const hn_tensor *w, int64_t first, int64_t count, hn_dtype type)
-{
-    int64_t inner = w->shape[1];
-    size_t w_row = (size_t)w->stride * hnp_type_size(type);
-    for (int64_t n = 0; n < count; n += FEW_W) {
-        const char *at = hnp_row(w, first + n);
-        int64_t some = hnp_least(FEW_W, count - n), m = 0;
-        for (; m + 4 <= rows; m += 4) few_dots(c + m * FEW_STRIP + n, x + m * inner, inner, at, w_row, some, inner, 4, type);
-        for (; m + 2 <= rows; m += 2) few_dots(c + m * FEW_STRIP + n, x + m * inner, inner, at, w_row, some, inner, 2, type);
-        for (; m < rows; m++) few_dots(c + m * FEW_STRIP + n, x + m * inner, inner, at, w_row, some, inner, 1, type);
-    }
-}
-
-static void few_finish(const epilogue *e, float *c, int64_t first, int64_t count)
-{
-    epilogue part = *e;
-    hn_tensor y = hn_tensor_columns(e->y, first, count), z, bias;
-    part.y = &y;
-    if (e->z) z = hn_tensor_columns(e->z, first, count), part.z = &z;
-    if (e->bias) bias = hn_tensor_rows(e->bias, first, count), part.bias = &bias;
-    for (int64_t r = 0; r < y.shape[0]; r++) finish(&part, c + r * FEW_STRIP, r, 1);
-}
-
-/* c += low B^T of the columns [first, first + count) that parts of the low-rank branch belong to. */
-static void few_low_rank(float *c, const hn_low_rank *low, int64_t first, int64_t count)
-{
-    int64_t rank = low->weight->shape[1], b = 0;
-    for (int p = 0; p < low->parts; b += low->part[p++].rows) {
-        int64_t from = low->part[p].row > first ? low->part[p].row : first;
-        int64_t end = hnp_least(low->part[p].row + low->part[p].rows, first + count);
-        for (int64_t n = from; n < end; n++) {
-            const void *weight = hnp_row(low->weight, b + n - low->part[p].row);
-            for (int64_t m = 0; m < low->low->shape[0]; m++) {
-                hn_tensor part = hn_tensor_columns(low->low, p * rank, rank);
-                vf sum = {0};
-                for (int64_t k = 0; k < rank; k += HN_LANES)
-                    sum += vf_get(hnp_row(&part, m), part.dtype, k, rank - k) * vf_get(weight, low->weight->dtype, k, rank - k);
-                c[m * FEW_STRIP + n - first] += vf_sum(sum);
-            }
-        }
-    }
-}
-
-static void run_few(hn_ops_context *ctx, const epilogue *e, const hn_tensor *x, const hn_tensor *w, const hn_low_rank *low)
-{
-    hnp_scratch scratch = {.ctx = ctx};
-    int64_t rows = x->shape[0], inner = x->shape[1];
-    float *wide = hnp_scratch_take(&scratch, (size_t)(rows * inner) * sizeof *wide);
-    if (!wide) return;
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t k = 0; k < inner; k += HN_LANES)
-            vf_put(wide + r * inner, HN_F32, k, inner - k, vf_get(hnp_row(x, r), x->dtype, k, inner - k));
-#pragma omp parallel for schedule(dynamic) num_threads(hnp_team_size(ctx->state))
-    for (int64_t n = 0; n < w->shape[0]; n += FEW_STRIP) {
-        float c[FEW_ROWS * FEW_STRIP];
-        int64_t count = hnp_least(FEW_STRIP, w->shape[0] - n);
-        if (w->dtype == HN_F32) few_strip(c, wide, rows, w, n, count, HN_F32);
-        else few_strip(c, wide, rows, w, n, count, HN_BF16);
-        if (low) few_low_rank(c, low, n, count);
-        few_finish(e, c, n, count);
-    }
-}
-
 void HN_ISA_NAME(hnp_linear_forward)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *z, const hn_tensor *x,
                                      const hn_tensor *w, const hn_tensor *bias, hn_activation activation,
                                      const hn_low_rank *low)
@@ -301,8 +160,8 @@ void HN_ISA_NAME(hnp_linear_forward)(hn_ops_context *ctx, const hn_tensor *y, co
     HN_ASSERT(!bias || bias->shape[0] == w->shape[0]);
     HN_ASSERT(!low || (low->low->shape[0] == y->shape[0] && low->low->shape[1] == low->parts * low->weight->shape[1]));
     if (!hn_tensor_count(y)) return;
-    epilogue e = {.y = y, .z = z, .bias = bias, .activation = activation};
-    if (ctx->few_rows && x->shape[0] <= FEW_ROWS) run_few(ctx, &e, x, w, low);
+    hnp_epilogue e = {.y = y, .z = z, .bias = bias, .activation = activation};
+    if (ctx->few_rows && x->shape[0] <= HNP_FEW_ROWS) HN_ISA_NAME(hnp_linear_few)(ctx, &e, x, w, low);
     else run_tiled(ctx, &e, x, w, true, low, "linear_forward");
 }
 
@@ -315,7 +174,7 @@ void HN_ISA_NAME(hnp_linear_backward_input)(hn_ops_context *ctx, const hn_tensor
     HN_ASSERT(!low || (low->low->shape[0] == dx->shape[0] && low->low->shape[1] == low->weight->shape[0] &&
                        low->weight->shape[1] == dx->shape[1]));
     if (!hn_tensor_count(dx)) return;
-    epilogue e = {.y = dx, .slope_of = activation == HN_ACT_NONE ? NULL : z, .activation = activation, .add = add};
+    hnp_epilogue e = {.y = dx, .slope_of = activation == HN_ACT_NONE ? NULL : z, .activation = activation, .add = add};
     run_tiled(ctx, &e, dy, w, false, low, "linear_backward_input");
 }
 
@@ -435,5 +294,6 @@ size_t HN_ISA_NAME(hnp_linear_workspace)(int64_t widest, int threads)
         most = tiles + weights_size > most ? tiles + weights_size : most;
         most = chunks > most ? chunks : most;
     }
-    return most + 4 * HNP_SCRATCH_ALIGN;
+    size_t few = HN_ISA_NAME(hnp_linear_few_workspace)(widest, threads);
+    return (few > most ? few : most) + 4 * HNP_SCRATCH_ALIGN;
 }

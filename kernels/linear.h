@@ -14,7 +14,8 @@
  * NULL.
  *
  * A row of y or dx depends on its own row of x or dy alone: not on M, nor on where it stands. With ctx->few_rows a forward of at
- * most 16 rows is computed another way, with other last bits: what is said of rows holds among such forwards. */
+ * most 256 rows is computed another way, that of at most 16 rows yet another (linear_few.h), with other last bits: what is said of
+ * rows holds among forwards that are computed alike. */
 #ifndef HONE_KERNELS_LINEAR_H
 #define HONE_KERNELS_LINEAR_H
 

@@ -17,6 +17,7 @@
 
 #include "kernels/block.h"
 #include "kernels/dropout.h"
+#include "kernels/linear_few.h"
 #include "kernels/tiling.h"
 
 enum { TILE = 64, STRIP = 64, CHUNK = 256, PAD = 16 };
@@ -108,7 +109,7 @@ void HN_ISA_NAME(hnp_low_rank_project)(hn_ops_context *ctx, const hn_tensor *low
     p.b = right_side(&scratch, w, transposed, &p.b_row);
     char *own = p.b ? hnp_scratch_take(&scratch, (size_t)threads * own_size) : NULL;
     if (!own) return;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (x->shape[0] > TILE)
     for (int64_t first = 0; first < x->shape[0]; first += TILE)
         project_tile(&p, first, (float *)(void *)(own + (size_t)omp_get_thread_num() * own_size));
 }
@@ -235,5 +236,6 @@ size_t HN_ISA_NAME(hnp_low_rank_workspace)(int64_t widest, int64_t width, int th
                                                                              : hnp_tiling_of(HN_BF16).rows;
     size_t own = floats(rows, width) + floats(rows, padded(widest)), sums = floats(STRIP + CHUNK, padded(width)) + floats(CHUNK, STRIP);
     size_t sides = HN_LOW_RANK_PARTS * floats(width, padded(widest)) + floats(widest, padded(width));
-    return sides + (size_t)threads * (own > sums ? own : sums) + (HN_LOW_RANK_PARTS + 2) * HNP_SCRATCH_ALIGN;
+    size_t tiled = sides + (size_t)threads * (own > sums ? own : sums), few = HN_ISA_NAME(hnp_linear_few_low_rank_workspace)(width, threads);
+    return (tiled > few ? tiled : few) + (HN_LOW_RANK_PARTS + 2) * HNP_SCRATCH_ALIGN;
 }

@@ -103,7 +103,7 @@ HN_BODY void hnp_norm_forward_row(const hnp_norm *n, int64_t r, int64_t g, int64
 HN_BODY void hnp_norm_forward_rows(const hnp_norm *n, bool centred, hn_dtype type)
 {
     int64_t columns = n->gamma->shape[0];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n->x->shape[0] * n->x->shape[1] > HNP_ALONE)
     for (int64_t r = 0; r < n->x->shape[0]; r++)
         for (int64_t g = 0; g < n->groups; g++) hnp_norm_forward_row(n, r, g, columns, centred, type);
 }

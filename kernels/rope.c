@@ -3,6 +3,7 @@
 #include "kernels/rope.h"
 
 #include "core/error.h"
+#include "kernels/scratch.h"
 #include "kernels/vec.h"
 
 static bool positions_in_range(hn_ops_context *ctx, const int32_t *position, int64_t rows, int64_t count)
@@ -32,7 +33,7 @@ HN_BODY void rotate_rows(const hn_tensor *x, const hn_tensor *table, const int32
 {
     int64_t size = table->shape[1], half = size / 2;
     size_t half_bytes = (size_t)half * (type == HN_F32 ? 4 : 2);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (x->shape[0] * x->shape[1] > HNP_ALONE)
     for (int64_t r = 0; r < x->shape[0]; r++) {
         const float *cosine = hnp_row(table, position[r]);
         char *head = hnp_row(x, r);

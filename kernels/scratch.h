@@ -32,6 +32,9 @@ static inline void *hnp_scratch_take(hnp_scratch *scratch, size_t size)
 /* Rows of a reduction that one partial sum covers; fixed, so that sums never depend on the number of threads. */
 enum { HNP_SUM_ROWS = 64 };
 
+/* So few elements of a result are done by one thread before a second has begun. */
+enum { HNP_ALONE = 8192 };
+
 static inline int64_t hnp_ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;

@@ -110,6 +110,29 @@ HN_BODY float vf_sum(vf a)
     return a[0];
 }
 
+#define HN_LANE_OWN(i, s) ((i) & (s) ? HN_LANES + (i) : (i))
+#define HN_LANE_NEXT(i, s) ((i) & (s) ? HN_LANES + (i) - (s) : (i) + (s))
+
+/* row[i], i < s: the lanes of row[i] and row[i + s], half of each, with their neighbours s lanes away added. */
+#define HN_HALVE(row, s)                                                                                               \
+    for (int i_ = 0; i_ < (s); i_++)                                                                                   \
+        (row)[i_] = __builtin_shufflevector((row)[i_], (row)[i_ + (s)], HN_LANE_LIST(HN_LANE_OWN, s)) +                \
+                    __builtin_shufflevector((row)[i_], (row)[i_ + (s)], HN_LANE_LIST(HN_LANE_NEXT, s));
+
+/* Lane i is vf_sum(row[i]), to the bit; the rows are lost. */
+HN_BODY vf vf_sums(vf row[HN_LANES])
+{
+#if HN_LANES >= 16
+    HN_HALVE(row, 8)
+#endif
+#if HN_LANES >= 8
+    HN_HALVE(row, 4)
+#endif
+    HN_HALVE(row, 2)
+    HN_HALVE(row, 1)
+    return row[0];
+}
+
 /* The highest lane; a NaN among them may be overlooked. */
 HN_BODY float vf_highest(vf a)
 {

@@ -193,6 +193,86 @@ static void one_at_a_time(hn_dtype type)
     problem_free(&all);
 }
 
+/* A batch over a cache: places that hold fewer keys than there is room for (the rest is NaN), for one token, for several, for none. */
+typedef struct cached {
+    int heads, kv_heads, size;
+    bool causal;
+    float dropout;
+} cached;
+
+static problem cache_make(const cached *c, hn_dtype type, int32_t *count)
+{
+    static const int32_t counts[4] = {37, 5, 20, 257};
+    shape s = {.heads = c->heads, .kv_heads = c->kv_heads, .size = c->size, .causal = c->causal, .dropout = c->dropout, .n = 4,
+               .q = {1, 0, 3, 1}, .k = {40, 7, 20, 300}};
+    problem p = problem_make(s, type);
+    memcpy(count, counts, sizeof counts);
+    for (int i = 0; i < 4; i++) {
+        for (int r = 0; r < s.q[i]; r++) p.position[p.cu_q[i] + r] = counts[i] - s.q[i] + r;
+        for (int64_t row = p.cu_k[i] + counts[i]; row < p.cu_k[i + 1]; row++)
+            for (int64_t column = 0; column < p.k.shape[1]; column++) value_set(&p.k, row, column, NAN), value_set(&p.v, row, column, NAN);
+    }
+    p.a.longest_k = 257;
+    return p;
+}
+
+static void goes_on_from_a_cache(hn_dtype type)
+{
+    static const cached caches[] = {{9, 3, 64, true, 0}, {5, 1, 24, true, 0}, {4, 4, 8, false, 0}, {2, 2, 40, true, 0.3f}, {2, 1, 256, true, 0},
+                                    {8, 1, 80, true, 0}};
+    for (size_t i = 0; i < sizeof caches / sizeof *caches; i++) {
+        int32_t count[4];
+        problem p = cache_make(&caches[i], type, count);
+        int64_t tq = p.q.shape[0], qc = p.q.shape[1], kc = p.k.shape[1];
+        size_t keys = (size_t)(p.k.shape[0] * kc), heads = (size_t)p.s.heads;
+        double *o = calloc((size_t)(tq * qc), 8), *dq = calloc((size_t)(tq * qc), 8), *lse = calloc((size_t)tq * heads, 8);
+        double *dk = calloc(keys, 8), *dv = calloc(keys, 8);
+        problem_link(&p);
+        p.a.k_count = count;
+        p.a.q_position = p.position;
+        ops_now->attention_forward(&context_now, &p.o.t, p.lse, &p.q, &p.k, &p.v, &p.a);
+        for (int s = 0; s < 4; s++) {
+            p.cu_k[s + 1] = p.cu_k[s] + count[s]; /* of the keys that are there */
+            for (int64_t row = p.cu_q[s]; row < p.cu_q[s + 1]; row++)
+                for (int h = 0; h < p.s.heads; h++) {
+                    int64_t at = row * qc + h * p.s.size;
+                    reference_row(&p, s, row, h, o + at, lse + h * tq + row, dq + at, dk, dv);
+                }
+            p.cu_k[s + 1] = p.cu_k[s] + p.s.k[s];
+        }
+        hn_tensor lse_view = hn_tensor_2d(p.lse, HN_F32, p.s.heads, tq);
+        CHECK_CLOSE(&p.o.t, o, tolerance(type));
+        CHECK_CLOSE(&lse_view, lse, tolerance(HN_F32));
+        free(o), free(dq), free(lse), free(dk), free(dv);
+        problem_free(&p);
+    }
+}
+
+/* On one thread and on three, beside others and alone: the same bits. */
+static void cache_bits(hn_dtype type)
+{
+    const cached c = {9, 3, 64, true, 0};
+    int32_t count[4];
+    problem p = cache_make(&c, type, count);
+    matrix again = matrix_random(type, 1, 576, 1);
+    problem_link(&p);
+    p.a.k_count = count;
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(3);
+    ops_now->attention_forward(&context_now, &p.o.t, NULL, &p.q, &p.k, &p.v, &p.a);
+    omp_set_num_threads(1);
+    hn_attention alone = p.a;
+    int32_t cu_q[2] = {0, 1}, cu_k[2] = {0, 300};
+    hn_tensor q = hn_tensor_rows(&p.q, 4, 1), row = hn_tensor_rows(&p.o.t, 4, 1);
+    hn_tensor k = hn_tensor_rows(&p.k, p.cu_k[3], 300), v = hn_tensor_rows(&p.v, p.cu_k[3], 300);
+    alone.n = 1, alone.cu_q = cu_q, alone.cu_k = cu_k, alone.k_count = count + 3;
+    ops_now->attention_forward(&context_now, &again.t, NULL, &q, &k, &v, &alone);
+    omp_set_num_threads(threads);
+    CHECK(!memcmp(again.block, row.data, hn_tensor_bytes(&row)));
+    matrix_free(&again);
+    problem_free(&p);
+}
+
 static void same_bits(hn_dtype type)
 {
     test_seed = 5;
@@ -242,7 +322,9 @@ static void nan_stays(hn_dtype type)
 TEST(values) { on_every_table(against_reference, 300, 800, 257, 1); }
 TEST(long_sequences) { on_every_table(one_at_a_time, 2048, 128, 2048, 2); }
 TEST(bits) { on_every_table(same_bits, 300, 800, 257, 4); }
+TEST(cache) { on_every_table(goes_on_from_a_cache, 300, 800, 257, 1); }
+TEST(bits_of_a_cache) { on_every_table(cache_bits, 300, 800, 257, 4); }
 TEST(no_keys) { on_every_table(sees_nothing, 300, 800, 257, 4); }
 TEST(nan) { on_every_table(nan_stays, 300, 800, 257, 4); }
 
-TEST_MAIN(RUN(values); RUN(long_sequences); RUN(bits); RUN(no_keys); RUN(nan))
+TEST_MAIN(RUN(values); RUN(long_sequences); RUN(bits); RUN(cache); RUN(bits_of_a_cache); RUN(no_keys); RUN(nan))

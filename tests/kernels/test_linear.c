@@ -223,29 +223,68 @@ static void too_small(hn_dtype type)
 }
 TEST(small_workspace) { on_every_table(too_small, 100, 100, 0, 0); }
 
-/* Few rows: the formula at odd sizes, and each row has the bits it has alone, whatever the number of rows and threads. */
+/* Up to 16 rows each row has the bits it has alone, whatever the number of rows. */
+static void few_alone(const matrix *x, const matrix *w, const matrix *y, hn_dtype type, const hn_tensor *bias)
+{
+    matrix one = matrix_random(type, 1, w->t.shape[0], 1);
+    for (int rows = 1; rows <= 16; rows++) {
+        hn_tensor xs = hn_tensor_rows(&x->t, 0, rows), ys = hn_tensor_rows(&y->t, 0, rows);
+        ops_now->linear_forward(&context_now, &ys, NULL, &xs, &w->t, bias, HN_ACT_GELU);
+        for (int r = 0; r < rows; r++) {
+            hn_tensor alone = hn_tensor_rows(&x->t, r, 1);
+            ops_now->linear_forward(&context_now, &one.t, NULL, &alone, &w->t, bias, HN_ACT_GELU);
+            hn_tensor row = hn_tensor_rows(&y->t, r, 1);
+            if (memcmp(row.data, one.t.data, hn_tensor_bytes(&one.t))) TEST_FAIL("%s: row %d of %d differs", ops_now->name, r, rows);
+        }
+    }
+    matrix_free(&one);
+}
+
+/* From 17 to 256 rows: those it has among any others, on any number of threads; and a NaN stays in its row. */
+static void few_together(matrix *x, const matrix *w, const matrix *y, hn_dtype type, const hn_tensor *bias)
+{
+    static const int from[] = {0, 1, 100, 239}, count[] = {256, 31, 150, 17};
+    matrix some = matrix_random(type, 256, w->t.shape[0], 1);
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(3);
+    ops_now->linear_forward(&context_now, &y->t, NULL, &x->t, &w->t, bias, HN_ACT_NONE);
+    omp_set_num_threads(1);
+    for (int i = 0; i < 4; i++) {
+        hn_tensor xs = hn_tensor_rows(&x->t, from[i], count[i]), ys = hn_tensor_rows(&some.t, 0, count[i]);
+        hn_tensor same = hn_tensor_rows(&y->t, from[i], count[i]);
+        ops_now->linear_forward(&context_now, &ys, NULL, &xs, &w->t, bias, HN_ACT_NONE);
+        if (memcmp(ys.data, same.data, hn_tensor_bytes(&ys))) TEST_FAIL("%s: rows from %d on differ", ops_now->name, from[i]);
+    }
+    if (type == HN_F32) {
+        float *element = (float *)x->t.data + 5 * x->t.stride + 3, before = *element;
+        *element = NAN;
+        hn_tensor xs = hn_tensor_rows(&x->t, 0, 40), ys = hn_tensor_rows(&some.t, 0, 40);
+        ops_now->linear_forward(&context_now, &ys, NULL, &xs, &w->t, bias, HN_ACT_NONE);
+        for (int r = 0; r < 40; r++)
+            for (int64_t n = 0; n < w->t.shape[0]; n++)
+                CHECK_INT(isnan(((float *)some.t.data)[r * some.t.stride + n]) != 0, r == 5);
+        *element = before;
+    }
+    omp_set_num_threads(threads);
+    matrix_free(&some);
+}
+
+/* The formula at odd sizes, and what a row's bits depend on. */
 static void few_rows_body(hn_dtype type)
 {
-    static const sizes cases[] = {{0, 8, 8, 0}, {1, 1, 1, 0}, {3, 3, 33, 2}, {7, 257, 31, 5}, {16, 65, 257, 0}, {9, 130, 64, 3}};
+    static const sizes cases[] = {{0, 8, 8, 0}, {1, 1, 1, 0}, {3, 3, 33, 2}, {7, 257, 31, 5}, {16, 65, 257, 0}, {9, 130, 64, 3},
+                                  {17, 65, 129, 0}, {31, 1, 8, 0}, {64, 131, 260, 3}, {250, 33, 1, 0}, {256, 64, 128, 1}};
     context_now.few_rows = true;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         forward_case(type, cases[i], HN_ACT_NONE, false, i % 2);
         forward_case(type, cases[i], i % 2 ? HN_ACT_GELU_TANH : HN_ACT_SILU, true, true);
     }
-    matrix x = matrix_strided(type, 16, 257, 260, 1), w = matrix_random(type, 131, 257, 0.1), y = matrix_random(type, 16, 131, 1);
-    matrix one = matrix_random(type, 1, 131, 1), bias = matrix_random(type, 1, 131, 1);
+    matrix x = matrix_strided(type, 256, 257, 260, 1), w = matrix_random(type, 131, 257, 0.1), y = matrix_random(type, 256, 131, 1);
+    matrix bias = matrix_random(type, 1, 131, 1);
     hn_tensor b = hn_tensor_1d(bias.block, type, 131);
-    for (int rows = 1; rows <= 16; rows++) {
-        hn_tensor xs = hn_tensor_rows(&x.t, 0, rows), ys = hn_tensor_rows(&y.t, 0, rows);
-        ops_now->linear_forward(&context_now, &ys, NULL, &xs, &w.t, &b, HN_ACT_GELU);
-        for (int r = 0; r < rows; r++) {
-            hn_tensor alone = hn_tensor_rows(&x.t, r, 1);
-            ops_now->linear_forward(&context_now, &one.t, NULL, &alone, &w.t, &b, HN_ACT_GELU);
-            hn_tensor row = hn_tensor_rows(&y.t, r, 1);
-            if (memcmp(row.data, one.t.data, hn_tensor_bytes(&one.t))) TEST_FAIL("%s: row %d of %d differs", ops_now->name, r, rows);
-        }
-    }
-    matrix_free(&x), matrix_free(&w), matrix_free(&y), matrix_free(&one), matrix_free(&bias);
+    few_alone(&x, &w, &y, type, &b);
+    few_together(&x, &w, &y, type, &b);
+    matrix_free(&x), matrix_free(&w), matrix_free(&y), matrix_free(&bias);
     context_now.few_rows = false;
 }
 
