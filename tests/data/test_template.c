@@ -16,7 +16,7 @@
 
 static hn_error error;
 
-static const hn_chat_source files = {.bos = "<s>", .eos = "</s>"};
+static hn_chat_source files = {.bos = "<s>", .eos = "</s>"};
 
 static hn_message said(hn_role role, const char *text)
 {
@@ -231,6 +231,9 @@ TEST(own_strings)
                                              .assistant = " {content}<|im_end|>\n{eos}"}};
     hn_message row[] = {said(HN_ROLE_USER, "  why? "), said(HN_ROLE_ASSISTANT, "because")};
     CHECK_TEXT(encoded(&options, row, 2, false, true), "<s>Q: why? {x}\nA:[[ because<|im_end|>]]\n</s>");
+    row[0] = said(HN_ROLE_USER, "\x1c\x1f\u2003why?\x1e\u00a0\x1b"); /* white space as Python has it */
+    CHECK_TEXT(encoded(&options, row, 2, false, true), "<s>Q: why?\x1e\u00a0\x1b {x}\nA:[[ because<|im_end|>]]\n</s>");
+    row[0] = said(HN_ROLE_USER, "  why? ");
     row[0].input = "here";
     row[0].input_length = 4;
     CHECK_TEXT(encoded(&options, row, 2, false, true),
@@ -289,6 +292,27 @@ TEST(system_prompts)
     options = (hn_template_options){.name = "gemma", .system = "S"};
     CHECK_TEXT(encoded(&options, row, 1, true, false),
                "<s><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\n");
+}
+
+/* The prompt that a model's own template puts in is that template's: it stays when the config names the same one, and no other. */
+TEST(system_prompt_of_the_model)
+{
+    static const char own[] = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n";
+    hn_message row[] = {said(HN_ROLE_USER, "U")};
+    hn_template_options options = {.name = "auto"};
+    size_t size;
+    char text[400];
+    CHECK_OK(hn_file_read(&files.chat, &size, GOLDEN "smollm2.jinja", 1 << 20, &error));
+    snprintf(text, sizeof text, "%s<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n", own);
+    CHECK_TEXT(encoded(&options, row, 1, true, false), text);
+    options.name = "chatml";
+    CHECK_TEXT(encoded(&options, row, 1, true, false), text);
+    options.name = "plain";
+    CHECK_TEXT(encoded(&options, row, 1, true, false), "U");
+    options.name = "alpaca";
+    CHECK_TEXT(encoded(&options, row, 1, true, false), TASK ". " ANSWER "### Instruction:\nU\n\n### Response:\n");
+    hn_free(files.chat);
+    files.chat = NULL;
 }
 
 TEST(refusals)
@@ -476,6 +500,7 @@ int main(void)
     RUN(own_strings);
     RUN(answers_stand_apart);
     RUN(system_prompts);
+    RUN(system_prompt_of_the_model);
     RUN(refusals);
     RUN(wrong_options);
     RUN(missing_tokens);

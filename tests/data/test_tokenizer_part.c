@@ -2,6 +2,7 @@
  * token. */
 #include "core/json.h"
 #include "core/mem.h"
+#include "data/template.h"
 #include "data/tokenizer.h"
 #include "tests/test.h"
 
@@ -85,6 +86,35 @@ TEST(places)
         }
 }
 
+/* A conversation's parts have their places: its first text, an answer right behind it, what follows a control token. */
+TEST(parts_of_a_template)
+{
+    static const char *const expected[] = {"3 2 4 3 2 4", "3 2 4 2 2 4"}; /* a blank behind tokens too, or before the first text alone */
+    hn_message turns[4];
+    hn_chat_source files = {.eos = "</s>"};
+    hn_template_options options = {.name = "plain"};
+    for (int i = 0; i < 4; i++) turns[i] = (hn_message){.role = i % 2 ? HN_ROLE_ASSISTANT : HN_ROLE_USER, .text = "a", .length = 1};
+    for (int k = 0; k < 2; k++) {
+        const char *description = k ? metaspace_first : prepend;
+        hn_tokenizer *tokenizer = NULL;
+        hn_template *tmpl = NULL;
+        hn_dialog dialog;
+        char got[64];
+        int used = 0;
+        hn_error_reset(&error);
+        hn_dialog_init(&dialog);
+        CHECK_OK(hn_tokenizer_open_json(&tokenizer, description, strlen(description), "toy", &error));
+        CHECK_OK(hn_template_open(&tmpl, &options, &files, tokenizer, &error));
+        CHECK_OK(hn_template_encode(tmpl, &dialog, turns, 4, false, &error));
+        for (int32_t i = 0; i < dialog.count; i++)
+            used += snprintf(got + used, sizeof got - (size_t)used, "%s%d", i ? " " : "", dialog.ids[i]);
+        CHECK_TEXT(got, expected[k]);
+        hn_dialog_close(&dialog);
+        hn_template_free(tmpl);
+        hn_tokenizer_free(tokenizer);
+    }
+}
+
 TEST(control_tokens)
 {
     CHECK_TEXT(part(prepend, "</s>", HN_PART_JOINED, -1), "5 6 7 8");
@@ -135,4 +165,5 @@ TEST(memory)
     hn_tokenizer_free(tokenizer);
 }
 
-TEST_MAIN(hn_json_init(); RUN(places); RUN(control_tokens); RUN(whole_texts_after_parts); RUN(memory))
+TEST_MAIN(hn_json_init(); RUN(places); RUN(parts_of_a_template); RUN(control_tokens); RUN(whole_texts_after_parts);
+          RUN(memory))

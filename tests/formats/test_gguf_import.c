@@ -279,22 +279,23 @@ TEST(rows_of_a_head_are_put_in_order)
     hn_folder *folder = NULL;
     sizes(&m, "llama", "layer_norm_rms_epsilon");
     key_u32(&m, "llama.attention.head_count_kv", 1);
-    key_u32(&m, "llama.attention.key_length", 4);
+    key_u32(&m, "llama.attention.key_length", 8); /* with 4 the order is its own inverse */
     sentencepiece(&m);
     tensor(&m, "token_embd.weight", VOCABULARY, C);
-    tensor(&m, "blk.0.attn_q.weight", 8, C);
-    tensor(&m, "blk.0.attn_k.weight", 4, C);
-    tensor(&m, "blk.0.attn_v.weight", 4, C);
-    tensor(&m, "blk.0.attn_output.weight", C, 8);
+    tensor(&m, "blk.0.attn_q.weight", 16, C);
+    tensor(&m, "blk.0.attn_k.weight", 8, C);
+    tensor(&m, "blk.0.attn_v.weight", 8, C);
+    tensor(&m, "blk.0.attn_output.weight", C, 16);
     tensor(&m, "blk.0.attn_norm.weight", C, 0), tensor(&m, "blk.0.ffn_norm.weight", C, 0);
     tensor(&m, "blk.0.ffn_gate.weight", INNER, C), tensor(&m, "blk.0.ffn_up.weight", INNER, C);
     tensor(&m, "blk.0.ffn_down.weight", C, INNER), tensor(&m, "output_norm.weight", C, 0);
     CHECK_OK(import_model(&m, HN_F32, &error));
     CHECK_OK(hn_folder_open(&folder, target, &error));
-    static const int from[8] = {0, 2, 1, 3, 4, 6, 5, 7}; /* x0 y0 x1 y1 -> x0 x1 y0 y1, head by head */
-    for (size_t row = 0; row < 8; row++)
+    /* x0 y0 x1 y1 ... -> x0 x1 ... y0 y1 ..., head by head */
+    static const int from[16] = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
+    for (size_t row = 0; row < 16; row++)
         CHECK(element(folder, "model.layers.0.self_attn.q_proj.weight", row * C + 1) == (float)(1000 + from[row] * C + 1));
-    for (size_t row = 0; row < 4; row++)
+    for (size_t row = 0; row < 8; row++)
         CHECK(element(folder, "model.layers.0.self_attn.k_proj.weight", row * C) == (float)(2000 + from[row] * C));
     CHECK(element(folder, "model.layers.0.self_attn.v_proj.weight", 5) == 3005);
     CHECK(json_is_true(json_object_get(hn_folder_config(folder), "tie_word_embeddings")));
@@ -479,6 +480,8 @@ static void rope_long(model *m) { llama(m), key_text(m, "llama.rope.scaling.type
 static void rope_both(model *m) { llama(m), rope_linear(m), put_padding(&m->data), put_tensor(&m->tensors, "rope_freqs.weight", 0, 1, 0, m->data.size), put_f32(&m->data, 1), m->tensor_count++; }
 static void rope_strange(model *m) { llama(m), put_padding(&m->data), put_tensor(&m->tensors, "rope_freqs.weight", 0, 1, 0, m->data.size), put_f32(&m->data, 3), m->tensor_count++; }
 static void unknown_tensor(model *m) { llama(m), tensor(m, "blk.0.attn_q.scale", 1, 0); }
+static void tensor_in_a_layer(model *m) { llama(m), tensor(m, "blk.0.output_norm.weight", C, 0); }
+static void tensor_in_no_layer(model *m) { llama(m), tensor(m, "ffn_norm.weight", C, 0); }
 static void layer_too_high(model *m) { llama(m), tensor(m, "blk.1.attn_norm.weight", C, 0); }
 static void layer_written_twice(model *m) { llama(m), tensor(m, "blk.00.attn_norm.weight", C, 0); }
 static void tensor_missing(model *m) { sizes(m, "llama", "layer_norm_rms_epsilon"), sentencepiece(m), tensor(m, "token_embd.weight", VOCABULARY, C); }
@@ -525,6 +528,8 @@ static const struct {
     {rope_long, HN_ERR_UNSUPPORTED, "key llama.rope.scaling.type: expected none, linear or yarn, got \"longrope\""},
     {rope_both, HN_ERR_UNSUPPORTED, "tensor rope_freqs.weight: expected it or a rope.scaling.type, got both"},
     {rope_strange, HN_ERR_UNSUPPORTED, "tensor rope_freqs.weight: expected Llama 3's divisors"},
+    {tensor_in_a_layer, HN_ERR_UNSUPPORTED, "tensor blk.0.output_norm.weight: hone knows none of this name"},
+    {tensor_in_no_layer, HN_ERR_UNSUPPORTED, "tensor ffn_norm.weight: hone knows none of this name"},
     {unknown_tensor, HN_ERR_UNSUPPORTED, "tensor blk.0.attn_q.scale: hone knows none of this name"},
     {layer_too_high, HN_ERR_UNSUPPORTED, "tensor blk.1.attn_norm.weight: hone knows none of this name in a model of architecture llama with 1 layers"},
     {layer_written_twice, HN_ERR_UNSUPPORTED, "tensor blk.00.attn_norm.weight: hone knows none"},
