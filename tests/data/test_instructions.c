@@ -204,6 +204,8 @@ static const struct {
     {"list.jsonl", "{\"messages\": \"hello\"}\n",
      "field \"messages\": expected a list of messages, got a string", HN_BAD_TYPE},
     {"item.jsonl", "{\"messages\": [7]}\n", "message 1: expected an object", HN_BAD_TYPE},
+    {"lists.jsonl", "{\"prompt\": [7], \"completion\": [{\"role\": \"assistant\", \"content\": \"b\"}]}\n",
+     "message 1: expected an object", HN_BAD_TYPE},
     {"role.jsonl",
      "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"tool\", \"content\": \"b\"}]}\n",
      "message 2: expected a role of system, user, assistant, got \"tool\"", HN_BAD_TURNS},

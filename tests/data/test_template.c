@@ -281,6 +281,68 @@ TEST(answers_stand_apart)
     hn_tokenizer_free(tokenizer);
 }
 
+/* What of a model's files counts: the file of its own for the template, then the config; of several templates the default. */
+TEST(files_of_a_model)
+{
+    static const char config[] = "{\"bos_token\": \"<s>\", \"eos_token\": {\"content\": \"</s>\"}, \"chat_template\": [{\"name\": "
+                                 "\"tool_use\", \"template\": \"T\"}, {\"name\": \"default\", \"template\": \"D\"}]}";
+    static const char tokens[] = "{\"bos_token\": \"<b>\", \"eos_token\": \"<e>\"}";
+    static const struct {
+        hn_chat_files files;
+        const char *chat, *bos, *eos;
+    } cases[] = {
+        {{config, tokens, NULL}, "D", "<s>", "</s>"},
+        {{config, NULL, "J"}, "J", "<s>", "</s>"},
+        {{NULL, tokens, "J"}, "J", "<b>", "<e>"},
+        {{"{\"eos_token\": null, \"chat_template\": \"C\"}", tokens, NULL}, "C", "<b>", "<e>"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hn_chat_source source;
+        hn_error_reset(&error);
+        CHECK_OK(hn_chat_source_init(&source, &cases[i].files, "model", &error));
+        CHECK_TEXT(source.chat, cases[i].chat);
+        CHECK_TEXT(source.bos, cases[i].bos);
+        CHECK_TEXT(source.eos, cases[i].eos);
+        hn_chat_source_close(&source);
+    }
+    hn_chat_source source;
+    CHECK_INT(hn_chat_source_init(&source, &(hn_chat_files){"{", NULL, NULL}, "model", &error), HN_ERR_FORMAT);
+    CHECK_CONTAINS(error.message, "model/tokenizer_config.json");
+}
+
+/* Other spellings of a published template are it, too; one that prints what the other computes is not. */
+TEST(spellings)
+{
+#define LOOP(turn) "{% for message in messages %}" turn "{% endfor %}"
+#define TURN "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
+#define GENERATE "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    static const struct {
+        const char *text;
+        bool known;
+    } cases[] = {
+        {LOOP(TURN) GENERATE, true},
+        {LOOP(TURN) GENERATE "\n", true},
+        {LOOP(TURN) GENERATE "\n\n", true}, /* the first goes with the block, the last with the file */
+        {LOOP(TURN) GENERATE "\n\n\n", false},
+        {"{# the usual one #}" LOOP(TURN) GENERATE, true},
+        {"{#- the usual one -#}\n\n " LOOP(TURN) GENERATE, true},
+        {"{# the usual one #}\n\n " LOOP(TURN) GENERATE, false},
+        {LOOP("<|im_start|>{{ message.role }}\n{{- '\\n' + message.content -}} <|im_end|>{{ \"\\n\" }}") GENERATE, true},
+        {LOOP("<|im_start|>\1message.role\2\n{{ '' }}\1message.content\2<|im_end|>{{ \"\\n\" }}") GENERATE, false},
+    };
+    hn_tokenizer *tokenizer = byte_tokenizer(false);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hn_chat_source source = {.bos = "<s>", .eos = "</s>", .chat = (char *)(size_t)cases[i].text};
+        hn_template *tmpl = NULL;
+        hn_error_reset(&error);
+        hn_status status = hn_template_open(&tmpl, &(hn_template_options){.name = "auto"}, &source, tokenizer, &error);
+        if (status != (cases[i].known ? HN_OK : HN_ERR_UNSUPPORTED)) TEST_FAIL("case %zu: %s", i, error.message);
+        if (tmpl) CHECK_TEXT(hn_template_name(tmpl), "chatml");
+        hn_template_free(tmpl);
+    }
+    hn_tokenizer_free(tokenizer);
+}
+
 TEST(system_prompts)
 {
     hn_template_options options = {.name = "chatml", .system = "S"};
@@ -456,6 +518,16 @@ TEST(names_and_digests)
         }
     }
     CHECK_INT(count, 18);
+    const hn_template_options more[] = {{.name = "chatml", .system = "A"},
+                                        {.name = "chatml", .system = "B"},
+                                        {.turns = {.user = "{content}", .assistant = "{content}</s>"}, .system = ""},
+                                        {.turns = {.user = "{content}", .assistant = "{content}<|im_end|>"}}};
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        hn_template *tmpl = NULL;
+        CHECK_OK(hn_template_open(&tmpl, &more[i], &files, tokenizer, &error));
+        seen[count++] = hn_template_digest(tmpl);
+        hn_template_free(tmpl);
+    }
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < i; k++) CHECK(!hn_digest_equal(seen[i], seen[k]));
     hn_tokenizer_free(tokenizer);
@@ -499,6 +571,8 @@ int main(void)
     RUN(injection);
     RUN(own_strings);
     RUN(answers_stand_apart);
+    RUN(files_of_a_model);
+    RUN(spellings);
     RUN(system_prompts);
     RUN(system_prompt_of_the_model);
     RUN(refusals);

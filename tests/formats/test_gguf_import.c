@@ -426,14 +426,17 @@ static void rope_yarn(model *m)
     key_text(m, "llama.rope.scaling.type", "yarn"), key_f32(m, "llama.rope.scaling.factor", 4);
     key_u32(m, "llama.rope.scaling.original_context_length", 2048);
 }
-static void put_divisors(model *m, float first, float second)
+/* What Llama 3.2 ships for heads of 16 and theta 500,000: wavelengths below 2048 as they were, above 8192 stretched by 32, and
+ * one of 4443 in between: 1 / ((1 - s) / 32 + s), s = (8192 / 4443 - 1) / 3. */
+static void rope_llama3(model *m)
 {
+    static const float divisors[] = {1, 1, 1, 1, 3.29226210f, 32, 32, 32};
+    key_f32(m, "llama.rope.freq_base", 500000);
     put_padding(&m->data);
-    put_tensor(&m->tensors, "rope_freqs.weight", 0, 2, 0, m->data.size);
-    put_f32(&m->data, first), put_f32(&m->data, second), m->tensor_count++;
+    put_tensor(&m->tensors, "rope_freqs.weight", 0, 8, 0, m->data.size);
+    for (int i = 0; i < 8; i++) put_f32(&m->data, divisors[i]);
+    m->tensor_count++;
 }
-/* Heads of 4 have frequencies 1 and theta^-1/2; theta 1e8: a wavelength of 62832, over 8192. */
-static void rope_llama3(model *m) { key_f32(m, "llama.rope.freq_base", 1e8f), put_divisors(m, 1, 32); }
 
 TEST(rotations_are_told)
 {
@@ -451,11 +454,11 @@ TEST(rotations_are_told)
         static model m;
         hn_error error = {0};
         sizes(&m, "llama", "layer_norm_rms_epsilon");
-        key_u32(&m, "llama.attention.key_length", 4);
+        key_u32(&m, "llama.attention.key_length", 16);
         sentencepiece(&m);
         tensor(&m, "token_embd.weight", VOCABULARY, C);
-        tensor(&m, "blk.0.attn_q.weight", 8, C), tensor(&m, "blk.0.attn_k.weight", 8, C), tensor(&m, "blk.0.attn_v.weight", 8, C);
-        tensor(&m, "blk.0.attn_output.weight", C, 8);
+        tensor(&m, "blk.0.attn_q.weight", 32, C), tensor(&m, "blk.0.attn_k.weight", 32, C), tensor(&m, "blk.0.attn_v.weight", 32, C);
+        tensor(&m, "blk.0.attn_output.weight", C, 32);
         tensor(&m, "blk.0.attn_norm.weight", C, 0), tensor(&m, "blk.0.ffn_norm.weight", C, 0);
         tensor(&m, "blk.0.ffn_gate.weight", INNER, C), tensor(&m, "blk.0.ffn_up.weight", INNER, C);
         tensor(&m, "blk.0.ffn_down.weight", C, INNER), tensor(&m, "output_norm.weight", C, 0);
