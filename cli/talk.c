@@ -41,26 +41,6 @@ hn_status hn_talk_options_check(const hn_talk_options *options, hn_error *error)
     return HN_OK;
 }
 
-/* The template's stops, then the model's own, some of which may be among them. */
-static hn_status join_stops(hn_talk *talk, hn_error *error)
-{
-    size_t own = 0, of_template = 0;
-    int32_t *ids = NULL;
-    const int32_t *first = talk->tmpl ? hn_template_stops(talk->tmpl, &of_template) : NULL;
-    hn_status status = hn_source_stops(&ids, &own, talk->source, error);
-    if (status != HN_OK) return status;
-    talk->stop_ids = hn_calloc(own + of_template + 1, sizeof *talk->stop_ids);
-    if (talk->stop_ids) {
-        if (of_template) memcpy(talk->stop_ids, first, of_template * sizeof *first);
-        if (own) memcpy(talk->stop_ids + of_template, ids, own * sizeof *ids);
-        talk->stop_id_count = of_template + own;
-    } else {
-        status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the stop tokens");
-    }
-    hn_free(ids);
-    return status;
-}
-
 /* The config's template, or the one that the options name. */
 static hn_status open_template(hn_talk *talk, const hn_cli_config *config, const hn_talk_options *options, hn_error *error)
 {
@@ -86,7 +66,7 @@ hn_status hn_talk_open(hn_talk *out, const char *path, const hn_cli_config *conf
                        out->source->path);
     out->positions = out->source->config.positions;
     if (conversation) status = open_template(out, config, options, error);
-    return status == HN_OK ? join_stops(out, error) : status;
+    return status == HN_OK ? hn_source_stops(&out->stop_ids, &out->stop_id_count, out->source, out->tmpl, error) : status;
 }
 
 hn_status hn_talk_start(hn_talk *talk, const hn_cli_config *config, int32_t sequences, int32_t capacity, hn_error *error)

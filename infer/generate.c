@@ -81,7 +81,11 @@ hn_status hn_generator_open(hn_generator **out, hn_runner *runner, const hn_toke
 
 size_t hn_generator_bytes(const hn_generator *generator)
 {
-    return generator->arena.used;
+    const hn_generator_options *options = &generator->options;
+    size_t vocabulary = (size_t)hn_model_get_config(generator->runner->model)->vocabulary, sequences = (size_t)options->sequences;
+    size_t host = sequences * (vocabulary * sizeof(float) + ((size_t)options->capacity + 1) * sizeof(int32_t)) +
+                  vocabulary * HN_SAMPLER_BYTES;
+    return generator->arena.overflow ? SIZE_MAX : generator->arena.used + host;
 }
 
 static hn_status alloc_places(hn_generator *self, hn_error *error)

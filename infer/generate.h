@@ -2,8 +2,9 @@
  *
  *     hn_generator_open -> hn_generator_alloc -> hn_generate (any number of times) -> hn_generator_free
  *
- * It stands on a runner that was opened with evaluation bounds of at least hn_generator_bounds and that others may use in between;
- * its own memory is the cache of keys and values. Prompts run side by side in `sequences` places; where one ends, the next begins.
+ * It stands on a runner that was opened with evaluation bounds of at least hn_generator_bounds and that others may use in between,
+ * also to train: hn_generate lays its activations out for evaluation and reads the weights as they are then. Its own memory is the
+ * cache of keys and values. Prompts run side by side in `sequences` places; where one ends, the next begins.
  *
  * The text of a prompt depends on the model, the options, the seed and the prompt's number only: the same whatever else is in the
  * batch, and for any number of threads. For that a prompt is read by itself, in pieces of `tokens` from its front, and tokens that
@@ -28,7 +29,7 @@ hn_bounds hn_generator_bounds(const hn_generator_options *options);
 /* Counts; the model of the runner is a language model. */
 hn_status hn_generator_open(hn_generator **out, hn_runner *runner, const hn_tokenizer *tokenizer,
                             const hn_generator_options *options, hn_error *error);
-size_t hn_generator_bytes(const hn_generator *generator); /* of its arena */
+size_t hn_generator_bytes(const hn_generator *generator); /* that it allocates; SIZE_MAX: more than can be counted */
 hn_status hn_generator_alloc(hn_generator *generator, hn_error *error);
 void hn_generator_free(hn_generator *generator);
 

@@ -45,6 +45,7 @@ typedef struct hn_sampler {
     } *candidates; /* [vocabulary] */
     uint8_t *seen; /* [vocabulary] zeros between calls */
 } hn_sampler;
+#define HN_SAMPLER_BYTES (sizeof(struct hn_candidate) + 1) /* of scratch, a token of the vocabulary */
 
 hn_status hn_sampler_init(hn_sampler *sampler, int32_t vocabulary, hn_error *error);
 void hn_sampler_close(hn_sampler *sampler);

@@ -53,8 +53,9 @@ hn_status hn_source_digest(hn_digest *out, const hn_source *source, hn_error *er
 hn_status hn_source_open_tokenizer(hn_tokenizer **out, const char *path, hn_error *error);
 /* The template of conversations with this model (hn_template_free, before the source); hn_data_template gives the options. */
 hn_status hn_source_template(hn_template **out, const hn_template_options *options, const hn_source *source, hn_error *error);
-/* The ids (hn_free) of eos_token_id in generation_config.json, or where there is none in the config; *count 0: it names none. */
-hn_status hn_source_stops(int32_t **out, size_t *count, const hn_source *source, hn_error *error);
+/* The ids (hn_free) that end an answer: the template's (NULL: none), and those of eos_token_id in generation_config.json, or where
+ * there is none in the config, some of which may be among them; *count 0: nothing does. */
+hn_status hn_source_stops(int32_t **out, size_t *count, const hn_source *source, const hn_template *tmpl, hn_error *error);
 /* The model of an encoder's checkpoint with a head that predicts hidden tokens. */
 hn_status hn_source_masked(hn_model_config *out, const hn_source *source, hn_error *error);
 void hn_source_free(hn_source *source);

@@ -1,18 +1,22 @@
 /* What ends an answer of a language model, by its files. See source.h. */
+#include <string.h>
+
 #include "core/json.h"
 #include "core/mem.h"
 #include "infer/source.h"
 
 enum { STOPS_MAX = 64 };
 
-/* Ids that the tokenizer lacks end nothing: some files name one. */
+/* Those of a file behind those of a template. Ids that the tokenizer lacks end nothing: some files name one. */
 static hn_status take_ids(int32_t **out, size_t *count, const json_t *value, const hn_source *source, const char *file,
-                          hn_error *error)
+                          const hn_template *tmpl, hn_error *error)
 {
-    size_t given = json_is_array(value) ? json_array_size(value) : 1;
-    int32_t *ids = hn_calloc(given + 1, sizeof *ids);
-    hn_status status = ids ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", source->path);
-    *count = 0;
+    size_t given = !value ? 0 : json_is_array(value) ? json_array_size(value) : 1, first = 0;
+    const int32_t *stops = tmpl ? hn_template_stops(tmpl, &first) : NULL;
+    int32_t *ids = hn_calloc(first + given + 1, sizeof *ids);
+    hn_status status = ids ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the stop tokens", source->path);
+    if (status == HN_OK && first) memcpy(ids, stops, first * sizeof *ids);
+    *count = first;
     for (size_t i = 0; status == HN_OK && i < given; i++) {
         const json_t *one = json_is_array(value) ? json_array_get(value, i) : value;
         if (!json_is_integer(one) || given > STOPS_MAX)
@@ -26,7 +30,7 @@ static hn_status take_ids(int32_t **out, size_t *count, const json_t *value, con
     return status;
 }
 
-hn_status hn_source_stops(int32_t **out, size_t *count, const hn_source *source, hn_error *error)
+hn_status hn_source_stops(int32_t **out, size_t *count, const hn_source *source, const hn_template *tmpl, hn_error *error)
 {
     static const char name[] = "generation_config.json";
     char *text = NULL;
@@ -42,8 +46,7 @@ hn_status hn_source_stops(int32_t **out, size_t *count, const hn_source *source,
             file = "config.json";
             value = json_object_get(hn_folder_config(source->folder), "eos_token_id");
         }
-        if (!value || json_is_null(value)) *out = NULL, *count = 0;
-        else status = take_ids(out, count, value, source, file, error);
+        status = take_ids(out, count, json_is_null(value) ? NULL : value, source, file, tmpl, error);
     }
     json_decref(root);
     hn_free(text);
