@@ -20,6 +20,7 @@ typedef struct hn_field {
  *     start       texts that describe the run
  *     step        epoch, steps (total), loss, lr, grad_norm, pairs_per_second, tokens_per_second, time_left, time
  *     eval        set (text), loss, accuracy, macro_f1, ..., best (0 or 1)
+ *     sample      number (from 1), prompt, answer, finish (why it ended), tokens; reference and row, when it is from data
  *     checkpoint  path          unfreeze  group          bad_step  reason, in_a_row
  *     warning     message       stop      reason
  *

@@ -3,6 +3,9 @@
  * own and no control byte is ever written.
  *
  *     step 250: eval dev: loss 0.7041, accuracy 0.7071, macro_f1 0.7050 (best so far)
+ *     step 250: sample 1: Why do cats purr?
+ *         answer:    Ahoy, friend! ...
+ *         reference: Ahoy, friend! ...
  *     epoch 1.25 | step 300 of 1200 | loss 0.6123 | lr 9.2e-05 | 412 pairs/s | 15.8k tokens/s | 2m 05s left
  *
  * An event's text is built first and written by one call, so that lines of other threads do not cut it. */
@@ -116,6 +119,59 @@ static void add_eval(hn_strbuf *out, const hn_event *event)
     if (best && best->integer) hn_strbuf_puts(out, " (best so far)");
 }
 
+/* Text of a model or of data on one line: white space is one blank, what could drive a terminal is masked. */
+static void add_line(hn_strbuf *out, const char *text)
+{
+    bool blank = false;
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        bool second = *c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080 to U+009F */
+        bool space = *c == ' ' || (*c >= '\t' && *c <= '\r');
+        if (blank && !space) hn_strbuf_putc(out, ' ');
+        if (!space) hn_strbuf_putc(out, second || *c < 0x20 || *c == 0x7f ? '?' : (char)*c);
+        blank = space && out->length > 0;
+        c += second;
+    }
+}
+
+static bool inside_character(char byte)
+{
+    return ((unsigned char)byte & 0xc0) == 0x80;
+}
+
+/* A text of the event on a line: of more than `most` bytes the beginning, or of a prompt the end, and an ellipsis for what is
+ * left out; `open` puts one behind it in any case. */
+static void add_excerpt(hn_strbuf *out, const hn_field *field, size_t most, bool prompt, bool open)
+{
+    hn_strbuf line;
+    size_t from = 0;
+    hn_strbuf_init(&line);
+    add_line(&line, field->text);
+    size_t to = line.length;
+    if (line.length > most && prompt) from = line.length - most;
+    if (line.length > most && !prompt) to = most;
+    while (from > 0 && from < line.length && inside_character(line.text[from])) from++;
+    while (to > 0 && to < line.length && inside_character(line.text[to])) to--;
+    if (from > 0) hn_strbuf_puts(out, "…");
+    hn_strbuf_add(out, line.text + from, to - from);
+    if (to < line.length || open) hn_strbuf_puts(out, "…");
+    hn_strbuf_close(&line);
+}
+
+/* The question, what the model answers, and what the data have instead. */
+static void add_sample(hn_strbuf *out, const hn_event *event)
+{
+    const hn_field *number = find(event, "number"), *prompt = find(event, "prompt"), *answer = find(event, "answer"),
+                   *reference = find(event, "reference"), *finish = find(event, "finish");
+    hn_strbuf_puts(out, "sample");
+    if (number) hn_strbuf_printf(out, " %lld", (long long)number->integer);
+    if (prompt) hn_strbuf_puts(out, ": ");
+    if (prompt) add_excerpt(out, prompt, 160, true, false);
+    if (answer) hn_strbuf_puts(out, "\n    answer:    ");
+    if (answer) add_excerpt(out, answer, 320, false, finish && strcmp(finish->text, "stop") != 0);
+    if (reference) hn_strbuf_puts(out, "\n    reference: ");
+    if (reference) add_excerpt(out, reference, 320, false, false);
+}
+
 /* "name value, name value" of the fields that are not JSON; the clock is for the log only. */
 static void add_fields(hn_strbuf *out, const hn_event *event, const char *between)
 {
@@ -154,6 +210,8 @@ static void add_event(hn_strbuf *out, const hn_event *event)
     hn_strbuf_printf(out, "step %lld: ", (long long)event->step);
     if (!strcmp(kind, "eval")) {
         add_eval(out, event);
+    } else if (!strcmp(kind, "sample")) {
+        add_sample(out, event);
     } else if (!strcmp(kind, "checkpoint")) {
         hn_strbuf_puts(out, "saved ");
         add_named(out, event, "path");

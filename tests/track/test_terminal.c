@@ -92,6 +92,31 @@ TEST(plain_lines)
     close_sink(sink);
 }
 
+TEST(samples)
+{
+    char prompt[182], answer[402], expected[600];
+    hn_sink *sink = open_sink(0, 1);
+    EVENT(sink, "sample", 60, INT("number", 2), TEXT("prompt", " Why do\n\ncats purr?\n"), TEXT("answer", "They\tdo \033[31mnot."),
+          TEXT("finish", "stop"), INT("tokens", 5), TEXT("reference", "To\xc2\x9b be kind\x7f."), TEXT("row", "a:1"), FLOAT("time", 3));
+    CHECK_TEXT(seen(), "step 60: sample 2: Why do cats purr?\n    answer:    They do ?[31mnot.\n    reference: To? be kind?.\n");
+    EVENT(sink, "sample", 60, INT("number", 1), TEXT("prompt", "p"), TEXT("answer", "goes"), TEXT("finish", "length"));
+    CHECK_TEXT(seen(), "step 60: sample 1: p\n    answer:    goes…\n");
+    EVENT(sink, "sample", 60, INT("number", 1), TEXT("prompt", ""), TEXT("answer", ""), TEXT("finish", "stop"));
+    CHECK_TEXT(seen(), "step 60: sample 1: \n    answer:    \n");
+    /* A prompt's end stays, an answer's beginning, and no character is cut in two: 160 and 320 bytes fall within one. */
+    for (int i = 0; i < 180; i += 2) memcpy(prompt + i, "ä", 2);
+    for (int i = 1; i < 401; i += 2) memcpy(answer + i, "ä", 2);
+    answer[0] = prompt[180] = 'x';
+    answer[401] = prompt[181] = '\0';
+    EVENT(sink, "sample", 1, TEXT("prompt", prompt), TEXT("answer", answer), TEXT("finish", "length"));
+    snprintf(expected, sizeof expected, "step 1: sample: …%s\n    answer:    %.319s…\n", prompt + 22, answer);
+    CHECK_TEXT(seen(), expected);
+    const hn_event bare = {"sample", 9, NULL, 0};
+    CHECK_OK(sink->emit(sink, &bare, &error));
+    CHECK_TEXT(seen(), "step 9: sample\n");
+    close_sink(sink);
+}
+
 TEST(rates_and_times)
 {
     static const struct {
@@ -184,5 +209,5 @@ TEST(memory_runs_out)
     close_sink(sink);
 }
 
-TEST_MAIN(RUN(plain_lines); RUN(rates_and_times); RUN(one_live_line); RUN(nothing_live_leaves_nothing);
+TEST_MAIN(RUN(plain_lines); RUN(samples); RUN(rates_and_times); RUN(one_live_line); RUN(nothing_live_leaves_nothing);
           RUN(colours); RUN(a_terminal_that_went_away); RUN(memory_runs_out))
