@@ -115,6 +115,12 @@ const hn_key hn_train_keys[] = {
      .safe_on_resume = true, .help = "Most tokens in a batch of evaluation; 0: as in training"},
     {"eval", "restore_best", HN_KEY_BOOL, AT(eval.restore_best), .fallback = "true",
      .help = "final/ holds the best weights instead of the last"},
+    {"eval", "samples", HN_KEY_INT, AT(eval.samples), .max = 1000, .fallback = "0", .safe_on_resume = true,
+     .help = "Sample answers that each evaluation writes, to rows spread evenly over the first dev set (tasks sft and lm); 0: none"},
+    {"eval", "sample_tokens", HN_KEY_INT, AT(eval.sample_tokens), .unit = "tokens", .min = 1, .max = 1 << 20, .fallback = "48",
+     .safe_on_resume = true, .help = "Most tokens of a sample answer"},
+    {"eval", "sample_prompts", HN_KEY_LIST, AT(eval.sample_prompts), .fallback = "[]", .safe_on_resume = true,
+     .help = "Texts of your own to answer instead of rows, all of them; of task sft through its template"},
 
     {"checkpoint", "every", HN_KEY_INTERVAL, AT(checkpoint.every), .max = 1e12, .fallback = "\"500 steps\"",
      .safe_on_resume = true, .help = "How often the whole state is saved; also at the end and on a signal"},

@@ -59,6 +59,8 @@ typedef struct hn_train_config {
         double min_delta;
         int64_t batch_tokens;
         bool restore_best;
+        int64_t samples, sample_tokens;
+        hn_list sample_prompts;
     } eval;
     struct {
         hn_interval every;

@@ -4,11 +4,13 @@
 
 #include "eval/early_stopping.h"
 #include "eval/evaluator.h"
+#include "infer/generate.h"
 #include "kernels/profile.h"
 #include "track/event.h"
 #include "train/freeze.h"
 #include "train/job.h"
 #include "train/optimizer.h"
+#include "train/plan.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
 #include "train/trunk_cache.h"
@@ -30,6 +32,20 @@ typedef struct hn_progress {
     char finished[32]; /* why: "steps", "early stopping"; empty: not yet */
 } hn_progress;
 
+/* answers.c: sample answers of an evaluation. */
+typedef struct hnp_answer {
+    hn_strbuf text;
+    int32_t tokens;
+    hn_finish finish;
+} hnp_answer;
+typedef struct hnp_answers {
+    hn_generator *generator; /* NULL: the run asks nothing */
+    hnp_answer *items;       /* of the samples of the job, in their order */
+    size_t count;
+    bool interrupted;
+    hn_error problem; /* why there are none this time; HN_OK: there are */
+} hnp_answers;
+
 typedef struct hn_trainer {
     hn_job *job;
     const hn_train_config *config;
@@ -48,6 +64,7 @@ typedef struct hn_trainer {
     hn_trunk_cache *cache;
     int first;           /* lowest group that trains now */
     hn_tensor trunk;     /* a slice's trunk output, with a cache */
+    hnp_answers answers;
     hn_profile profile; /* with train.profile */
     hn_sinks sinks;
     char *checkpoints;   /* folder */
@@ -60,14 +77,23 @@ typedef struct hn_trainer {
 hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_options *options, hn_error *error);
 /* Counts (before allocation) or places gradients, moments and the trunk's output. */
 void hnp_trainer_place(hn_trainer *trainer);
-/* The arenas in the order in which `hone plan` shows them. */
-enum { HNP_ARENAS = 6 };
-void hnp_trainer_arenas(const hn_trainer *trainer, const hn_arena *arenas[HNP_ARENAS]);
+/* What it allocates, in the order in which `hone plan` shows it. */
+void hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_ROWS]);
 /* Allocates them; HN_ERR_MEMORY, with the keys to turn, when the machine has less than they take. */
 hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error);
 /* The layout for the groups that train at the current step. */
 void hnp_trainer_select(hn_trainer *trainer);
 void hnp_trainer_close(hn_trainer *trainer);
+
+/* answers.c. init before the runner's memory is allocated, alloc after it. */
+hn_status hnp_answers_init(hnp_answers *answers, hn_trainer *trainer, hn_error *error);
+size_t hnp_answers_bytes(const hnp_answers *answers);
+hn_status hnp_answers_alloc(hnp_answers *answers, hn_error *error);
+void hnp_answers_close(hnp_answers *answers);
+/* The current weights answer; HN_ERR_INTERRUPTED when a signal ended that. The caller lays out the activations anew. */
+hn_status hnp_trainer_ask(hn_trainer *trainer, hn_error *error);
+/* What they answered last, as events. */
+hn_status hnp_trainer_log_answers(hn_trainer *trainer, hn_error *error);
 
 /* step.c: one optimizer step over the examples of a batch. */
 typedef struct hn_step_result {
@@ -101,6 +127,8 @@ hn_status hnp_trainer_publish_best_as(hn_trainer *trainer, const char *name, hn_
 hn_status hnp_trainer_log_step(hn_trainer *trainer, hn_error *error);
 hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const hn_metrics *metrics, bool best,
                                      hn_error *error);
+hn_status hnp_trainer_log_sample(hn_trainer *trainer, int64_t number, const hn_sample *sample, const hnp_answer *answer,
+                                 hn_error *error);
 hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, const char *reason, hn_error *error);
 hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,
                                hn_error *error);

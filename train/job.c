@@ -290,6 +290,7 @@ static hn_status open_data(hn_job *job, hn_error *error)
     job->training.keys = job->evaluation.keys = shares_prefixes(job); /* widened from here */
     if (status == HN_OK) status = count_steps(job, error);
     if (status == HN_OK) status = measure_evaluation(job, error);
+    if (status == HN_OK) status = hn_samples_open(&job->samples, job, error);
     if (status == HN_OK) status = hn_source_digest(&job->weights, job->source, error);
     hn_free(cache);
     return status;
@@ -319,6 +320,7 @@ void hn_job_free(hn_job *job)
         hn_dataset_free(job->dev[i].dataset);
         hn_free(job->dev[i].name);
     }
+    hn_samples_close(&job->samples);
     hn_free(job->dev);
     hn_free(job->epoch_batches);
     hn_dataset_free(job->train);

@@ -11,6 +11,7 @@
 #include "infer/runner.h"
 #include "infer/source.h"
 #include "train/config.h"
+#include "train/samples.h"
 
 typedef struct hn_dev_set {
     char *name;
@@ -31,7 +32,8 @@ typedef struct hn_job {
     int64_t epoch_count;
     int64_t total_steps;    /* after max_steps */
     hn_bounds training;     /* the largest slice of those epochs */
-    hn_bounds evaluation;   /* the largest batch of the dev sets */
+    hn_bounds evaluation;   /* the largest batch of the dev sets; `longest` also of the samples */
+    hn_samples samples;
     hn_digest weights;      /* of the checkpoint that training starts from */
 } hn_job;
 

@@ -19,19 +19,16 @@ hn_status hn_plan_make(hn_plan *plan, hn_job *job, hn_error *error)
     const hn_train_options options = {0};
     hn_status status = hnp_trainer_init(&trainer, job, &options, error);
     if (status == HN_OK) {
-        const hn_arena *arenas[HN_PLAN_ARENAS];
-        hnp_trainer_arenas(&trainer, arenas);
         *plan = (hn_plan){.available = trainer.runner.backend.memory_available(&trainer.runner.backend),
                           .parameters = count_parameters(trainer.runner.model, false),
                           .trained = count_parameters(trainer.runner.model, true),
                           .steps = job->total_steps,
                           .steps_per_epoch = job->epoch_batches[0]};
-        for (int i = 0; i < HN_PLAN_ARENAS; i++) {
-            plan->arenas[i].name = arenas[i]->name;
-            plan->arenas[i].bytes = arenas[i]->used;
-            plan->total += arenas[i]->used;
-            if (arenas[i]->overflow)
-                status = hn_fail(error, HN_ERR_MEMORY, "%s: the sizes of this model and batch overflow 64 bits", arenas[i]->name);
+        hnp_trainer_memory(&trainer, plan->rows);
+        for (int i = 0; i < HN_PLAN_ROWS; i++) {
+            plan->total += plan->rows[i].bytes;
+            if (plan->rows[i].bytes == SIZE_MAX)
+                status = hn_fail(error, HN_ERR_MEMORY, "%s: the sizes of this model and batch overflow 64 bits", plan->rows[i].name);
         }
         plan->tokens = (int64_t)((double)hn_dataset_tokens(job->train) * (double)job->total_steps /
                                  (double)job->epoch_batches[0]);
@@ -43,8 +40,8 @@ hn_status hn_plan_make(hn_plan *plan, hn_job *job, hn_error *error)
 void hn_plan_print(const hn_plan *plan, const hn_job *job, hn_strbuf *out)
 {
     double mib = 1048576.0;
-    for (int i = 0; i < HN_PLAN_ARENAS; i++)
-        hn_strbuf_printf(out, "%-14s %10.1f MiB\n", plan->arenas[i].name, (double)plan->arenas[i].bytes / mib);
+    for (int i = 0; i < HN_PLAN_ROWS; i++)
+        if (plan->rows[i].bytes) hn_strbuf_printf(out, "%-14s %10.1f MiB\n", plan->rows[i].name, (double)plan->rows[i].bytes / mib);
     hn_strbuf_printf(out, "%-14s %10.1f MiB", "all arenas", (double)plan->total / mib);
     if (plan->available) hn_strbuf_printf(out, "   (free on this machine: %.1f MiB)", (double)plan->available / mib);
     hn_strbuf_printf(out, "\n%-14s %10.1f MiB   (with about %d MiB for the program; mapped token caches come on top)", "peak",

@@ -9,17 +9,19 @@
 #include "core/strbuf.h"
 #include "train/job.h"
 
-#define HN_PLAN_ARENAS 6 /* hnp_trainer_arenas */
+#define HN_PLAN_ROWS 7
 /* MiB that a process takes beside its arenas: the program, its libraries, what oneDNN compiles. The token caches, which are mapped, come
  * on top. */
 #define HN_PLAN_BASE 24
 
+typedef struct hn_plan_row {
+    const char *name;
+    size_t bytes; /* SIZE_MAX: more than can be counted */
+} hn_plan_row;
+
 typedef struct hn_plan {
-    struct {
-        const char *name;
-        size_t bytes;
-    } arenas[HN_PLAN_ARENAS];
-    size_t total;      /* bytes of all arenas */
+    hn_plan_row rows[HN_PLAN_ROWS]; /* the arenas, then what sample answers take */
+    size_t total;      /* bytes of all rows */
     size_t available;  /* bytes free on this machine now, 0: unknown */
     int64_t parameters, trained; /* counts */
     int64_t steps, steps_per_epoch, tokens; /* tokens: of all steps together, about */

@@ -84,6 +84,20 @@ hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const
     return status;
 }
 
+hn_status hnp_trainer_log_sample(hn_trainer *trainer, int64_t number, const hn_sample *sample, const hnp_answer *answer,
+                                 hn_error *error)
+{
+    hn_field fields[8] = {INT("number", number), TEXT("prompt", sample->prompt), TEXT("answer", answer->text.text),
+                          TEXT("finish", hn_finish_name(answer->finish)), INT("tokens", answer->tokens)};
+    size_t count = 5;
+    if (sample->reference) {
+        fields[count++] = (hn_field)TEXT("reference", sample->reference);
+        fields[count++] = (hn_field)TEXT("row", sample->row);
+    }
+    fields[count++] = (hn_field)FLOAT("time", hnp_trainer_elapsed(trainer));
+    return emit(trainer, "sample", fields, count, error);
+}
+
 hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, const char *reason, hn_error *error)
 {
     const hn_field fields[] = {TEXT("reason", reason), INT("in_a_row", trainer->progress.bad_in_a_row),

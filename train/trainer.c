@@ -38,7 +38,7 @@ static hn_status evaluate_sets(hn_trainer *trainer, hn_metrics *metrics, hn_erro
     return HN_OK;
 }
 
-/* Evaluates every dev set, logs them, and keeps the weights when the first set's metric is the best so far. */
+/* Evaluates every dev set, has samples answered, logs both, and keeps the weights when the first set's metric is the best so far. */
 static hn_status evaluate(hn_trainer *trainer, hn_error *error)
 {
     hn_job *job = trainer->job;
@@ -46,12 +46,14 @@ static hn_status evaluate(hn_trainer *trainer, hn_error *error)
     if (!metrics) return hn_fail(error, HN_ERR_MEMORY, "out of memory for metrics");
     double before = hn_clock();
     hn_status status = evaluate_sets(trainer, metrics, error);
+    if (status == HN_OK) status = hnp_trainer_ask(trainer, error);
     hn_runner_use(&trainer->runner, true, trainer->first);
     if (status == HN_OK) {
         double value = hn_metrics_value(&metrics[0], (hn_metric)job->config->eval.metric);
         bool best = hn_early_stopping_update(&trainer->stopping, value, trainer->progress.step);
         for (size_t d = 0; status == HN_OK && d < job->dev_count; d++)
             status = hnp_trainer_log_evaluation(trainer, job->dev[d].name, &metrics[d], best && d == 0, error);
+        if (status == HN_OK) status = hnp_trainer_log_answers(trainer, error);
         if (status == HN_OK && best) status = hnp_trainer_publish(trainer, "best", error);
     }
     for (size_t d = 0; d < job->dev_count; d++) hn_metrics_close(&metrics[d]);

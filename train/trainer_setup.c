@@ -50,7 +50,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     hn_arena_init(&trainer->moments, "optimizer", &trainer->runner.backend);
     trainer->gradients.streamed = trainer->moments.streamed = true;
     hnp_trainer_place(trainer);
-    return HN_OK;
+    return hnp_answers_init(&trainer->answers, trainer, error);
 }
 
 void hnp_trainer_place(hn_trainer *trainer)
@@ -62,22 +62,25 @@ void hnp_trainer_place(hn_trainer *trainer)
                                          trainer->runner.options.training.tokens, trainer->job->model.hidden);
 }
 
-void hnp_trainer_arenas(const hn_trainer *trainer, const hn_arena *arenas[HNP_ARENAS])
+void hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_ROWS])
 {
+    enum { ARENAS = HN_PLAN_ROWS - 1 };
     const hn_runner *runner = &trainer->runner;
-    const hn_arena *all[HNP_ARENAS] = {&runner->parameters,  &trainer->gradients, &trainer->moments,
-                                       &runner->activations, &runner->batches,    &runner->workspace};
-    memcpy(arenas, all, sizeof all);
+    const hn_arena *arenas[ARENAS] = {&runner->parameters,  &trainer->gradients, &trainer->moments,
+                                      &runner->activations, &runner->batches,    &runner->workspace};
+    for (int i = 0; i < ARENAS; i++)
+        rows[i] = (hn_plan_row){arenas[i]->name, arenas[i]->overflow ? SIZE_MAX : arenas[i]->used};
+    rows[ARENAS] = (hn_plan_row){"samples", hnp_answers_bytes(&trainer->answers)};
 }
 
 /* A run that does not fit is refused before it takes memory, not killed for it in the middle. */
 static hn_status check_memory(hn_trainer *trainer, hn_error *error)
 {
     hn_backend *backend = &trainer->runner.backend;
-    const hn_arena *arenas[HNP_ARENAS];
+    hn_plan_row rows[HN_PLAN_ROWS];
     double total = 0, available = (double)backend->memory_available(backend), mib = 1048576.0;
-    hnp_trainer_arenas(trainer, arenas);
-    for (int i = 0; i < HNP_ARENAS; i++) total += (double)arenas[i]->used;
+    hnp_trainer_memory(trainer, rows);
+    for (int i = 0; i < HN_PLAN_ROWS; i++) total += (double)rows[i].bytes;
     if (available <= 0 || total <= available) return HN_OK;
     return hn_fail(error, HN_ERR_MEMORY,
                    "this run takes %.0f MiB and %.0f MiB are free: lower train.slice_tokens, train.batch_tokens, "
@@ -91,6 +94,7 @@ hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)
     if (status == HN_OK) status = hn_runner_alloc(&trainer->runner, error);
     if (status == HN_OK) status = hn_arena_alloc(&trainer->gradients, error);
     if (status == HN_OK) status = hn_arena_alloc(&trainer->moments, error);
+    if (status == HN_OK) status = hnp_answers_alloc(&trainer->answers, error);
     if (status != HN_OK) return status;
     hnp_trainer_place(trainer);
     hn_bounds a = trainer->runner.options.training, b = trainer->runner.options.evaluation;
@@ -116,6 +120,7 @@ void hnp_trainer_close(hn_trainer *trainer)
     hn_arena_close(&trainer->gradients);
     hn_optimizer_close(&trainer->optimizer);
     hn_freeze_plan_close(&trainer->plan);
+    hnp_answers_close(&trainer->answers);
     hn_runner_close(&trainer->runner);
     hn_free(trainer->checkpoints);
 }
