@@ -5,6 +5,7 @@
  * q, o [Tq, heads * D], k, v [Tk, kv_heads * D], strided views of one type; heads / kv_heads query heads in a row share one K/V
  * head. D is a multiple of 8 up to 256, scale is positive. With `causal` query i sees the keys j <= q_position[i]. A query that sees no key gets
  * o = 0. With k_count the keys of a sequence are the first so many of its places (a cache that fills up); forward only. lse fp32 [heads, Tq]: log sum over j of exp(s_ij), -inf for a query without a key; NULL: not kept.
+ * With ctx->few_rows the only query of a sequence with k_count is computed another way, with other last bits.
  * Dropout of the probability of query i and key j of a head: site + head, element random->position[i] * 65536 + j. */
 #ifndef HONE_KERNELS_ATTENTION_H
 #define HONE_KERNELS_ATTENTION_H

@@ -52,7 +52,7 @@ typedef struct hn_ops_context {
     size_t workspace_size;
     void *state;     /* the table's own: oneDNN primitives, cuBLASLt plans */
     hn_error *error; /* first failure of a step */
-    bool few_rows;   /* generation: a linear layer of few rows may be computed by the fastest way for those (kernels/linear.h) */
+    bool few_rows;   /* generation: few rows, or one query against a cache, may go the fastest way for those (linear.h, attention.h) */
     struct hn_profile *profile; /* time by operation, NULL: not measured */
 } hn_ops_context;
 

@@ -216,7 +216,7 @@ static problem cache_make(const cached *c, hn_dtype type, int32_t *count)
     return p;
 }
 
-static void goes_on_from_a_cache(hn_dtype type)
+static void cache_against_reference(hn_dtype type)
 {
     static const cached caches[] = {{9, 3, 64, true, 0}, {5, 1, 24, true, 0}, {4, 4, 8, false, 0}, {2, 2, 40, true, 0.3f}, {2, 1, 256, true, 0},
                                     {8, 1, 80, true, 0}};
@@ -248,6 +248,14 @@ static void goes_on_from_a_cache(hn_dtype type)
     }
 }
 
+static void goes_on_from_a_cache(hn_dtype type)
+{
+    cache_against_reference(type);
+    context_now.few_rows = true;
+    cache_against_reference(type);
+    context_now.few_rows = false;
+}
+
 /* On one thread and on three, beside others and alone: the same bits. */
 static void cache_bits(hn_dtype type)
 {
@@ -257,6 +265,7 @@ static void cache_bits(hn_dtype type)
     matrix again = matrix_random(type, 1, 576, 1);
     problem_link(&p);
     p.a.k_count = count;
+    context_now.few_rows = true;
     int threads = omp_get_max_threads();
     omp_set_num_threads(3);
     ops_now->attention_forward(&context_now, &p.o.t, NULL, &p.q, &p.k, &p.v, &p.a);
@@ -268,6 +277,7 @@ static void cache_bits(hn_dtype type)
     alone.n = 1, alone.cu_q = cu_q, alone.cu_k = cu_k, alone.k_count = count + 3;
     ops_now->attention_forward(&context_now, &again.t, NULL, &q, &k, &v, &alone);
     omp_set_num_threads(threads);
+    context_now.few_rows = false;
     CHECK(!memcmp(again.block, row.data, hn_tensor_bytes(&row)));
     matrix_free(&again);
     problem_free(&p);
