@@ -144,6 +144,20 @@ TEST(shapes)
                          "\"content\": \"b\"}]}\n",
                          &config, "plain", 0),
                "a[[b</s>]]\n");
+    /* Once the list has a name, no other field is taken for it. */
+    CHECK_TEXT(described("c.jsonl", "{\"conversations\": [], \"question\": \"q\", \"answer\": \"r\"}\n", &config, "plain", 0),
+               "q[[r</s>]]\n");
+}
+
+/* Two rows, so that nothing of the first stays; the other names of roles; role before from. */
+TEST(roles)
+{
+    static const char rows[] =
+        "{\"messages\": [{\"from\": \"human\", \"value\": \"a\"}, {\"from\": \"model\", \"value\": \"b\"}]}\n"
+        "{\"messages\": [{\"role\": \"user\", \"from\": \"gpt\", \"content\": \"c\", \"value\": \"x\"}, "
+        "{\"role\": \"assistant\", \"content\": \"d\"}]}\n";
+    hn_data_config config = config_of();
+    CHECK_TEXT(described("r.jsonl", rows, &config, "mistral", 0), "<s>[INST] a [/INST][[b</s>]]\n<s>[INST] c [/INST][[d</s>]]\n");
 }
 
 TEST(losses)
@@ -481,6 +495,7 @@ int main(void)
     hn_json_init();
     tokenizer = byte_tokenizer(false);
     RUN(shapes);
+    RUN(roles);
     RUN(losses);
     RUN(nothing_to_learn);
     RUN(bad_rows);

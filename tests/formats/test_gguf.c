@@ -165,7 +165,7 @@ static void array_item(bytes *out) { put_header(out, 3, 0, 1), put_array_key(out
 static void array_deep(bytes *out)
 {
     put_header(out, 3, 0, 1), put_key(out, "k", 9);
-    for (int i = 0; i < 5; i++) put(out, 9, 4), put(out, 1, 8);
+    for (int i = 0; i < 4; i++) put(out, 9, 4), put(out, 1, 8);
     put(out, 0, 4), put(out, 0, 8);
 }
 static void array_very_deep(bytes *out)

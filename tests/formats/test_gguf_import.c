@@ -478,6 +478,7 @@ static void experts(model *m) { llama(m), key_u32(m, "llama.expert_count", 8); }
 static void window(model *m) { llama(m), key_u32(m, "llama.attention.sliding_window", 4096); }
 static void part_rotated(model *m) { llama(m), key_u32(m, "llama.rope.dimension_count", 1); }
 static void not_causal(model *m) { llama(m), key_bool(m, "llama.attention.causal", false); }
+static void odd_heads(model *m) { llama(m), key_u32(m, "llama.attention.key_length", 3); }
 static void heads_of_keys(model *m) { llama(m), key_u32(m, "llama.attention.head_count_kv", 3); }
 static void rope_long(model *m) { llama(m), key_text(m, "llama.rope.scaling.type", "longrope"); }
 static void rope_both(model *m) { llama(m), rope_linear(m), put_padding(&m->data), put_tensor(&m->tensors, "rope_freqs.weight", 0, 1, 0, m->data.size), put_f32(&m->data, 1), m->tensor_count++; }
@@ -506,12 +507,14 @@ static void with_tokens(model *m, const char *const *tokens, const int *types, c
     key_texts(m, "tokenizer.ggml.tokens", tokens, 3), key_types(m, types, 3);
     key_texts(m, "tokenizer.ggml.merges", &merge, 1), decoder_tensors(m, false);
 }
-static const char *const abc[] = {"a", "b", "ab"}, *const aba[] = {"a", "b", "a"}, *const blank[] = {"a", "b", ""};
+static const char *const abc[] = {"a", "b", "ab"}, *const abb[] = {"a", "b", "abb"}, *const aba[] = {"a", "b", "a"}, *const blank[] = {"a", "b", ""};
 static const int normal[] = {1, 1, 1}, strange[] = {1, 7, 1}, control[] = {1, 1, 3};
 static void tokens_twice(model *m) { with_tokens(m, aba, normal, "a b"); }
 static void token_type(model *m) { with_tokens(m, abc, strange, "a b"); }
 static void token_empty(model *m) { with_tokens(m, blank, control, "a b"); }
 static void merge_unknown(model *m) { with_tokens(m, abc, normal, "b a"); }
+static void merge_right(model *m) { with_tokens(m, abb, normal, "a bb"); }
+static void merge_left(model *m) { with_tokens(m, abb, normal, "ab b"); }
 static void merge_three(model *m) { with_tokens(m, abc, normal, "a b b"); }
 static void merge_one(model *m) { with_tokens(m, abc, normal, "ab"); }
 
@@ -527,6 +530,7 @@ static const struct {
     {window, HN_ERR_UNSUPPORTED, "key llama.attention.sliding_window: expected 0 (hone has no sliding window), got 4096"},
     {part_rotated, HN_ERR_UNSUPPORTED, "key llama.rope.dimension_count: expected 2 (whole heads are rotated), got 1"},
     {not_causal, HN_ERR_UNSUPPORTED, "key llama.attention.causal: expected true, got false"},
+    {odd_heads, HN_ERR_FORMAT, "each of even size, got 2 heads, 2 of keys, each of 3"},
     {heads_of_keys, HN_ERR_FORMAT, "expected a multiple of the heads of keys, each of even size, got 2 heads, 3 of keys"},
     {rope_long, HN_ERR_UNSUPPORTED, "key llama.rope.scaling.type: expected none, linear or yarn, got \"longrope\""},
     {rope_both, HN_ERR_UNSUPPORTED, "tensor rope_freqs.weight: expected it or a rope.scaling.type, got both"},
@@ -547,6 +551,8 @@ static const struct {
     {token_type, HN_ERR_FORMAT, "key tokenizer.ggml.token_type: token 1: expected 1 to 6, got 7"},
     {token_empty, HN_ERR_FORMAT, "token 2: expected text in a special token"},
     {merge_unknown, HN_ERR_FORMAT, "merge 0: expected two tokens with a blank between that make a third, got \"b a\""},
+    {merge_right, HN_ERR_FORMAT, "that make a third, got \"a bb\""},
+    {merge_left, HN_ERR_FORMAT, "that make a third, got \"ab b\""},
     {merge_three, HN_ERR_FORMAT, "merge 0: expected two tokens with a blank"},
     {merge_one, HN_ERR_FORMAT, "merge 0: expected two tokens with a blank"},
 };
