@@ -76,8 +76,11 @@
         NEW_VECTOR("head.norm.bias", HNP_HIDDEN, HN_INIT_ZERO, norm.beta, norm_ ".bias"),                              \
         NEW_VECTOR("head.out.bias", HNP_VOCABULARY, HN_INIT_ZERO, out.bias, bias_)
 
-/* A class for every token. */
-static const hnp_entry tags_head[] = {LINEAR(hnp_head, out, "head.out", HNP_LABELS, HNP_HIDDEN, true, "classifier")};
+/* A class for every token. Its product is fused with the loss, so it has no adapters: with LoRA it trains whole. */
+static const hnp_entry tags_head[] = {
+    {.name = "head.out.weight", .rows = HNP_LABELS, .columns = HNP_HIDDEN, .init = HN_INIT_NORMAL, .decays = true, .may_be_missing = true,
+     .offset = offsetof(hnp_head, out.weight), .sources = {{"classifier.weight", HNP_LABELS}}},
+    VECTOR("head.out.bias", HNP_LABELS, HN_INIT_ZERO, offsetof(hnp_head, out.bias), true, {"classifier.bias", HNP_LABELS})};
 static const char *const bert_tags_unused[] = {"embeddings.position_ids", "cls.", "lm_head.", "pooler.", "classifier.dense.",
                                                "classifier.out_proj.", "qa_outputs.", NULL};
 static const char *const distilbert_tags_unused[] = {"embeddings.position_ids", "vocab_transform.", "vocab_layer_norm.",

@@ -257,7 +257,7 @@ static hn_status fill_missing(hn_model *model, const bool *found, const char *wh
         if (found[i]) continue;
         const hn_param *param = &model->params[model->sources[i].param];
         int s = model->sources[i].index;
-        if (!param->may_be_missing && !param->adapter) {
+        if ((!param->may_be_missing || param->held) && !param->adapter) { /* what LoRA holds would stay as it was drawn */
             if (!count++) missing = param->sources[s].name;
             continue;
         }

@@ -110,9 +110,6 @@ static hn_status open_task(hn_job *job, hn_error *error)
         return hn_fail(error, HN_ERR_UNSUPPORTED, "task.kind: %s is %s; expected %s", source->path,
                        decoder ? "a decoder, which predicts the next token" : "an encoder, which reads whole texts",
                        decoder ? "lm or sft, or an encoder" : "classify, regress, mlm or tag, or a decoder");
-    if ((kind == HN_TASK_MLM || kind == HN_TASK_TAG) && job->config->lora.r > 0)
-        return hn_fail(error, HN_ERR_UNSUPPORTED, "lora.r: hone writes no adapters of the head that task %s trains; expected 0",
-                       kind == HN_TASK_MLM ? "mlm" : "tag");
     hn_status status = kind == HN_TASK_MLM ? hn_source_masked(&job->model, source, error) : HN_OK;
     if (status == HN_OK && !tokens) status = open_labels(job, error);
     if (status == HN_OK && kind == HN_TASK_TAG && job->model.labels < 2)

@@ -31,6 +31,19 @@ static hn_status describe_head(const hn_job *job, json_t *root, hn_error *error)
     return failed ? hn_fail(error, HN_ERR_MEMORY, "out of memory for config.json") : HN_OK;
 }
 
+/* Takes out modules that stand in others of the list ("lm_head.dense" in "lm_head"), which PEFT wraps as a whole. */
+static void drop_inner(char **list, int *count)
+{
+    for (int i = *count - 1; i >= 0; i--) {
+        bool inner = false;
+        for (int k = 0; k < *count; k++) {
+            size_t length = strlen(list[k]);
+            inner |= !strncmp(list[i], list[k], length) && list[i][length] == '.';
+        }
+        if (inner) memmove(list + i, list + i + 1, (size_t)(--*count - i) * sizeof *list);
+    }
+}
+
 /* The modules of what trains beside the adapters, each once (the names' memory is one with the list; hn_free); PEFT knows a
  * "classifier" as a whole. */
 static char **list_modules(const hn_model *model, bool adapters, int *count)
@@ -55,7 +68,19 @@ static char **list_modules(const hn_model *model, bool adapters, int *count)
             list[(*count)++] = text;
             text += NAME;
         }
+    if (list) drop_inner(list, count);
     return list;
+}
+
+/* PEFT's name for the task, or NULL. */
+static const char *task_type(hn_head head)
+{
+    switch (head) {
+    case HN_HEAD_LM: return "CAUSAL_LM";
+    case HN_HEAD_TAGS: return "TOKEN_CLS";
+    case HN_HEAD_MASKED: return NULL;
+    default: return "SEQ_CLS";
+    }
 }
 
 static bool is_turned(const hn_model *model)
@@ -77,7 +102,7 @@ static hn_status save_adapter(const hn_job *job, const hn_model *model, const ch
     char *base = realpath(job->source->path, NULL);
     char **targets = list_modules(model, true, &target_count), **saved = list_modules(model, false, &saved_count);
     hn_peft_config config = {.base = base ? base : job->source->path,
-                             .task_type = job->model.head == HN_HEAD_LM ? "CAUSAL_LM" : "SEQ_CLS",
+                             .task_type = task_type(job->model.head),
                              .rank = lora->rank,
                              .alpha = lora->alpha,
                              .dropout = lora->dropout,

@@ -64,10 +64,33 @@ def killed_runs_end_with_the_same_bytes(folder):
     assert digests(other) == digests(run)
 
 
+def learns_by_lora(folder):
+    """The head trains whole beside the adapters but for the table of tokens; killed runs end with the same bytes."""
+    sections = dict(lora={"r": 4, "dropout": 0.1}, optim={"lr": 1e-2}, checkpoint={"every": "4 steps"}, train={"epochs": 4})
+    config, run = setup(folder, **sections)
+    hone("train", config)
+    said = json.load(open(os.path.join(run, "final/adapter_config.json")))
+    assert said["task_type"] is None and said["modules_to_save"] == ["cls.predictions"], said
+    assert not any("embeddings" in name for name in digests(run))
+    evals = [e["loss"] for e in metrics(run) if e["event"] == "eval"]
+    assert evals[-1] < evals[0], evals
+    dev = ["data.dev=" + os.path.join(folder, "dev.txt"), "task.kind=mlm", "data.max_tokens=48", "--json"]
+    for model in (run, os.path.join(run, "best")):
+        assert abs(json.loads(hone("eval", model, *dev).stdout)["loss"] - min(evals)) < 1e-6, model
+    merged, adapter = os.path.join(folder, "merged"), os.path.join(folder, "adapter")
+    hone("export", run, merged, "--merge")
+    hone("export", run, adapter)
+    losses = [json.loads(hone("eval", model, *dev).stdout)["loss"] for model in (merged, adapter)]
+    assert abs(losses[0] - losses[1]) < 1e-5, losses
+    again, other = setup(folder, run="killed", **sections)
+    kills = killed_run(again, random.Random(3), 4, 0.05, 0.8)
+    assert digests(other) == digests(run) and metrics(other) == metrics(run), f"differs after {kills} kills"
+
+
 def refused_by_name(folder):
     config, run = setup(folder)
     for change, words in ((["freeze.below=layer.1", "freeze.cache=true"], "no output of the trunk comes twice"),
-                          (["lora.r=4"], "hone writes no adapters of the head that task mlm trains"),
+                          (["lora.r=4", "lora.modules_to_save=attention.output.LayerNorm"], "is missing"),
                           (["task.kind=lm"], "is an encoder, which reads whole texts"),
                           (["eval.metric=macro_f1"], "does not fit a task of tokens"),
                           (["data.mask_probability=0"], "data.mask_probability")):
@@ -75,4 +98,4 @@ def refused_by_name(folder):
         assert said.returncode in (1, 2) and words in said.stderr, (change, said.stderr)
 
 
-main(trains, masks_change_with_the_step, killed_runs_end_with_the_same_bytes, refused_by_name)
+main(trains, masks_change_with_the_step, killed_runs_end_with_the_same_bytes, learns_by_lora, refused_by_name)

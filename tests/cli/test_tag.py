@@ -1,7 +1,7 @@
 """`hone train` of tags of words, end to end, with a tiny BERT: words with a digit, words of three letters, others."""
 import json, os, random
 
-from tiny import digests, hone, main, make_model, metrics
+from tiny import digests, hone, killed_run, main, make_model, metrics
 
 TAGS = ["O", "NUM", "SHORT"]
 
@@ -60,6 +60,31 @@ def trains_and_predicts(folder):
     assert digests(a) == digests(b)
 
 
+def learns_by_lora(folder):
+    """The classifier trains whole beside the adapters, and an adapter is a MODEL; killed runs end with the same bytes."""
+    sections = dict(lora={"r": 4, "rslora": True, "dropout": 0.1}, optim={"lr": 2e-2}, checkpoint={"every": "5 steps"})
+    config, run = setup(folder, **sections)
+    hone("train", config)
+    said = json.load(open(os.path.join(run, "final/adapter_config.json")))
+    assert said["task_type"] == "TOKEN_CLS" and said["modules_to_save"] == ["classifier"] and "classifier" not in said["target_modules"], said
+    evals = [e for e in metrics(run) if e["event"] == "eval"]
+    assert evals[-1]["macro_f1"] > 0.6 and all("lora_" in name or "head.out" in name for name in digests(run)), evals
+    dev = "data.dev=" + os.path.join(folder, "dev.jsonl")
+    best = max(e["macro_f1"] for e in evals)
+    merged = os.path.join(folder, "merged")
+    hone("export", run, merged, "--merge")
+    for model in (run, os.path.join(run, "best")):
+        assert abs(json.loads(hone("eval", model, dev, "task.kind=tag", "data.max_tokens=64", "--json").stdout)["macro_f1"] - best) < 1e-6, model
+    assert json.loads(hone("eval", merged, dev, "task.kind=tag", "--json").stdout)["macro_f1"] > 0.6
+    again, other = setup(folder, run="killed", **sections)
+    kills = killed_run(again, random.Random(2), 4, 0.05, 0.8)
+    assert digests(other) == digests(run) and metrics(other) == metrics(run), f"differs after {kills} kills"
+    said = hone("train", config, "lora.targets=query,classifier", "output.dir=" + run + "2", check=None)
+    assert said.returncode == 2 and 'target "classifier" names no linear layer' in said.stderr, said.stderr
+    said = hone("train", config, "lora.modules_to_save=query", "lora.targets=value", "output.dir=" + run + "3", check=None)
+    assert said.returncode in (1, 2), said.stderr
+
+
 def bad_rows(folder):
     config, run = setup(folder)
     path = os.path.join(folder, "bad.jsonl")
@@ -76,7 +101,6 @@ def bad_rows(folder):
     with open(os.path.join(folder, "table.csv"), "w") as f:
         f.write("words,tags\na,O\n")
     assert "lists of words" in hone("train", config, "data.train=" + os.path.join(folder, "table.csv"), check=1).stderr
-    assert "writes no adapters" in hone("train", config, "lora.r=2", check=1).stderr
 
 
-main(trains_and_predicts, bad_rows)
+main(trains_and_predicts, learns_by_lora, bad_rows)

@@ -13,7 +13,8 @@ import sys
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import BertForSequenceClassification, GPT2LMHeadModel, LlamaForCausalLM
+from transformers import (BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification, GPT2LMHeadModel,
+                          LlamaForCausalLM)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -25,12 +26,21 @@ ADAPTERS = {
     # every linear layer but the classifier, which trains whole; rank-stabilised
     "bert": (BertForSequenceClassification, dict(r=3, lora_alpha=5, use_rslora=True, target_modules="all-linear",
                                                  task_type="SEQ_CLS", modules_to_save=["classifier"])),
+    # the classifier of every token trains whole, as PEFT has it for this task
+    "bert_tags": (BertForTokenClassification, dict(r=2, lora_alpha=6, target_modules=["query", "value", "intermediate.dense"],
+                                                   task_type="TOKEN_CLS", modules_to_save=["classifier"])),
+    # the head's hidden layer and norm train whole; the table of tokens, which is its output, does not
+    "bert_masked": (BertForMaskedLM, dict(r=3, lora_alpha=4, target_modules=["query", "key", "value", "attention.output.dense"],
+                                          modules_to_save=["cls.predictions.transform"])),
     # a part of what is stored as one: q and v, up without gate
     "llama": (LlamaForCausalLM, dict(r=4, lora_alpha=6, target_modules=["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
                                      task_type="CAUSAL_LM")),
     "gpt2": (GPT2LMHeadModel, dict(r=2, lora_alpha=4, target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True,
                                    task_type="CAUSAL_LM")),
 }
+
+
+SEEDED = ["bert", "llama", "gpt2", "bert_tags", "bert_masked"]
 
 
 def plain(name):
@@ -42,7 +52,7 @@ def plain(name):
 
 def write(family):
     cls, settings = ADAPTERS[family]
-    torch.manual_seed(31 + list(ADAPTERS).index(family))
+    torch.manual_seed(31 + SEEDED.index(family))
     base = cls.from_pretrained(os.path.join(HERE, family), attn_implementation="eager").double()
     model = get_peft_model(base, LoraConfig(lora_dropout=0.0, init_lora_weights=True, **settings))
     model = model.double().eval()
@@ -65,13 +75,14 @@ def write(family):
     config["target_modules"] = sorted(config["target_modules"])
     with open(os.path.join(folder, "adapter_config.json"), "w") as f:
         json.dump(config, f, indent=2, sort_keys=True)
-    encoder = family == "bert"
+    labels = {"bert": 3, "bert_tags": -3, "bert_masked": 0}.get(family)  # as in make_encoders.py; None: a decoder
+    encoder = labels is not None
     out, batches = {}, []
     for b, lengths in enumerate(LENGTHS):
         if encoder:
-            batch = make_encoders.make_batch(lengths, 3)
+            batch = make_encoders.make_batch(lengths, labels)
             out[f"{b}.type"] = torch.cat(batch["types"]).int()
-            out[f"{b}.label"] = batch["target"].int()
+            out[f"{b}.label" if labels > 0 else f"{b}.target"] = batch["target"].int()
             sequences = batch["sequences"]
         else:
             batch = make_decoders.make_batch(lengths)
@@ -82,7 +93,7 @@ def write(family):
         batches.append(batch)
 
     def run(batch):
-        return make_encoders.run(model, batch, 3) if encoder else make_decoders.run(model, batch)
+        return make_encoders.run(model, batch, labels) if encoder else make_decoders.run(model, batch)
 
     write_expected(folder, out, model, batches, run, plain)
 

