@@ -2,6 +2,7 @@
 #include "kernels/rows.h"
 
 #include "core/error.h"
+#include "kernels/scratch.h"
 #include "kernels/vec.h"
 
 void HN_ISA_NAME(hnp_gather_rows)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, const int32_t *index)
@@ -39,7 +40,7 @@ void HN_ISA_NAME(hnp_scatter_rows)(hn_ops_context *ctx, const hn_tensor *x, cons
     (void)ctx;
     HN_ASSERT(x->dtype == y->dtype && x->shape[1] == y->shape[1]);
     size_t size = (size_t)x->shape[1] * hn_dtype_size(x->dtype);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (y->shape[0] * y->shape[1] > HNP_ALONE)
     for (int64_t r = 0; r < y->shape[0]; r++) {
         HN_ASSERT(index[r] >= 0 && index[r] < x->shape[0]);
         memcpy(hnp_row(x, index[r]), hnp_row(y, r), size);
