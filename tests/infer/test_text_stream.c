@@ -116,6 +116,8 @@ TEST(stop_strings_end_it)
         {"aaaaab", {"aab"}, "aaa"},
         {"gr\xc3\xbc\xc3\x9f dich", {"\xc3\x9f"}, "gr\xc3\xbc"},
         {"ends in a", {"a b"}, "ends in a"},
+        {"rain", {"in", "ra"}, ""}, /* one token */
+        {"rain!", {"ain!"}, "r"},
     };
     hn_tokenizer *tokenizer = tokenizer_of("bytes");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -136,6 +138,27 @@ TEST(stop_strings_end_it)
     hn_tokenizer_free(tokenizer);
 }
 
+/* Tokens of single bytes at the end, which could have become another character. */
+TEST(a_stop_may_be_among_the_last_bytes)
+{
+    static const char *const stops[] = {"\xef\xbf\xbd"};
+    hn_tokenizer *tokenizer = tokenizer_of("bytes");
+    hn_text_stream stream;
+    hn_strbuf out;
+    hn_error error = {0};
+    int32_t ids[8];
+    size_t early, count = encode(tokenizer, ids, 8, "a\xe2\x98\x83");
+    CHECK_INT(count, 4);
+    hn_strbuf_init(&out);
+    hn_text_stream_init(&stream, tokenizer, stops, 1);
+    CHECK_OK(pieces(&out, &early, &stream, ids, 0, 3, &error));
+    CHECK_TEXT(out.text, "a");
+    CHECK(stream.stopped);
+    hn_text_stream_close(&stream);
+    hn_strbuf_close(&out);
+    hn_tokenizer_free(tokenizer);
+}
+
 /* What might begin a stop string waits, and comes when it turned out not to. */
 TEST(what_may_be_a_stop_waits)
 {
@@ -148,8 +171,8 @@ TEST(what_may_be_a_stop_waits)
     hn_strbuf_init(&out);
     hn_text_stream_init(&stream, tokenizer, stops, 1);
     CHECK_OK(hn_text_stream_begin(&stream, NULL, 0, &error));
-    static const char *const steps[][2] = {{"x", "x"}, {"<", "x"}, {"e", "x"}, {"!", "x<e!"}, {"<", "x<e!"}};
-    for (int i = 0; i < 5; i++) {
+    static const char *const steps[][2] = {{"x", "x"}, {"<", "x"}, {"e", "x"}, {"n", "x"}, {"d", "x"}, {"!", "x<end!"}, {"<", "x<end!"}};
+    for (int i = 0; i < 7; i++) {
         CHECK_INT(encode(tokenizer, ids, 16, steps[i][0]), 1);
         CHECK_OK(hn_text_stream_add(&stream, ids[0], &error));
         take(&stream, &out);
@@ -157,7 +180,7 @@ TEST(what_may_be_a_stop_waits)
     }
     hn_text_stream_end(&stream);
     take(&stream, &out);
-    CHECK_TEXT(out.text, "x<e!<");
+    CHECK_TEXT(out.text, "x<end!<");
     /* bytes of a character, one by one */
     hn_strbuf_reset(&out);
     CHECK_OK(hn_text_stream_begin(&stream, NULL, 0, &error));
@@ -195,4 +218,5 @@ TEST(memory_may_run_out)
     hn_tokenizer_free(tokenizer);
 }
 
-TEST_MAIN(hn_json_init(); RUN(pieces_are_the_whole); RUN(stop_strings_end_it); RUN(what_may_be_a_stop_waits); RUN(memory_may_run_out))
+TEST_MAIN(hn_json_init(); RUN(pieces_are_the_whole); RUN(stop_strings_end_it); RUN(a_stop_may_be_among_the_last_bytes);
+          RUN(what_may_be_a_stop_waits); RUN(memory_may_run_out))
