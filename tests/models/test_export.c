@@ -30,7 +30,7 @@ static hn_status fill_from(void *context, float *out, size_t index, int64_t firs
 /* A family's model in bf16 of which group 1 never trains, exported whole. */
 static void frozen(const char *family, bool lazy)
 {
-    rig r = {.bounds = {MAX_TOKENS, MAX_EXAMPLES, 24}};
+    rig r = {.bounds = {MAX_TOKENS, MAX_EXAMPLES, 24, 0}};
     char path[128];
     hn_folder *folder = NULL;
     hn_model_config config;
