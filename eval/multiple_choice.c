@@ -17,6 +17,7 @@
 
 #include "core/mem.h"
 #include "data/dataset.h"
+#include "eval/log_sum.h"
 #include "models/kv_cache.h"
 
 /* Prompts [first, end) of one subject. */
@@ -192,16 +193,6 @@ static hn_status read_prefix(hn_choices *self, const group *g, hn_error *error)
     return status == HN_OK ? finish(self, error) : status;
 }
 
-/* log(sum(exp)) of a row. */
-static double log_sum(const float *logits, int32_t count)
-{
-    double largest = logits[0], sum = 0;
-    for (int32_t v = 1; v < count; v++)
-        if (logits[v] > largest) largest = logits[v];
-    for (int32_t v = 0; v < count; v++) sum += exp(logits[v] - largest);
-    return largest + log(sum);
-}
-
 /* The contexts of `count` prompts behind the prefix; scores of the first tokens of their options. */
 static hn_status read_contexts(hn_choices *self, const group *g, size_t first, int32_t count, hn_error *error)
 {
@@ -224,7 +215,7 @@ static hn_status read_contexts(hn_choices *self, const group *g, size_t first, i
     for (int32_t s = 0; status == HN_OK && s < count; s++) {
         const hn_prompt_item *item = &self->prompts->items[first + (size_t)s];
         const float *of = runner->logits + (int64_t)s * vocabulary;
-        double total = log_sum(of, vocabulary);
+        double total = hnp_log_sum(of, vocabulary);
         for (size_t k = 0; k < item->question->option_count; k++)
             self->score[(size_t)s * HN_MAX_OPTIONS + k] = of[*hn_prompt_option(item, k, &own)] - total;
     }

@@ -15,6 +15,7 @@
 #include "core/mem.h"
 #include "core/strbuf.h"
 #include "eval/evaluator.h"
+#include "eval/log_sum.h"
 
 enum { WINDOW_PAIRS = 1024, WINDOW_BYTES = 1 << 20 };
 
@@ -228,16 +229,6 @@ static hn_status run_window(window *w, const volatile int *stop, hn_error *error
 
 /* Scoring */
 
-/* log(sum(exp)) of all labels' margins. */
-static double log_sum(const float *margin, size_t labels)
-{
-    double largest = margin[0], sum = 0;
-    for (size_t k = 1; k < labels; k++)
-        if (margin[k] > largest) largest = margin[k];
-    for (size_t k = 0; k < labels; k++) sum += exp(margin[k] - largest);
-    return largest + log(sum);
-}
-
 /* log(1 + exp(x)) */
 static double softplus(double x)
 {
@@ -248,7 +239,7 @@ static double loss_of(const window *w, int32_t answer)
 {
     double loss = 0;
     if (answer == HN_NO_TARGET) return 0;
-    if (!w->options->multi_label) return log_sum(w->margin, w->labels) - w->margin[answer];
+    if (!w->options->multi_label) return hnp_log_sum(w->margin, (int64_t)w->labels) - w->margin[answer];
     for (size_t k = 0; k < w->labels; k++) loss += softplus((int32_t)k == answer ? -w->margin[k] : w->margin[k]);
     return loss / (double)w->labels;
 }
@@ -266,7 +257,7 @@ static hn_status tell(window *w, size_t number, hn_zero_shot_callback callback, 
                            "in train.precision", from->path, (long long)from->line, (double)w->margin[k]);
         if (w->margin[k] > w->margin[row.chosen]) row.chosen = (int32_t)k;
     }
-    double total = log_sum(w->margin, w->labels);
+    double total = hnp_log_sum(w->margin, (int64_t)w->labels);
     for (size_t k = 0; k < w->labels; k++)
         w->score[k] = o->multi_label ? 1 / (1 + exp(-(double)w->margin[k])) : exp(w->margin[k] - total);
     row.loss = loss_of(w, from->answer);
