@@ -161,9 +161,11 @@ hn_status hn_dataset_fill(const hn_dataset *dataset, hn_batch_buffer *buffer, co
     for (int32_t n = 0; n < count; n++) {
         int32_t length = hn_dataset_length(dataset, examples[n]), with = n;
         int32_t shared = buffer->keys ? hnp_shared_prefix(dataset, examples, n, &with) : 0;
-        if (length - shared > buffer->tokens - batch->tokens || (buffer->keys && length > buffer->keys - batch->keys))
-            return hn_fail(error, HN_ERR_MISMATCH, "batch: expected at most %d tokens, got more",
-                           (int)buffer->tokens);
+        int32_t most = buffer->keys ? buffer->keys : buffer->tokens;
+        if (length > most - batch->keys)
+            return hn_fail(error, HN_ERR_MISMATCH, "batch: expected at most %d tokens, got more", (int)most);
+        if (length - shared > buffer->tokens - batch->tokens)
+            return hn_fail(error, HN_ERR_MISMATCH, "batch: expected at most %d rows of tokens, got more", (int)buffer->tokens);
         fill_example(dataset, batch, n, examples[n], shared, &buffer->draw);
         if (buffer->keys) hnp_key_rows(batch, n, shared, with, length - shared);
         batch->n = n + 1;

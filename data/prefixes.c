@@ -28,13 +28,15 @@ static int32_t untrained(const hn_dataset *dataset, uint32_t example)
     return i - 1;
 }
 
-/* How many of the first `most` tokens two examples have in common. */
-static int32_t alike(const hn_dataset *dataset, uint32_t a, uint32_t b, int32_t most)
+/* How many of the first `most` tokens two examples have in common; less than that, when it is no more than `least` anyway. Token number
+ * `least` is looked at first: behind a long system prompt that all examples have, that is where they differ. */
+static int32_t alike(const hn_dataset *dataset, uint32_t a, uint32_t b, int32_t least, int32_t most)
 {
     int32_t length = hn_dataset_length(dataset, b);
-    int64_t item = dataset->wide ? 4 : 2, size = (most < length ? most : length) * item, i = 0;
+    int64_t item = dataset->wide ? 4 : 2, size = (most < length ? most : length) * item, at = least * item, i = 0;
     const char *x = (const char *)dataset->tokens + dataset->offsets[a] * item;
     const char *y = (const char *)dataset->tokens + dataset->offsets[b] * item;
+    if (at >= size || memcmp(x + at, y + at, (size_t)item) != 0) return 0;
     while (i < size && x[i] == y[i]) i++;
     return (int32_t)(i / item);
 }
@@ -46,7 +48,7 @@ int32_t hnp_shared_prefix(const hn_dataset *dataset, const uint32_t *examples, i
     if (!shares(dataset)) return 0;
     int32_t most = untrained(dataset, examples[n]);
     for (int32_t i = n - 1; i >= 0 && i >= n - NEAR && best < most; i--) {
-        int32_t same = alike(dataset, examples[n], examples[i], most);
+        int32_t same = alike(dataset, examples[n], examples[i], best, most);
         if (same <= best) continue;
         best = same;
         *with = i;
