@@ -2,6 +2,7 @@
 #include "kernels/activation.h"
 
 #include "core/error.h"
+#include "kernels/activation_vec.h"
 
 HN_BODY void rows(const hn_tensor *dz, const hn_tensor *dy, const hn_tensor *z, hn_activation activation)
 {

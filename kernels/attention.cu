@@ -13,6 +13,10 @@
  * the same kernel on multiply-add instead of tensor cores (tile.cuh). */
 #include "kernels/cuda/attention.cuh"
 
+extern "C" {
+#include "kernels/attention.h"
+}
+
 namespace {
 
 template <int D> struct running {
@@ -140,7 +144,7 @@ template <class T, int D> void forward_launch(hn_ops_context *ctx, job<T> a, con
 
 } // namespace
 
-void hn_cuda_attention_forward(hn_ops_context *ctx, const hn_tensor *o, float *lse, const hn_tensor *q,
+void HN_ISA_NAME(hnp_attention_forward)(hn_ops_context *ctx, const hn_tensor *o, float *lse, const hn_tensor *q,
                                const hn_tensor *k, const hn_tensor *v, const hn_attention *attention)
 {
     auto run = [&](auto a) {

@@ -14,6 +14,10 @@
  * (k and v; q and do) */
 #include "kernels/cuda/attention.cuh"
 
+extern "C" {
+#include "kernels/attention.h"
+}
+
 namespace {
 
 /* delta = do . o: a warp a row and head. */
@@ -218,12 +222,12 @@ template <class T, int D> void backward_launch(hn_ops_context *ctx, job<T> a, co
 
 } // namespace
 
-size_t hn_cuda_attention_workspace(int64_t query_rows, int heads)
+size_t hnp_cuda_attention_workspace(int64_t query_rows, int heads)
 {
     return (size_t)query_rows * (size_t)heads * sizeof(float);
 }
 
-void hn_cuda_attention_backward(hn_ops_context *ctx, const hn_tensor *dq, const hn_tensor *dk,
+void HN_ISA_NAME(hnp_attention_backward)(hn_ops_context *ctx, const hn_tensor *dq, const hn_tensor *dk,
                                 const hn_tensor *dv, const hn_tensor *d_o, const hn_tensor *o,
                                 const float *lse, const hn_tensor *q, const hn_tensor *k, const hn_tensor *v,
                                 const hn_attention *attention)
@@ -237,7 +241,7 @@ void hn_cuda_attention_backward(hn_ops_context *ctx, const hn_tensor *dq, const 
         a.dv = matrix_of<T>(dv);
         a.lse = const_cast<float *>(lse); /* backward only reads it */
         a.delta =
-            (float *)scratch_take(ctx, name, hn_cuda_attention_workspace(a.query_rows, attention->heads));
+            (float *)scratch_take(ctx, name, hnp_cuda_attention_workspace(a.query_rows, attention->heads));
         if (a.delta || !a.query_rows)
             with_head_size(attention->head_size,
                            [&](auto d) { backward_launch<T, decltype(d)::value>(ctx, a, attention); });

@@ -2,6 +2,7 @@
 #include "kernels/dropout.h"
 
 #include "core/error.h"
+#include "kernels/dropout_vec.h"
 
 HN_BODY void rows(const hn_tensor *y, const hn_tensor *x, const hn_dropout *dropout, hn_dtype type)
 {

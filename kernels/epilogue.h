@@ -2,7 +2,7 @@
 #ifndef HONE_KERNELS_EPILOGUE_H
 #define HONE_KERNELS_EPILOGUE_H
 
-#include "kernels/activation.h"
+#include "kernels/activation_vec.h"
 #include "kernels/ops.h"
 #include "kernels/vec.h"
 

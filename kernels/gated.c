@@ -3,7 +3,7 @@
 #include "kernels/gated.h"
 
 #include "core/error.h"
-#include "kernels/activation.h"
+#include "kernels/activation_vec.h"
 #include "kernels/scratch.h"
 
 typedef struct job {

@@ -20,6 +20,10 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
 
+extern "C" {
+#include "kernels/layernorm.h"
+}
+
 namespace {
 
 constexpr int WARP_COLUMNS = 1024;
@@ -323,7 +327,7 @@ void backward(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_resid
 
 } // namespace
 
-void hn_cuda_layernorm_forward(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h, float *mean,
+void HN_ISA_NAME(hnp_layernorm_forward)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *h, float *mean,
                                float *rstd, const hn_tensor *x, const hn_tensor *residual,
                                const hn_tensor *gamma, const hn_tensor *beta, float epsilon,
                                const hn_dropout *dropout)
@@ -335,12 +339,12 @@ void hn_cuda_layernorm_forward(hn_ops_context *ctx, const hn_tensor *y, const hn
         forward<bf16>(ctx, y, h, mean, rstd, x, residual, gamma, beta, epsilon, dropout);
 }
 
-size_t hn_cuda_layernorm_workspace(int64_t columns)
+size_t hnp_cuda_layernorm_workspace(int64_t columns)
 {
     return BLOCKS * 2 * (size_t)columns * sizeof(float);
 }
 
-void hn_cuda_layernorm_backward(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual,
+void HN_ISA_NAME(hnp_layernorm_backward)(hn_ops_context *ctx, const hn_tensor *dx, const hn_tensor *d_residual,
                                 float *dgamma, float *dbeta, const hn_tensor *dy, const hn_tensor *dh_in,
                                 const hn_tensor *h, const float *mean, const float *rstd,
                                 const hn_tensor *gamma, const hn_dropout *dropout)
@@ -350,7 +354,7 @@ void hn_cuda_layernorm_backward(hn_ops_context *ctx, const hn_tensor *dx, const 
     float *partial = nullptr;
     if (!rows) return;
     if (dgamma || dbeta) {
-        partial = (float *)scratch_take(ctx, name, hn_cuda_layernorm_workspace(columns));
+        partial = (float *)scratch_take(ctx, name, hnp_cuda_layernorm_workspace(columns));
         if (!partial) return;
     }
     if (h->dtype == HN_F32)

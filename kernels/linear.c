@@ -31,9 +31,9 @@
 #include <omp.h>
 
 #include "core/error.h"
+#include "kernels/branch.h"
 #include "kernels/epilogue.h"
 #include "kernels/linear_few.h"
-#include "kernels/low_rank.h"
 #include "kernels/tiling.h"
 
 /* The weights as a product reads them. */

@@ -16,7 +16,8 @@
 #include "kernels/low_rank.h"
 
 #include "kernels/block.h"
-#include "kernels/dropout.h"
+#include "kernels/branch.h"
+#include "kernels/dropout_vec.h"
 #include "kernels/linear_few.h"
 #include "kernels/tiling.h"
 

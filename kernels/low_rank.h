@@ -2,7 +2,6 @@
  *
  * project:          low = scale dropout(x) w^T, w [R, K], or without `transposed` scale dropout(x) w, w [K, R];  x [M, K], low [M, R]
  * backward_weight:  dw += dy^T dropout(x)          dw fp32 [N, K], dy [M, N], x [M, K]; either N or K is small
- * a branch:         what hn_low_rank (ops.h) adds to rows of a linear layer's result before its epilogue
  *
  * Tensors may be strided and fp32 or bf16; products run in fp32. dropout may be NULL. A row of low depends on its row of x alone. */
 #ifndef HONE_KERNELS_LOW_RANK_H
@@ -10,28 +9,11 @@
 
 #include "kernels/isa.h"
 #include "kernels/ops.h"
-#include "kernels/scratch.h"
 
 void HN_ISA_NAME(hnp_low_rank_project)(hn_ops_context *ctx, const hn_tensor *low, const hn_tensor *x, const hn_tensor *w,
                                        bool transposed, float scale, const hn_dropout *dropout);
 void HN_ISA_NAME(hnp_low_rank_backward_weight)(hn_ops_context *ctx, const hn_tensor *dw, const hn_tensor *dy,
                                                const hn_tensor *x, const hn_dropout *dropout);
-
-/* A branch made ready: its weights as blocks read them. */
-typedef struct hnp_branch {
-    const hn_low_rank *of;
-    int parts;
-    struct {
-        const float *b; /* [inner, columns], rows b_row apart */
-        int64_t b_row, inner, low, column, columns;
-    } part[HN_LOW_RANK_PARTS];
-    size_t own_size; /* bytes that a thread needs for itself */
-} hnp_branch;
-
-/* For tiles of at most `rows` rows. false: scratch is short. */
-bool HN_ISA_NAME(hnp_branch_init)(hnp_branch *out, hnp_scratch *scratch, const hn_low_rank *of, bool backward, int64_t rows);
-/* result += the branch's rows [first, first + rows); rows of the result are `stride` floats apart. */
-void HN_ISA_NAME(hnp_branch_run)(const hnp_branch *branch, float *result, int64_t stride, int64_t first, int64_t rows, void *own);
 
 /* Scratch of all of this for branches of up to `width` columns of layers up to [widest, widest], on top of
  * hnp_linear_workspace. */

@@ -17,7 +17,7 @@
 #include <math.h>
 
 #include "core/error.h"
-#include "kernels/dropout.h"
+#include "kernels/dropout_vec.h"
 #include "kernels/scratch.h"
 
 typedef struct hnp_norm {

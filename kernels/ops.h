@@ -261,6 +261,9 @@ struct hn_ops {
     size_t (*low_rank_workspace)(int64_t widest, int64_t width);
     /* ... and that linear_cross_entropy needs for up to `rows` rows: the caller plans for the larger of the two. */
     size_t (*linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary);
+    /* How products run, for the log, the manifest and what must not outlive a change of it: "fp32 avx512", "cuda sm_90", ...
+     * Between open and close. */
+    const char *(*products)(const hn_ops_context *ctx);
     /* Makes and frees ctx->state. */
     hn_status (*open)(hn_ops_context *ctx, hn_error *error);
     void (*close)(hn_ops_context *ctx);

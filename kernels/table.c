@@ -1,8 +1,7 @@
-/* The operation table of one instruction set. Every entry goes through one door: nothing runs after a recorded failure, and the
- * time is taken when somebody asked for it. */
+/* The operation table of one instruction set, or of the GPU (HN_ISA is "cuda" then, and the functions behind the door are those of
+ * the .cu files). Every entry goes through one door: nothing runs after a recorded failure, and the time is taken when somebody
+ * asked for it. What the door needs and the CPU does differently stands in table_cpu.c and cuda/table_cuda.c. */
 #include "kernels/table.h"
-
-#include <omp.h>
 
 #include "kernels/activation.h"
 #include "kernels/attention.h"
@@ -15,34 +14,22 @@
 #include "kernels/loss.h"
 #include "kernels/low_rank.h"
 #include "kernels/optimizer.h"
-#include "kernels/product.h"
-#include "kernels/profile.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
-#include "kernels/scratch.h"
 
 /* RUN(HN_OP_X, flop, call): the call, unless an earlier operation failed. */
 #define RUN(operation, flop, call)                                                                                     \
     do {                                                                                                               \
         if (ctx->error && ctx->error->status) return;                                                                  \
-        double start_ = ctx->profile ? hn_profile_now() : 0;                                                           \
+        double begun_ = HN_ISA_NAME(hnp_operation_begin)(ctx, operation);                                              \
         call;                                                                                                          \
-        if (ctx->profile) hn_profile_add(ctx->profile, operation, hn_profile_now() - start_, flop);                    \
+        HN_ISA_NAME(hnp_operation_end)(ctx, operation, begun_, flop);                                                  \
     } while (0)
 
 static double product_flop(const hn_tensor *a, int64_t other)
 {
     return 2.0 * (double)a->shape[0] * (double)a->shape[1] * (double)other;
-}
-
-/* Multiply-adds of the products, dense over queries and keys. */
-static double attention_flop(const hn_attention *a, int products)
-{
-    double pairs = 0;
-    for (int32_t s = 0; s < a->n; s++)
-        pairs += (double)(a->cu_q[s + 1] - a->cu_q[s]) * (double)(a->cu_k[s + 1] - a->cu_k[s]);
-    return 2.0 * products * pairs * a->heads * a->head_size;
 }
 
 static void embedding_forward(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *token_table,
@@ -182,7 +169,7 @@ static void dropout(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x,
 static void attention_forward(hn_ops_context *ctx, const hn_tensor *o, float *lse, const hn_tensor *q,
                               const hn_tensor *k, const hn_tensor *v, const hn_attention *attention)
 {
-    RUN(HN_OP_ATTENTION_FORWARD, attention_flop(attention, 2),
+    RUN(HN_OP_ATTENTION_FORWARD, HN_ISA_NAME(hnp_attention_flop)(attention, 2),
         HN_ISA_NAME(hnp_attention_forward)(ctx, o, lse, q, k, v, attention));
 }
 
@@ -190,7 +177,7 @@ static void attention_backward(hn_ops_context *ctx, const hn_tensor *dq, const h
                                const hn_tensor *d_o, const hn_tensor *o, const float *lse, const hn_tensor *q,
                                const hn_tensor *k, const hn_tensor *v, const hn_attention *attention)
 {
-    RUN(HN_OP_ATTENTION_BACKWARD, attention_flop(attention, 5),
+    RUN(HN_OP_ATTENTION_BACKWARD, HN_ISA_NAME(hnp_attention_flop)(attention, 5),
         HN_ISA_NAME(hnp_attention_backward)(ctx, dq, dk, dv, d_o, o, lse, q, k, v, attention));
 }
 
@@ -269,53 +256,11 @@ static void scale(hn_ops_context *ctx, float *x, int64_t count, const float *fac
     RUN(HN_OP_SCALE, 0, HN_ISA_NAME(hnp_scale)(ctx, x, count, factor));
 }
 
-/* The largest of what linear, attention, layernorm's and the losses' partial sums take. The sum of squares runs over all
- * gradients, whose number is not known here: 8 bytes for 65,536 of them, so a MiB covers 8.6 thousand million. */
-static size_t workspace(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype)
-{
-    (void)dtype; /* either type may stand in a tensor of its own */
-    int threads = omp_get_max_threads();
-    int64_t blocks = hnp_ceil_div(rows, HNP_SUM_ROWS), head_size = heads ? hnp_least(256, hnp_ceil_div(widest, heads)) : 0;
-    size_t most = (size_t)1 << 20, need[] = {
-        HN_ISA_NAME(hnp_linear_workspace)(widest, threads),
-        heads ? HN_ISA_NAME(hnp_attention_workspace)(longest, head_size, threads) : 0,
-        (size_t)blocks * 2 * (size_t)widest * sizeof(float) + HNP_SCRATCH_ALIGN,
-        (size_t)blocks * 2 * sizeof(double) + HNP_SCRATCH_ALIGN,
-    };
-    for (size_t i = 0; i < sizeof need / sizeof *need; i++) most = need[i] > most ? need[i] : most;
-    return most;
-}
-
-static size_t low_rank_workspace(int64_t widest, int64_t width)
-{
-    return HN_ISA_NAME(hnp_low_rank_workspace)(widest, width, omp_get_max_threads());
-}
-
-static size_t linear_cross_entropy_workspace(int64_t rows, int64_t width, int64_t vocabulary)
-{
-    return HN_ISA_NAME(hnp_linear_cross_entropy_workspace)(rows, width, vocabulary, omp_get_max_threads());
-}
-
-static hn_status table_open(hn_ops_context *ctx, hn_error *error)
-{
-    int threads = omp_get_num_procs() > omp_get_max_threads() ? omp_get_num_procs() : omp_get_max_threads();
-    hnp_products *products;
-    hn_status status = hnp_products_open(&products, threads, error);
-    if (status == HN_OK) ctx->state = products;
-    return status;
-}
-
-static void table_close(hn_ops_context *ctx)
-{
-    hnp_products_free(ctx->state);
-    ctx->state = NULL;
-}
-
 #define HN_TEXT_(text) #text
 #define HN_TEXT(text) HN_TEXT_(text)
 
-const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
-    .name = "cpu " HN_TEXT(HN_ISA),
+const hn_ops HN_ISA_NAME(hnp_ops) = {
+    .name = HN_TEXT(HN_ISA),
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
     .linear_forward = linear_forward,
@@ -349,9 +294,10 @@ const hn_ops HN_ISA_NAME(hnp_ops_cpu) = {
     .cast = cast,
     .zero = zero,
     .scale = scale,
-    .workspace = workspace,
-    .low_rank_workspace = low_rank_workspace,
-    .linear_cross_entropy_workspace = linear_cross_entropy_workspace,
-    .open = table_open,
-    .close = table_close,
+    .workspace = HN_ISA_NAME(hnp_table_workspace),
+    .low_rank_workspace = HN_ISA_NAME(hnp_table_low_rank_workspace),
+    .linear_cross_entropy_workspace = HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace),
+    .products = HN_ISA_NAME(hnp_table_products),
+    .open = HN_ISA_NAME(hnp_table_open),
+    .close = HN_ISA_NAME(hnp_table_close),
 };

@@ -26,9 +26,9 @@ static bool has_avx2(void)
 const hn_ops *hnp_ops_cpu_named(const char *isa)
 {
     __builtin_cpu_init();
-    if (!strcmp(isa, "avx512")) return has_avx512() ? &hnp_ops_cpu_avx512 : NULL;
-    if (!strcmp(isa, "avx2")) return has_avx2() ? &hnp_ops_cpu_avx2 : NULL;
-    return strcmp(isa, "base") ? NULL : &hnp_ops_cpu_base;
+    if (!strcmp(isa, "avx512")) return has_avx512() ? &hnp_ops_avx512 : NULL;
+    if (!strcmp(isa, "avx2")) return has_avx2() ? &hnp_ops_avx2 : NULL;
+    return strcmp(isa, "base") ? NULL : &hnp_ops_base;
 }
 
 const hn_ops *hn_ops_cpu(void)

@@ -1,5 +1,6 @@
-/* From an entry of the operation table to a kernel on a stream. Included by every .cu; brings hone's C
- * headers with it, which are C11 and say neither extern "C" nor anything about C++. */
+/* From an entry of the operation table to a kernel on a stream. Included by every .cu, which is compiled with HN_ISA=cuda and
+ * defines the functions of its contract header. hone's C headers are C11 and say neither extern "C" nor anything about C++:
+ * they are included here and in the .cu inside extern "C". */
 #ifndef HONE_KERNELS_CUDA_LAUNCH_CUH
 #define HONE_KERNELS_CUDA_LAUNCH_CUH
 
@@ -14,7 +15,10 @@
 #define _Noreturn [[noreturn]]
 extern "C" {
 #include "core/philox.h"
-#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/sizes.h"
+#include "kernels/isa.h"
+#include "kernels/ops.h"
 }
 #undef _Noreturn
 
@@ -33,19 +37,19 @@ void launch(hn_ops_context *ctx, const char *operation, void (*kernel)(P...), di
             size_t shared, A &&...arguments)
 {
     if (ctx->error && ctx->error->status != HN_OK) return;
-    const hn_cuda_state *state = (const hn_cuda_state *)ctx->state;
+    const hn_cuda_device *device = hn_cuda_device_of(ctx->backend);
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = shared;
-    config.stream = (cudaStream_t)state->stream;
+    config.stream = (cudaStream_t)device->stream;
     if (shared > 48 * 1024 &&
         launch_failed(ctx, operation,
                       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared)))
         return;
     if (launch_failed(ctx, operation, cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...)))
         return;
-    if (state->synchronous) launch_failed(ctx, operation, cudaStreamSynchronize(config.stream));
+    if (device->synchronous) launch_failed(ctx, operation, cudaStreamSynchronize(config.stream));
 }
 
 /* The context's scratch, or NULL with the failure recorded. */

@@ -9,8 +9,11 @@
 #include <string.h>
 
 #include "core/philox.h"
-#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/sizes.h"
+#include "kernels/device.h"
 #include "tests/cuda_on_cpu/emulator.h"
+#include "tests/cuda_on_cpu/runtime.h"
 #include "tests/test.h"
 #include "tests/tolerance.h"
 
@@ -108,22 +111,35 @@ static inline bool gaps_untouched(const hn_tensor *t)
 }
 
 typedef struct device {
+    hn_backend backend;
+    const hn_ops *ops;
     hn_ops_context ctx;
-    hn_cuda_state state;
     hn_error error;
 } device;
 
-/* A context with `workspace` bytes of scratch, exactly. */
+/* The GPU's table with `workspace` bytes of scratch, exactly; every launch is waited for. */
 static inline void device_open(device *d, size_t workspace)
 {
     memset(d, 0, sizeof *d);
-    d->ctx = (hn_ops_context){
-        .workspace = malloc(workspace), .workspace_size = workspace, .state = &d->state, .error = &d->error};
+    emu_reset();
+    d->ops = hn_ops_cuda();
+    HN_ASSERT(hn_backend_cuda_init(&d->backend, &d->error) == HN_OK);
+    hn_cuda_device_of(&d->backend)->synchronous = true;
+    d->ctx = (hn_ops_context){.backend = &d->backend, .workspace = malloc(workspace), .workspace_size = workspace, .error = &d->error};
     if (workspace) memset(d->ctx.workspace, 0xFF, workspace);
+    HN_ASSERT(d->ops->open(&d->ctx, &d->error) == HN_OK);
+}
+
+/* What kernels found wrong with their input, if anything, goes to d->error. */
+static inline void device_wait(device *d)
+{
+    d->backend.synchronize(&d->backend, &d->error);
 }
 
 static inline void device_close(device *d)
 {
+    d->ops->close(&d->ctx);
+    d->backend.close(&d->backend);
     free(d->ctx.workspace);
 }
 

@@ -319,7 +319,7 @@ static void block_run(size_t dynamic_shared)
     } while (!emu.failed && block_continues());
 }
 
-static bool launch_fits(emu_index grid, emu_index block, size_t dynamic_shared)
+bool emu_launch_fits(emu_index grid, emu_index block, size_t dynamic_shared)
 {
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
     if (!threads || threads > EMU_THREADS || threads % LANES || dynamic_shared > EMU_SHARED_LIMIT ||
@@ -336,7 +336,6 @@ bool emu_launch(emu_index grid, emu_index block, size_t dynamic_shared, void (*b
                 void *context)
 {
     emu_block_index = (emu_index){0, 0, 0};
-    if (!launch_fits(grid, block, dynamic_shared)) return false;
     emu_grid_size = grid;
     emu_block_size = block;
     emu.threads = block.x * block.y * block.z;

@@ -27,6 +27,8 @@ enum { EMU_SHARED_LIMIT = 166912, EMU_SHARED_DEFAULT = 49152, EMU_THREADS = 1024
  */
 bool emu_launch(emu_index grid, emu_index block, size_t dynamic_shared, void (*body)(void *context),
                 void *context);
+/* Whether sm_80 would take such a launch; emu_message() says why not. */
+bool emu_launch_fits(emu_index grid, emu_index block, size_t dynamic_shared);
 void emu_seed(uint64_t seed);
 const char *emu_message(void); /* of the last launch that failed */
 

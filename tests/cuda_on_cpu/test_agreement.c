@@ -84,15 +84,15 @@ static void layernorm_agrees(hn_dtype type)
         }
     }
     cpu_open(&cpu);
-    device_open(&d, hn_cuda_layernorm_workspace(COLUMNS));
+    device_open(&d, hnp_cuda_layernorm_workspace(COLUMNS));
     hn_tensor *c = t[0], *g = t[1];
     hn_ops_cpu()->layernorm_forward(&cpu.ctx, &c[Y], &c[H], mean[0], rstd[0], &c[X], &c[RESIDUAL], &c[GAMMA],
                                     &c[BETA], 1e-12f, &drop);
-    hn_cuda_layernorm_forward(&d.ctx, &g[Y], &g[H], mean[1], rstd[1], &g[X], &g[RESIDUAL], &g[GAMMA],
+    d.ops->layernorm_forward(&d.ctx, &g[Y], &g[H], mean[1], rstd[1], &g[X], &g[RESIDUAL], &g[GAMMA],
                               &g[BETA], 1e-12f, &drop);
     hn_ops_cpu()->layernorm_backward(&cpu.ctx, &c[DX], &c[DR], c[DG].data, c[DB].data, &c[DY], &c[X], &c[H],
                                      mean[0], rstd[0], &c[GAMMA], &drop);
-    hn_cuda_layernorm_backward(&d.ctx, &g[DX], &g[DR], g[DG].data, g[DB].data, &g[DY], &g[X], &g[H], mean[1],
+    d.ops->layernorm_backward(&d.ctx, &g[DX], &g[DR], g[DG].data, g[DB].data, &g[DY], &g[X], &g[H], mean[1],
                                rstd[1], &g[GAMMA], &drop);
     CHECK_TEXT(cpu.error.message, "");
     CHECK_TEXT(d.error.message, "");
@@ -146,13 +146,13 @@ static void attention_agrees(hn_dtype type, bool causal, bool own_places)
             t[side][i] = matrix_random(type, i < K ? QUERIES : ROWS, i < K ? 96 : 48, 104, 2);
     }
     cpu_open(&cpu);
-    device_open(&d, hn_cuda_attention_workspace(QUERIES, 4));
+    device_open(&d, hnp_cuda_attention_workspace(QUERIES, 4));
     hn_tensor *c = t[0], *g = t[1];
     hn_ops_cpu()->attention_forward(&cpu.ctx, &c[O], lse[0], &c[Q], &c[K], &c[V], &a);
-    hn_cuda_attention_forward(&d.ctx, &g[O], lse[1], &g[Q], &g[K], &g[V], &a);
+    d.ops->attention_forward(&d.ctx, &g[O], lse[1], &g[Q], &g[K], &g[V], &a);
     hn_ops_cpu()->attention_backward(&cpu.ctx, &c[DQ], &c[DK], &c[DV], &c[DO], &c[O], lse[0], &c[Q], &c[K],
                                      &c[V], &a);
-    hn_cuda_attention_backward(&d.ctx, &g[DQ], &g[DK], &g[DV], &g[DO], &g[O], lse[1], &g[Q], &g[K], &g[V],
+    d.ops->attention_backward(&d.ctx, &g[DQ], &g[DK], &g[DV], &g[DO], &g[O], lse[1], &g[Q], &g[K], &g[V],
                                &a);
     CHECK_TEXT(cpu.error.message, "");
     CHECK_TEXT(d.error.message, "");

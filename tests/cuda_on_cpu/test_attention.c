@@ -83,7 +83,7 @@ static void batch_open(batch *b, const attention_case *c)
     b->expect_dk = calloc((size_t)(b->tk * b->narrow) + 1, 8);
     b->expect_dv = calloc((size_t)(b->tk * b->narrow) + 1, 8);
     b->expect_lse = calloc((size_t)(c->heads * b->tq) + 1, 8);
-    device_open(&b->d, hn_cuda_attention_workspace(b->tq, c->heads));
+    device_open(&b->d, hnp_cuda_attention_workspace(b->tq, c->heads));
 }
 
 static void batch_close(batch *b)
@@ -192,7 +192,7 @@ static void check(const attention_case *c)
     batch b;
     batch_open(&b, c);
     expect_all(&b);
-    hn_cuda_attention_forward(&b.d.ctx, &b.o, c->no_lse ? NULL : b.lse, &b.q, &b.k, &b.v, &b.attention);
+    b.d.ops->attention_forward(&b.d.ctx, &b.o, c->no_lse ? NULL : b.lse, &b.q, &b.k, &b.v, &b.attention);
     CHECK_TEXT(b.d.error.message, "");
     CHECK_RESULT(o);
     if (!c->no_lse) {
@@ -201,7 +201,7 @@ static void check(const attention_case *c)
                 CHECK(b.lse[i] == -INFINITY);
             else
                 CHECK_NEAR(b.lse[i], b.expect_lse[i], c->dtype == HN_F32 ? 1e-5 : 1e-4);
-        hn_cuda_attention_backward(&b.d.ctx, &b.dq, &b.dk, &b.dv, &b.d_o, &b.o, b.lse, &b.q, &b.k, &b.v,
+        b.d.ops->attention_backward(&b.d.ctx, &b.dq, &b.dk, &b.dv, &b.d_o, &b.o, b.lse, &b.q, &b.k, &b.v,
                                    &b.attention);
         CHECK_TEXT(b.d.error.message, "");
         CHECK_RESULT(dq);
@@ -373,8 +373,8 @@ TEST(by_hand)
         put(&b.v, 0, i, i);
         put(&b.v, 1, i, 10);
     }
-    hn_cuda_attention_forward(&b.d.ctx, &b.o, b.lse, &b.q, &b.k, &b.v, &b.attention);
-    hn_cuda_attention_backward(&b.d.ctx, &b.dq, &b.dk, &b.dv, &b.d_o, &b.o, b.lse, &b.q, &b.k, &b.v,
+    b.d.ops->attention_forward(&b.d.ctx, &b.o, b.lse, &b.q, &b.k, &b.v, &b.attention);
+    b.d.ops->attention_backward(&b.d.ctx, &b.dq, &b.dk, &b.dv, &b.d_o, &b.o, b.lse, &b.q, &b.k, &b.v,
                                &b.attention);
     CHECK_TEXT(b.d.error.message, "");
     CHECK_NEAR(b.lse[0], 0.69314718, 1e-6);
@@ -402,8 +402,8 @@ TEST(same_bits_in_any_order_of_warps)
         test_random = 5;
         batch_open(&b, &c);
         emu_seed(seed);
-        hn_cuda_attention_forward(&b.d.ctx, &b.o, b.lse, &b.q, &b.k, &b.v, &b.attention);
-        hn_cuda_attention_backward(&b.d.ctx, &b.dq, &b.dk, &b.dv, &b.d_o, &b.o, b.lse, &b.q, &b.k, &b.v,
+        b.d.ops->attention_forward(&b.d.ctx, &b.o, b.lse, &b.q, &b.k, &b.v, &b.attention);
+        b.d.ops->attention_backward(&b.d.ctx, &b.dq, &b.dk, &b.dv, &b.d_o, &b.o, b.lse, &b.q, &b.k, &b.v,
                                    &b.attention);
         CHECK_TEXT(b.d.error.message, "");
         hn_tensor *results[] = {&b.o, &b.dq, &b.dk, &b.dv};
@@ -434,7 +434,7 @@ TEST(rows_that_no_vector_fits_are_an_error)
     batch_open(&b, &c);
     hn_tensor odd = b.k;
     odd.stride = 9;
-    hn_cuda_attention_forward(&b.d.ctx, &b.o, b.lse, &b.q, &odd, &b.v, &b.attention);
+    b.d.ops->attention_forward(&b.d.ctx, &b.o, b.lse, &b.q, &odd, &b.v, &b.attention);
     CHECK_CONTAINS(b.d.error.message, "with rows 9 elements apart, expected multiples of 16 bytes");
     batch_close(&b);
 }
@@ -451,7 +451,7 @@ TEST(workspace_too_small_is_an_error)
     batch b;
     batch_open(&b, &c);
     b.d.ctx.workspace_size = 4;
-    hn_cuda_attention_backward(&b.d.ctx, &b.dq, &b.dk, &b.dv, &b.d_o, &b.o, b.lse, &b.q, &b.k, &b.v,
+    b.d.ops->attention_backward(&b.d.ctx, &b.dq, &b.dk, &b.dv, &b.d_o, &b.o, b.lse, &b.q, &b.k, &b.v,
                                &b.attention);
     CHECK_CONTAINS(b.d.error.message, "attention_backward: needs 8 bytes of workspace, has 4");
     batch_close(&b);

@@ -2,7 +2,7 @@
 #ifndef HONE_TESTS_TEST_EMULATOR_H
 #define HONE_TESTS_TEST_EMULATOR_H
 
-#include "kernels/cuda/cuda_ops.h"
+#include "kernels/ops.h"
 
 void run_barrier_in_branch(hn_ops_context *ctx, int threads_there);
 void run_barrier_on_two_lines(hn_ops_context *ctx);

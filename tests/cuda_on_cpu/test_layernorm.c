@@ -76,7 +76,7 @@ static void check_forward(const layer_case *c)
         expect_row(c, ey + r * c->columns, eh + r * c->columns, em + 2 * r, em + 2 * r + 1, &x, &residual,
                    &gamma, &beta, 1e-5, &k.dropout, r);
     hn_tensor *to_h = c->in_place ? &residual : &h, *to_y = c->in_place ? &x : &y;
-    hn_cuda_layernorm_forward(&d.ctx, to_y, c->keep_h ? to_h : NULL, c->keep_h ? mean : NULL,
+    d.ops->layernorm_forward(&d.ctx, to_y, c->keep_h ? to_h : NULL, c->keep_h ? mean : NULL,
                               c->keep_h ? rstd : NULL, &x, c->residual ? &residual : NULL, &gamma, &beta,
                               1e-5f, &k.dropout);
     CHECK_TEXT(d.error.message, "");
@@ -124,7 +124,7 @@ static void check_backward(const layer_case *c)
     device d;
     keys k;
     keys_open(&k, c->rows, c->drop);
-    device_open(&d, hn_cuda_layernorm_workspace(c->columns));
+    device_open(&d, hnp_cuda_layernorm_workspace(c->columns));
     hn_tensor dy = matrix_random(c->dtype, c->rows, c->columns, stride, 1),
               dh_in = matrix_random(c->dtype, c->rows, c->columns, stride, 1);
     hn_tensor h = matrix_random(c->dtype, c->rows, c->columns, stride, 2),
@@ -148,7 +148,7 @@ static void check_backward(const layer_case *c)
                          rstd[r], &gamma, &k.dropout, r);
     }
     hn_tensor *to_x = c->in_place ? &dy : c->same_gradient ? &d_residual : &dx;
-    hn_cuda_layernorm_backward(&d.ctx, to_x,
+    d.ops->layernorm_backward(&d.ctx, to_x,
                                c->in_place && c->drop ? NULL
                                : c->in_place          ? to_x
                                                       : &d_residual,
@@ -235,7 +235,7 @@ TEST(forward_by_hand)
     float x[2] = {1, 3}, y[2], gamma[2] = {2, 10}, beta[2] = {0.5f, -1}, mean, rstd;
     hn_tensor tx = hn_tensor_2d(x, HN_F32, 1, 2), ty = hn_tensor_2d(y, HN_F32, 1, 2);
     hn_tensor tg = hn_tensor_1d(gamma, HN_F32, 2), tb = hn_tensor_1d(beta, HN_F32, 2);
-    hn_cuda_layernorm_forward(&d.ctx, &ty, NULL, &mean, &rstd, &tx, NULL, &tg, &tb, 0, NULL);
+    d.ops->layernorm_forward(&d.ctx, &ty, NULL, &mean, &rstd, &tx, NULL, &tg, &tb, 0, NULL);
     CHECK_NEAR(mean, 2, 1e-7);
     CHECK_NEAR(rstd, 1, 1e-7);
     CHECK_NEAR(y[0], -1.5, 1e-6);
@@ -257,8 +257,8 @@ TEST(backward_gives_the_same_bits)
     for (int run = 0; run < 2; run++) {
         device d;
         emu_seed(100 + (uint64_t)run); /* another order of blocks and warps */
-        device_open(&d, hn_cuda_layernorm_workspace(COLUMNS));
-        hn_cuda_layernorm_backward(&d.ctx, &dx, NULL, dgamma[run], dbeta[run], &dy, NULL, &h, mean, rstd,
+        device_open(&d, hnp_cuda_layernorm_workspace(COLUMNS));
+        d.ops->layernorm_backward(&d.ctx, &dx, NULL, dgamma[run], dbeta[run], &dy, NULL, &h, mean, rstd,
                                    &gamma, NULL);
         CHECK_TEXT(d.error.message, "");
         device_close(&d);
@@ -278,7 +278,7 @@ TEST(workspace_too_small_is_an_error)
     float f[8] = {0}, statistic = 1;
     hn_tensor t = hn_tensor_2d(f, HN_F32, 1, 8), gamma = hn_tensor_1d(f, HN_F32, 8);
     device_open(&d, 64);
-    hn_cuda_layernorm_backward(&d.ctx, &t, NULL, f, f, &t, NULL, &t, &statistic, &statistic, &gamma, NULL);
+    d.ops->layernorm_backward(&d.ctx, &t, NULL, f, f, &t, NULL, &t, &statistic, &statistic, &gamma, NULL);
     CHECK_CONTAINS(d.error.message, "layernorm_backward: needs 16384 bytes of workspace, has 64");
     device_close(&d);
 }

@@ -14,6 +14,8 @@
 #include <utility>
 
 #include "../emulator.h"
+#include "../runtime.h"
+#include "cuda_runtime_api.h"
 
 #define __global__
 #define __device__
@@ -112,8 +114,6 @@ inline float __uint_as_float(uint32_t bits)
 
 /* --- launching --- */
 
-typedef struct CUstream_st *cudaStream_t;
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 struct cudaLaunchAttribute;
 struct cudaLaunchConfig_t {
@@ -133,35 +133,33 @@ template <class F> cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute
     return cudaSuccess;
 }
 
+template <class Call> void call_body(void *context)
+{
+    std::apply(((Call *)context)->kernel, ((Call *)context)->values);
+}
+
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...), A &&...arguments)
 {
     auto found = emu_opted_in.find((const void *)kernel);
     size_t limit = found == emu_opted_in.end() ? (size_t)EMU_SHARED_DEFAULT : found->second;
     if (config->dynamicSmemBytes > std::max(limit, (size_t)EMU_SHARED_DEFAULT)) return cudaErrorInvalidValue;
+    emu_index grid = {config->gridDim.x, config->gridDim.y, config->gridDim.z};
+    emu_index block = {config->blockDim.x, config->blockDim.y, config->blockDim.z};
+    if (!emu_launch_fits(grid, block, config->dynamicSmemBytes)) return cudaErrorLaunchFailure;
     struct call {
         void (*kernel)(P...);
         std::tuple<P...> values;
-    } c = {kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
-    auto body = [](void *context) { std::apply(((call *)context)->kernel, ((call *)context)->values); };
-    emu_index grid = {config->gridDim.x, config->gridDim.y, config->gridDim.z};
-    emu_index block = {config->blockDim.x, config->blockDim.y, config->blockDim.z};
-    return emu_launch(grid, block, config->dynamicSmemBytes, body, &c) ? cudaSuccess : cudaErrorLaunchFailure;
-}
-
-inline cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
-    return cudaSuccess;
-}
-inline cudaError_t cudaGetLastError()
-{
-    return cudaSuccess;
-}
-inline const char *cudaGetErrorString(cudaError_t error)
-{
-    return error == cudaErrorLaunchFailure ? emu_message()
-           : error == cudaSuccess          ? "no error"
-                                           : "invalid argument";
+        emu_index grid, block;
+        size_t dynamic;
+    };
+    auto run = [](void *context) {
+        call *c = (call *)context;
+        return emu_launch(c->grid, c->block, c->dynamic, call_body<call>, context);
+    };
+    auto release = [](void *context) { delete (call *)context; };
+    call *c = new call{kernel, std::tuple<P...>(static_cast<P>(arguments)...), grid, block, config->dynamicSmemBytes};
+    return emu_enqueue(run, release, c) ? cudaSuccess : cudaGetLastError();
 }
 
 #endif

@@ -1,0 +1,14 @@
+/* What the GPU's entries of the operation table take of ctx->workspace; their contracts stand in kernels/<operation>.h. Each is
+ * bounded by table_cuda.c, which the plan asks. */
+#ifndef HONE_KERNELS_CUDA_SIZES_H
+#define HONE_KERNELS_CUDA_SIZES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* layernorm_backward, for any number of rows */
+size_t hnp_cuda_layernorm_workspace(int64_t columns);
+/* attention_backward */
+size_t hnp_cuda_attention_workspace(int64_t query_rows, int heads);
+
+#endif

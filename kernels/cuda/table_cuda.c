@@ -1,0 +1,82 @@
+/* The parts of the GPU's table that are no operations (kernels/table.h); compiled with HN_ISA=cuda beside kernels/table.c. */
+#include <stdio.h>
+
+#include "core/mem.h"
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/sizes.h"
+#include "kernels/device.h"
+#include "kernels/table.h"
+
+/* ctx->state of the GPU's table. */
+typedef struct table_state {
+    char products[32];
+} table_state;
+
+/* A time is that of the operation alone: with a profile each one is waited for. */
+double HN_ISA_NAME(hnp_operation_begin)(hn_ops_context *ctx, hn_operation operation)
+{
+    hn_cuda_device_of(ctx->backend)->operation = hn_operation_name(operation);
+    return ctx->profile ? hn_profile_now() : 0;
+}
+
+void HN_ISA_NAME(hnp_operation_end)(hn_ops_context *ctx, hn_operation operation, double begun, double flop)
+{
+    if (!ctx->profile) return;
+    ctx->backend->synchronize(ctx->backend, ctx->error);
+    hn_profile_add(ctx->profile, operation, hn_profile_now() - begun, flop);
+}
+
+double HN_ISA_NAME(hnp_attention_flop)(const hn_attention *attention, int products)
+{
+    (void)attention, (void)products; /* lengths are in the GPU's memory */
+    return 0;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+size_t HN_ISA_NAME(hnp_table_workspace)(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype)
+{
+    (void)longest, (void)dtype;
+    return larger(hnp_cuda_layernorm_workspace(widest), hnp_cuda_attention_workspace(rows, heads));
+}
+
+size_t HN_ISA_NAME(hnp_table_low_rank_workspace)(int64_t widest, int64_t width)
+{
+    (void)widest, (void)width;
+    return 0;
+}
+
+size_t HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary)
+{
+    (void)rows, (void)width, (void)vocabulary;
+    return 0;
+}
+
+const char *HN_ISA_NAME(hnp_table_products)(const hn_ops_context *ctx)
+{
+    return ((const table_state *)ctx->state)->products;
+}
+
+hn_status HN_ISA_NAME(hnp_table_open)(hn_ops_context *ctx, hn_error *error)
+{
+    const hn_cuda_device *device = hn_cuda_device_of(ctx->backend);
+    table_state *state = hn_calloc(1, sizeof *state);
+    if (!state) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the GPU's table");
+    snprintf(state->products, sizeof state->products, "cuda sm_%d", device->capability);
+    ctx->state = state;
+    return HN_OK;
+}
+
+void HN_ISA_NAME(hnp_table_close)(hn_ops_context *ctx)
+{
+    hn_free(ctx->state);
+    ctx->state = NULL;
+}
+
+const hn_ops *hn_ops_cuda(void)
+{
+    return &hnp_ops_cuda;
+}

@@ -1,0 +1,23 @@
+"""Faults that test_layernorm must notice; ../mutants.py has the columns."""
+FAULTS = [
+    ("cuda/reduce.cuh", "        __syncthreads();\n", "", 0, "barrier missing after the warps' sums are written"),
+    ("cuda/reduce.cuh", "        __syncthreads();\n", "", 1, "barrier missing before the sums are used again"),
+    ("layernorm.cu", "    __syncthreads();\n", "", 0, "barrier missing after the accumulators are cleared"),
+    ("layernorm.cu", "    __syncthreads();\n", "", 1, "barrier missing before the groups are added"),
+    ("layernorm.cu", "    __syncthreads();\n", "", 2, "barrier missing before the runs are added"),
+    ("layernorm.cu", "if (row >= a.rows)", "if (row > a.rows)", 0, "one row too many, forward"),
+    ("layernorm.cu", "row < a.rows;", "row <= a.rows;", 0, "one row too many, backward"),
+    ("layernorm.cu", "c < a.columns; c += GROUP * N", "c <= a.columns; c += GROUP * N", 0, "one vector too many"),
+    ("layernorm.cu", "c < a.columns; c += GROUP * N", "c < a.columns - 1; c += GROUP * N", 1, "the last column left out of the variance"),
+    ("layernorm.cu", "a.y.row(row)", "(a.y.data + row * a.columns)", 0, "wrong stride, y"),
+    ("layernorm.cu", "a.dh_in.row(row)", "(a.dh_in.data + row * a.columns)", 0, "wrong stride, dh_in"),
+    ("layernorm.cu", "b < blocks && c < columns; b += 8", "b < blocks && c < columns; b += 7", 0, "runs overlap"),
+    ("layernorm.cu", "i < GROUPS; i++", "i < GROUPS - 1; i++", 0, "the last group's sums left out"),
+    ("layernorm.cu", "memory + group * padded(a.columns)", "memory + group * (padded(a.columns) - 8)", 0, "rows overlap in shared memory"),
+    ("layernorm.cu", "2 * group * width, ", "group * width, ", 0, "accumulators overlap"),
+    ("layernorm.cu", "out[c] += sum;", "out[c] = sum;", 0, "overwrites instead of adding"),
+    ("layernorm.cu", "- mean_g - ", "- ", 0, "a term of dh left out"),
+    ("cuda/random.cuh", "(uint64_t)site.position[row] * (uint64_t)columns", "(uint64_t)row * (uint64_t)columns", 0, "dropout keyed by the row"),
+    ("cuda/random.cuh", "first % 4 : (uint64_t)e]", "0 : (uint64_t)e]", 0, "dropout's word at odd widths"),
+    ("cuda/launch.cuh", "shared > 48 * 1024 &&", "shared > 4800 * 1024 &&", 0, "large shared memory not asked for"),
+]

@@ -1,0 +1,353 @@
+/* The runtime's C interface on the CPU: one GPU, its memory and its streams.
+ *
+ * A stream is a list of what was enqueued, and nothing of it runs before somebody waits (cudaStreamSynchronize,
+ * cudaEventSynchronize) or until it is full. That is the latest that CUDA allows: a host that reads a result too early sees the old bytes, and one
+ * that writes into a buffer whose copy is under way spoils the copy, here every time and not now and then. What runs, runs in the order in
+ * which it was enqueued, whatever its stream.
+ *
+ * The GPU's memory is poisoned while nothing runs on the GPU, so that AddressSanitizer stops a host that touches it.
+ *
+ * Faults for tests: emu_fail_after() makes the n-th call from now on fail; an error of a kernel is sticky, as CUDA's are. */
+#include "runtime.h"
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "emulator.h"
+
+void __asan_poison_memory_region(const volatile void *memory, size_t size) __attribute__((weak));
+void __asan_unpoison_memory_region(const volatile void *memory, size_t size) __attribute__((weak));
+
+enum { MEMORY_MIB = 4096, QUEUE_MOST = 4096 };
+
+typedef struct allocation {
+    struct allocation *next;
+    void *memory;
+    size_t size;
+} allocation;
+
+typedef struct work {
+    struct work *next;
+    bool (*run)(void *context);
+    void (*release)(void *context);
+    void *context;
+} work;
+
+struct CUevent_st {
+    double reached; /* seconds; 0: not recorded, or not reached yet */
+};
+
+static struct {
+    allocation *allocations;
+    size_t used, limit;
+    work *first, **last;
+    size_t queued, most_queued;
+    cudaError_t sticky;
+    cudaError_t fail_with;
+    int64_t fail_after; /* calls that still succeed; -1: all */
+    bool absent;
+} gpu = {.limit = (size_t)MEMORY_MIB << 20, .fail_after = -1};
+
+void emu_fail_after(int64_t calls, int error)
+{
+    gpu.fail_after = calls;
+    gpu.fail_with = (cudaError_t)error;
+}
+
+void emu_memory_limit(size_t bytes)
+{
+    gpu.limit = bytes;
+}
+
+void emu_absent(bool absent)
+{
+    gpu.absent = absent;
+}
+
+void emu_reset(void)
+{
+    gpu.sticky = cudaSuccess;
+    gpu.fail_after = -1;
+    gpu.absent = false;
+    gpu.limit = (size_t)MEMORY_MIB << 20;
+}
+
+size_t emu_memory_used(void)
+{
+    return gpu.used;
+}
+
+/* Every call that may fail passes here. */
+static cudaError_t enter(void)
+{
+    if (gpu.sticky != cudaSuccess) return gpu.sticky;
+    if (gpu.fail_after < 0) return cudaSuccess;
+    if (gpu.fail_after-- > 0) return cudaSuccess;
+    if (gpu.fail_with != cudaErrorMemoryAllocation) gpu.sticky = gpu.fail_with;
+    return gpu.fail_with;
+}
+
+static void set_poison(bool poisoned)
+{
+    if (!__asan_poison_memory_region) return;
+    for (allocation *a = gpu.allocations; a; a = a->next) {
+        if (poisoned) __asan_poison_memory_region(a->memory, a->size);
+        else __asan_unpoison_memory_region(a->memory, a->size);
+    }
+}
+
+/* Runs all that was enqueued. */
+static cudaError_t drain(void)
+{
+    if (gpu.first) set_poison(false);
+    while (gpu.first) {
+        work *w = gpu.first;
+        gpu.first = w->next;
+        if (gpu.sticky == cudaSuccess && !w->run(w->context)) gpu.sticky = cudaErrorLaunchFailure;
+        w->release(w->context);
+        free(w);
+        if (!gpu.first) set_poison(true);
+    }
+    gpu.last = &gpu.first;
+    gpu.queued = 0;
+    return gpu.sticky;
+}
+
+bool emu_enqueue(bool (*run)(void *context), void (*release)(void *context), void *context)
+{
+    cudaError_t status = enter();
+    work *w = status == cudaSuccess ? malloc(sizeof *w) : NULL;
+    if (!w) {
+        release(context);
+        return false;
+    }
+    *w = (work){NULL, run, release, context};
+    if (!gpu.last) gpu.last = &gpu.first;
+    *gpu.last = w;
+    gpu.last = &w->next;
+    if (++gpu.queued > QUEUE_MOST) (void)drain();
+    return true;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = gpu.absent ? 0 : 1;
+    return gpu.absent ? cudaErrorNoDevice : enter();
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return device == 0 ? enter() : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
+    if (device != 0) return cudaErrorInvalidValue;
+    memset(properties, 0, sizeof *properties);
+    snprintf(properties->name, sizeof properties->name, "emulated GPU");
+    properties->major = 8;
+    properties->multiProcessorCount = 2;
+    properties->sharedMemPerBlockOptin = EMU_SHARED_LIMIT;
+    return enter();
+}
+
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
+{
+    *total = gpu.limit;
+    *available = gpu.limit > gpu.used ? gpu.limit - gpu.used : 0;
+    return enter();
+}
+
+cudaError_t cudaMalloc(void **memory, size_t size)
+{
+    cudaError_t status = enter();
+    if (status != cudaSuccess) return status;
+    if (size > gpu.limit - gpu.used) return cudaErrorMemoryAllocation;
+    allocation *a = malloc(sizeof *a);
+    void *block = a ? aligned_alloc(256, (size + 255) / 256 * 256) : NULL;
+    if (!block) {
+        free(a);
+        return cudaErrorMemoryAllocation;
+    }
+    memset(block, 0xFF, size);
+    *a = (allocation){gpu.allocations, block, (size + 255) / 256 * 256};
+    gpu.allocations = a;
+    gpu.used += a->size;
+    if (__asan_poison_memory_region) __asan_poison_memory_region(block, a->size);
+    *memory = block;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *memory)
+{
+    if (!memory) return cudaSuccess;
+    cudaError_t status = drain();
+    for (allocation **at = &gpu.allocations; *at; at = &(*at)->next) {
+        allocation *a = *at;
+        if (a->memory != memory) continue;
+        *at = a->next;
+        gpu.used -= a->size;
+        if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(a->memory, a->size);
+        free(a->memory);
+        free(a);
+        return status;
+    }
+    return cudaErrorInvalidValue;
+}
+
+cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned flags)
+{
+    (void)flags;
+    cudaError_t status = enter();
+    if (status != cudaSuccess) return status;
+    *memory = malloc(size);
+    return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned flags)
+{
+    (void)flags;
+    *device = host;
+    return enter();
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    cudaError_t status = drain();
+    free(memory);
+    return status;
+}
+
+/* --- enqueued --- */
+
+typedef struct transfer {
+    void *to;
+    const void *from; /* NULL: fill */
+    size_t size;
+    int value;
+} transfer;
+
+static bool run_transfer(void *context)
+{
+    transfer *t = context;
+    if (t->from) memcpy(t->to, t->from, t->size);
+    else memset(t->to, t->value, t->size);
+    return true;
+}
+
+static cudaError_t enqueue_transfer(transfer values)
+{
+    transfer *t = malloc(sizeof *t);
+    if (!t) return cudaErrorMemoryAllocation;
+    *t = values;
+    return emu_enqueue(run_transfer, free, t) ? cudaSuccess : gpu.sticky != cudaSuccess ? gpu.sticky : gpu.fail_with;
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t size, cudaStream_t stream)
+{
+    (void)stream;
+    return size ? enqueue_transfer((transfer){memory, NULL, size, value}) : enter();
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t stream)
+{
+    (void)stream, (void)kind;
+    return size ? enqueue_transfer((transfer){to, from, size, 0}) : enter();
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
+{
+    (void)flags;
+    *stream = (cudaStream_t)&gpu;
+    return enter();
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    (void)stream;
+    return drain();
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    (void)stream;
+    cudaError_t status = enter();
+    return status == cudaSuccess ? drain() : status;
+}
+
+/* --- events --- */
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+    (void)flags;
+    cudaError_t status = enter();
+    if (status != cudaSuccess) return status;
+    *event = calloc(1, sizeof **event);
+    return *event ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    cudaError_t status = drain();
+    free(event);
+    return status;
+}
+
+static bool reach(void *context)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    ((cudaEvent_t)context)->reached = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    return true;
+}
+
+static void keep(void *context)
+{
+    (void)context;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    (void)stream;
+    event->reached = 0;
+    return emu_enqueue(reach, keep, event) ? cudaSuccess : gpu.sticky != cudaSuccess ? gpu.sticky : gpu.fail_with;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    (void)event;
+    cudaError_t status = enter();
+    return status == cudaSuccess ? drain() : status;
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
+{
+    if (start->reached == 0 || end->reached == 0) return cudaErrorNotReady;
+    *milliseconds = (float)((end->reached - start->reached) * 1e3);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    return gpu.sticky;
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorNotReady: return "device not ready";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    case cudaErrorLaunchFailure: return *emu_message() ? emu_message() : "unspecified launch failure";
+    case cudaErrorInvalidValue: break;
+    }
+    return "invalid argument";
+}

@@ -1,0 +1,27 @@
+/* What tests ask of the emulated GPU beside CUDA's own calls, and what include/ needs of runtime.c. */
+#ifndef HONE_TESTS_RUNTIME_H
+#define HONE_TESTS_RUNTIME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Runs run(context), then release(context), when the stream gets there. false: the GPU has failed before; context is released. */
+bool emu_enqueue(bool (*run)(void *context), void (*release)(void *context), void *context);
+
+/* After `calls` more calls of the runtime one fails with `error` (a cudaError_t). Out of memory is said once; any other stays. */
+void emu_fail_after(int64_t calls, int error);
+void emu_memory_limit(size_t bytes); /* of the GPU's memory */
+void emu_absent(bool absent);        /* there is no GPU */
+void emu_reset(void);                /* as at the start; memory stays */
+size_t emu_memory_used(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
