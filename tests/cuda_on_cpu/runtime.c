@@ -223,6 +223,21 @@ cudaError_t cudaFreeHost(void *memory)
     return status;
 }
 
+cudaError_t cudaHostRegister(void *memory, size_t size, unsigned flags)
+{
+    (void)flags;
+    return memory && size ? enter() : cudaErrorInvalidValue;
+}
+
+/* All of the host's memory passes for pinned. */
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, const void *memory)
+{
+    attributes->type = cudaMemoryTypeHost;
+    for (allocation *a = gpu.allocations; a; a = a->next)
+        if (memory >= a->memory && memory < (void *)((char *)a->memory + a->size)) attributes->type = cudaMemoryTypeDevice;
+    return enter();
+}
+
 /* --- enqueued --- */
 
 typedef struct transfer {
