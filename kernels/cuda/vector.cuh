@@ -62,4 +62,27 @@ template <class T> matrix<T> matrix_of(const hn_tensor *tensor)
     return {(T *)tensor->data, tensor->stride};
 }
 
+/* One whose type is asked at run time: the same for all threads, so a branch that costs little. */
+struct any_matrix {
+    void *data; /* NULL: absent */
+    int64_t stride;
+    bool is_bf16;
+};
+
+static inline any_matrix any_matrix_of(const hn_tensor *tensor)
+{
+    if (!present(tensor)) return {nullptr, 0, false};
+    return {tensor->data, tensor->stride, tensor->dtype == HN_BF16};
+}
+
+template <int N>
+__device__ __forceinline__ void load_any(float (&out)[N], const any_matrix &m, int64_t row, int64_t column)
+{
+    const int64_t at = row * m.stride + column;
+    if (m.is_bf16)
+        load(out, (const bf16 *)m.data + at);
+    else
+        load(out, (const float *)m.data + at);
+}
+
 #endif

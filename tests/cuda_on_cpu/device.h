@@ -154,4 +154,39 @@ static inline double drop_factor(const hn_dropout *drop, uint32_t head, int64_t 
     return kept ? 1 / (1 - (double)drop->probability) : 0;
 }
 
+/* The CPU's table, to agree with. */
+typedef struct table {
+    hn_ops_context ctx;
+    hn_backend backend;
+    hn_error error;
+} table;
+
+static inline void cpu_open(table *t)
+{
+    memset(t, 0, sizeof *t);
+    hn_backend_cpu_init(&t->backend);
+    t->ctx = (hn_ops_context){.backend = &t->backend, .error = &t->error, .workspace_size = 16 << 20};
+    t->ctx.workspace = aligned_alloc(64, t->ctx.workspace_size);
+    hn_ops_cpu()->open(&t->ctx, &t->error);
+}
+
+static inline void cpu_close(table *t)
+{
+    hn_ops_cpu()->close(&t->ctx);
+    free(t->ctx.workspace);
+}
+
+/* Largest difference over the largest value; infinite with a NaN in either. */
+static inline double apart(const hn_tensor *a, const hn_tensor *b)
+{
+    double most = 0, difference = 0;
+    for (int64_t i = 0; i < a->shape[0] * a->shape[1]; i++) {
+        double x = get(a, i / a->shape[1], i % a->shape[1]), y = get(b, i / a->shape[1], i % a->shape[1]);
+        if (!(fabs(x - y) < INFINITY)) return INFINITY;
+        most = fmax(most, fabs(x));
+        difference = fmax(difference, fabs(x - y));
+    }
+    return most > 0 ? difference / most : difference;
+}
+
 #endif

@@ -4,27 +4,6 @@
 
 enum { ROWS = 37, COLUMNS = 48, QUERIES = 33 };
 
-typedef struct table {
-    hn_ops_context ctx;
-    hn_backend backend;
-    hn_error error;
-} table;
-
-static void cpu_open(table *t)
-{
-    memset(t, 0, sizeof *t);
-    hn_backend_cpu_init(&t->backend);
-    t->ctx = (hn_ops_context){.backend = &t->backend, .error = &t->error, .workspace_size = 16 << 20};
-    t->ctx.workspace = aligned_alloc(64, t->ctx.workspace_size);
-    hn_ops_cpu()->open(&t->ctx, &t->error);
-}
-
-static void cpu_close(table *t)
-{
-    hn_ops_cpu()->close(&t->ctx);
-    free(t->ctx.workspace);
-}
-
 typedef struct keys {
     hn_random random;
     uint32_t step, example[ROWS];
@@ -39,19 +18,6 @@ static void keys_init(keys *k)
         k->position[r] = r % 20;
     }
     k->random = (hn_random){0xabcdef0123456789u, &k->step, k->example, k->position};
-}
-
-/* Largest difference over the largest value; infinite with a NaN in either. */
-static double apart(const hn_tensor *a, const hn_tensor *b)
-{
-    double most = 0, difference = 0;
-    for (int64_t i = 0; i < a->shape[0] * a->shape[1]; i++) {
-        double x = get(a, i / a->shape[1], i % a->shape[1]), y = get(b, i / a->shape[1], i % a->shape[1]);
-        if (!(fabs(x - y) < INFINITY)) return INFINITY;
-        most = fmax(most, fabs(x));
-        difference = fmax(difference, fabs(x - y));
-    }
-    return difference / most;
 }
 
 #define CHECK_AGREES(which, limit)                                                                                     \

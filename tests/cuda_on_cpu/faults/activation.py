@@ -1,0 +1,20 @@
+"""Faults that test_activation must notice; ../mutants.py has the columns."""
+FAULTS = [
+    ("cuda/rowwise.cuh", "r < rows; r +=", "r <= rows; r +=", 0, "one row too many"),
+    ("cuda/rowwise.cuh", "r += (int64_t)gridDim.x * groups", "r = rows", 0, "rows of later turns left out"),
+    ("cuda/rowwise.cuh", "c < columns - step;", "c <= columns - step;", 0, "a vector too many in the loop of two"),
+    ("cuda/rowwise.cuh", "if (c < columns)", "if (c <= columns)", 0, "a vector beyond the row"),
+    ("cuda/rowwise.cuh", "if (c < columns)", "if (c < columns - P::N)", 0, "the last vector of a row left out"),
+    ("cuda/rowwise.cuh", "c += 2 * step", "c += step", 0, "vectors done twice"),
+    ("cuda/rowwise.cuh", "pass.finish(key, c + step, second)", "pass.finish(key, c + step, first)", 0, "the first vector twice"),
+    ("cuda/rowwise.cuh", "bool fit = columns % n == 0", "bool fit = true", 0, "vectors where the width has a tail"),
+    ("cuda/rowwise.cuh", "fit && (!present(m) || rows_aligned(m))", "fit", 0, "vectors where rows are not aligned"),
+    ("cuda/vector.cuh", "row * m.stride + column", "row * 48 + column", 0, "wrong stride"),
+    ("activation.cu", "load_any(v.z, z, k.r, c)", "load_any(v.z, z, k.r, 0)", 0, "wrong column"),
+    ("cuda/activation.cuh", "fabsf(z) > flat ? 0.0f : ", "", 0, "infinity times 0"),
+    ("cuda/activation.cuh", "0.134145f", "0.044715f", 0, "slope of GELU's tanh"),
+    ("cuda/activation.cuh", "z > 0.0f ? 1.0f", "z >= 0.0f ? 1.0f", 0, "slope of ReLU at 0"),
+    ("cuda/activation.cuh", "w * (1.0f - w)", "w * w", 0, "slope of SiLU"),
+    ("cuda/activation.cuh", "-0.5f * z * z", "-z * z", 0, "the bell of GELU"),
+    ("cuda/activation.cuh", "1.0f - z * z}", "1.0f - tanhf(z) * tanhf(z)}", 0, "tanh's slope by its input"),
+]
