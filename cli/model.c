@@ -67,6 +67,7 @@ hn_status hn_cli_model_start_within(hn_cli_model *model, const hn_cli_config *co
     hn_runner_options options = {
         .precision = config->train.train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
         .threads = (int)config->train.train.threads,
+        .device = (hn_device)config->train.train.device,
         .frozen = true,
         .evaluation = bounds,
     };
@@ -75,6 +76,7 @@ hn_status hn_cli_model_start_within(hn_cli_model *model, const hn_cli_config *co
     hn_strbuf_init(&ignored);
     hn_status status = hn_runner_init(&model->runner, &model->source->config, &options, error);
     if (status == HN_OK) status = hn_runner_alloc(&model->runner, error);
+    if (status == HN_OK && model->runner.device_note.status != HN_OK) hn_cli_notice(model->runner.device_note.message);
     if (status == HN_OK) status = hn_runner_load(&model->runner, model->source, 0, &initialised, &ignored, error);
     if (status == HN_OK && initialised.length)
         status = hn_fail(error, HN_ERR_FORMAT, "%s: parameters are missing: %s", model->source->path, initialised.text);

@@ -74,6 +74,7 @@ hn_status hn_talk_start(hn_talk *talk, const hn_cli_config *config, int32_t sequ
     hn_generator_options options = {.sequences = sequences, .capacity = capacity, .tokens = PIECE};
     hn_runner_options how = {.precision = config->train.train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
                              .threads = (int)config->train.train.threads,
+                             .device = (hn_device)config->train.train.device,
                              .frozen = true,
                              .evaluation = hn_generator_bounds(&options)};
     hn_strbuf initialised, ignored;
@@ -83,6 +84,7 @@ hn_status hn_talk_start(hn_talk *talk, const hn_cli_config *config, int32_t sequ
     if (status == HN_OK)
         status = hn_generator_open(&talk->generator, &talk->runner, talk->source->tokenizer, &options, error);
     if (status == HN_OK) status = hn_runner_alloc(&talk->runner, error);
+    if (status == HN_OK && talk->runner.device_note.status != HN_OK) hn_cli_notice(talk->runner.device_note.message);
     if (status == HN_OK) status = hn_runner_load(&talk->runner, talk->source, 0, &initialised, &ignored, error);
     if (status == HN_OK) status = hn_generator_alloc(talk->generator, error);
     hn_strbuf_close(&initialised);

@@ -12,6 +12,7 @@ typedef struct hn_backend hn_backend;
 struct hn_backend {
     const char *name; /* "cpu", "cuda" */
     void *state;
+    bool host; /* its memory is the host's: read and written there, once nothing is enqueued */
     /* Device memory, aligned to 64 bytes and zeroed; NULL with `error` filled when there is none. `streamed`: it is passed over
      * end to end, all of it, every step; an advice. */
     void *(*alloc)(hn_backend *backend, size_t size, bool streamed, hn_error *error);

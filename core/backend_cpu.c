@@ -88,6 +88,7 @@ static void cpu_close(hn_backend *backend)
 void hn_backend_cpu_init(hn_backend *backend)
 {
     *backend = (hn_backend){.name = "cpu",
+                            .host = true,
                             .alloc = cpu_alloc,
                             .free = cpu_free,
                             .pinned_alloc = cpu_pinned_alloc,

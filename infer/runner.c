@@ -42,11 +42,12 @@ hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const
                          hn_error *error)
 {
     *runner = (hn_runner){.options = *options};
-    hn_backend_cpu_init(&runner->backend);
-    runner->ops = hn_ops_cpu();
-    runner->ctx = (hn_ops_context){.backend = &runner->backend};
     hn_ops_cpu_threads(options->threads);
-    hn_status status = hn_model_open(&runner->model, config, options->precision, &runner->backend, runner->ops, error);
+    hn_status status = options->counting ? hn_device_count(&runner->backend, &runner->ops, options->device, error)
+                                         : hn_device_open(&runner->backend, &runner->ops, options->device, &runner->device_note, error);
+    if (status != HN_OK) return status;
+    runner->ctx = (hn_ops_context){.backend = &runner->backend};
+    status = hn_model_open(&runner->model, config, options->precision, &runner->backend, runner->ops, error);
     if (status != HN_OK) return status;
     if (options->frozen) freeze(runner->model);
     hn_arena_init(&runner->parameters, "parameters", &runner->backend);
@@ -157,5 +158,6 @@ void hn_runner_close(hn_runner *runner)
     hn_arena_close(&runner->activations);
     hn_arena_close(&runner->batches);
     hn_arena_close(&runner->parameters);
+    if (runner->backend.close) runner->backend.close(&runner->backend);
     *runner = (hn_runner){0};
 }

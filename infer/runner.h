@@ -16,12 +16,14 @@
 #include "core/backend.h"
 #include "infer/device_batch.h"
 #include "infer/source.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 #include "models/model.h"
 
 typedef struct hn_runner_options {
     hn_dtype precision;    /* HN_F32 or HN_BF16 */
     int threads;           /* of the CPU backend; 0: one a core */
+    hn_device device;
+    bool counting;         /* nothing will be allocated or run: sizes are counted for the device though it may be absent */
     hn_bounds evaluation;  /* of one batch; tokens 0: never evaluates */
     hn_bounds training;    /* of one slice; tokens 0: never trains */
     bool frozen;           /* weights are only read: those in bf16 have no masters */
@@ -31,6 +33,7 @@ typedef struct hn_runner {
     hn_runner_options options;
     hn_backend backend;
     const hn_ops *ops;
+    hn_error device_note;  /* why HN_DEVICE_AUTO took the CPU, if it needs saying */
     hn_error step_error; /* what operations record; checked once a forward, backward or step */
     hn_ops_context ctx;
     hn_model *model;

@@ -15,6 +15,10 @@ typedef enum hn_device {
  * took the CPU; it is left alone otherwise. */
 hn_status hn_device_open(hn_backend *backend, const hn_ops **ops, hn_device device, hn_error *note, hn_error *error);
 
+/* The same to count sizes only: where the GPU is not there that HN_DEVICE_CUDA wants, its table comes with the CPU's backend, which says
+ * of free memory that it is unknown. */
+hn_status hn_device_count(hn_backend *backend, const hn_ops **ops, hn_device device, hn_error *error);
+
 /* NULL when hone was built without CUDA. */
 const hn_ops *hn_ops_cuda(void);
 

@@ -9,6 +9,8 @@
 
 enum { PIECE = 256 };
 
+enum { MASTERS, COPIES }; /* of hn_exported.arrays */
+
 /* Where a tensor's values come from. */
 typedef struct hnp_export_place {
     int param, source;
@@ -87,16 +89,28 @@ hn_status hn_exported_init(hn_exported *out, const hn_model *model, hn_export_ki
         return hn_fail(error, HN_ERR_MEMORY, "out of memory for the list of %zu tensors to export", model->source_count);
     }
     list(&exported, kind, base, base_count);
+    exported.arrays[MASTERS] = (hn_named_tensor){"masters", hn_tensor_1d(model->master, HN_F32, model->elements)};
+    exported.arrays[COPIES] = (hn_named_tensor){"copies", hn_tensor_1d(model->copy, HN_BF16, model->copy ? model->copy_elements : 0)};
     *out = exported;
-    return HN_OK;
+    hn_status status = hn_mirror_open(&out->values, model->backend, out->arrays, 2, error);
+    if (status == HN_OK) status = hn_mirror_fetch(&out->values, error);
+    if (status != HN_OK) hn_exported_close(out);
+    return status;
+}
+
+static float *master_of(const hn_exported *exported, int param)
+{
+    return (float *)exported->values.tensors[MASTERS].tensor.data + exported->model->params[param].offset;
 }
 
 /* The rows of a parameter that a source is, in fp32 or as bf16 alone. */
-static hn_tensor source_rows(const hn_model *model, const hnp_export_place *place)
+static hn_tensor source_rows(const hn_exported *exported, const hnp_export_place *place)
 {
-    const hn_param *param = &model->params[place->param];
-    hn_tensor whole = hn_tensor_2d(hnp_param_copy(model, place->param), HN_BF16, param->rows, param->columns);
-    if (param->offset >= 0) whole = hn_tensor_2d(hnp_param_master(model, place->param), HN_F32, param->rows, param->columns);
+    const hn_param *param = &exported->model->params[place->param];
+    bool master = param->offset >= 0;
+    void *data = master ? (void *)master_of(exported, place->param)
+                        : (uint16_t *)exported->values.tensors[COPIES].tensor.data + param->copy_offset;
+    hn_tensor whole = hn_tensor_2d(data, master ? HN_F32 : HN_BF16, param->rows, param->columns);
     return hn_tensor_rows(&whole, param->sources[place->source].row, param->sources[place->source].rows);
 }
 
@@ -111,8 +125,8 @@ static void add_branch(float *out, const hn_exported *exported, const hnp_export
     while (model->pairs[pair].linear != place->linear) pair++;
     int64_t rank = model->config.lora.rank, columns = model->params[model->pairs[pair].param].columns, row = 0;
     for (int p = 0; p < place->part; p++) row += lora->part[p].rows;
-    const float *a = hnp_param_master(model, model->pairs[pair].param) + place->part * rank * columns;
-    const float *b = hnp_param_master(model, model->pairs[pair].param + 1) + row * rank;
+    const float *a = master_of(exported, model->pairs[pair].param) + place->part * rank * columns;
+    const float *b = master_of(exported, model->pairs[pair].param + 1) + row * rank;
     float sum[PIECE] = {0};
     for (int64_t r = 0; r < rank; r++)
         for (int64_t i = 0; i < n; i++)
@@ -131,7 +145,7 @@ hn_status hn_exported_fill(void *context, float *out, size_t index, int64_t firs
     if (place->base) {
         hnp_to_floats(out, place->base, false, first, n);
     } else {
-        hn_tensor rows = source_rows(exported->model, place);
+        hn_tensor rows = source_rows(exported, place);
         hnp_to_floats(out, &rows, turned, first, n);
     }
     if (!place->linear) return HN_OK;
@@ -146,6 +160,7 @@ hn_status hn_exported_fill(void *context, float *out, size_t index, int64_t firs
 
 void hn_exported_close(hn_exported *exported)
 {
+    hn_mirror_close(&exported->values);
     hn_free(exported->tensors);
     hn_free(exported->places);
     hn_free(exported->names);

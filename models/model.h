@@ -16,6 +16,7 @@
 #include "core/arena.h"
 #include "core/batch.h"
 #include "core/error.h"
+#include "core/mirror.h"
 #include "core/strbuf.h"
 #include "core/tensor.h"
 #include "kernels/ops.h"
@@ -165,8 +166,11 @@ typedef struct hn_exported {
     const hn_model *model;
     const hn_tensor_source *base_source;
     struct hnp_export_place *places; /* where each comes from */
+    hn_named_tensor arrays[2];       /* all masters, and all bf16 copies */
+    hn_mirror values;                /* the same for the host */
     char *names;
 } hn_exported;
+/* The values are those that the parameters have now. */
 hn_status hn_exported_init(hn_exported *out, const hn_model *model, hn_export_kind kind, const hn_named_tensor *base,
                            size_t base_count, const hn_tensor_source *base_source, hn_error *error);
 /* Elements [first, first + n) of tensors[index], multiples of its last dimension; `context` is the hn_exported. */

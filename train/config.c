@@ -42,6 +42,8 @@ const hn_key hn_train_keys[] = {
      .help = "Share of the target spread over all labels"},
     {"train", "max_bad_steps", HN_KEY_INT, AT(train.max_bad_steps), .unit = "steps", .min = 1, .max = 1e6,
      .fallback = "10", .help = "Steps in a row with a NaN or Inf, all skipped, after which the run stops"},
+    {"train", "device", HN_KEY_CHOICE, AT(train.device), .choices = "auto|cpu|cuda", .fallback = "\"auto\"", .safe_on_resume = true,
+     .help = "Where the model runs, in every verb; auto: the first GPU that CUDA shows, if hone was built with CUDA and there is one"},
     {"train", "threads", HN_KEY_INT, AT(train.threads), .unit = "threads", .max = 4096, .fallback = "0",
      .safe_on_resume = true, .help = "Threads of the CPU backend; 0: one a core. Results do not depend on it"},
     {"train", "log_every", HN_KEY_INT, AT(train.log_every), .unit = "steps", .min = 1, .max = 1e9, .fallback = "10",

@@ -29,6 +29,7 @@ typedef struct hn_train_config {
         double label_smoothing;
         int64_t max_bad_steps, threads, log_every;
         bool profile, share_prefixes;
+        int device; /* hn_device */
     } train;
     struct {
         double lr, warmup, weight_decay, clip, beta1, beta2, epsilon, final, decay;

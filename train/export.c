@@ -28,7 +28,7 @@ static hn_status read_applied(int64_t **out, const hn_model *model, const json_t
 }
 
 /* The weights of the newest good checkpoint of `folder`, over those that the model has. */
-static hn_status load_weights(hn_model *model, const char *folder, int64_t *step, hn_strbuf *passed_over, hn_error *error)
+static hn_status load_weights(hn_backend *backend, hn_model *model, const char *folder, int64_t *step, hn_strbuf *passed_over, hn_error *error)
 {
     json_t *state = NULL;
     int64_t *applied = NULL;
@@ -39,7 +39,7 @@ static hn_status load_weights(hn_model *model, const char *folder, int64_t *step
         status = hn_fail(error, HN_ERR_FORMAT, "%s: no checkpoint that verifies", folder);
     if (status == HN_OK) status = read_applied(&applied, model, state, error);
     if (status == HN_OK) status = hnp_list_tensors(model, NULL, applied, &tensors, &count, error);
-    if (status == HN_OK) status = hn_checkpoint_load_some(folder, *step, tensors, count, error);
+    if (status == HN_OK) status = hnp_load_tensors(backend, folder, *step, tensors, count, error);
     json_decref(state);
     hn_free(applied);
     hn_free(tensors);
@@ -50,7 +50,7 @@ hn_status hn_export(hn_job *job, const char *run, const char *path, const hn_exp
                     hn_strbuf *passed_over, hn_error *error)
 {
     hn_runner runner;
-    hn_runner_options sizes = {.precision = HN_F32};
+    hn_runner_options sizes = {.precision = HN_F32, .device = HN_DEVICE_CPU};
     uint64_t seed = (uint64_t)job->config->train.seed;
     hn_strbuf initialised, ignored;
     char *folder = hn_path_join(run, "checkpoints");
@@ -64,7 +64,7 @@ hn_status hn_export(hn_job *job, const char *run, const char *path, const hn_exp
         status = job->config->model.init == HN_START_SCRATCH
                      ? hn_runner_initialise(&runner, seed, error)
                      : hn_runner_load(&runner, job->source, seed, &initialised, &ignored, error);
-    if (status == HN_OK) status = load_weights(runner.model, folder, step, passed_over, error);
+    if (status == HN_OK) status = load_weights(&runner.backend, runner.model, folder, step, passed_over, error);
     if (status == HN_OK) status = hnp_publish(job, runner.model, path, kind, options->type, error);
     hn_runner_close(&runner);
     hn_strbuf_close(&initialised);

@@ -109,6 +109,9 @@ hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_
  * groups that were stepped. Names and list are one allocation (hn_free). */
 hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, const int64_t *applied, hn_named_tensor **out, size_t *count,
                            hn_error *error);
+/* Reads them from a checkpoint into the backend's memory. */
+hn_status hnp_load_tensors(hn_backend *backend, const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
+                           hn_error *error);
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error);
 /* Finds and loads the newest good checkpoint; progress.step stays 0 when there is none. */
 hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error);

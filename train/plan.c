@@ -16,7 +16,7 @@ static int64_t count_parameters(const hn_model *model, bool trained)
 hn_status hn_plan_make(hn_plan *plan, hn_job *job, hn_error *error)
 {
     hn_trainer trainer;
-    const hn_train_options options = {0};
+    const hn_train_options options = {.counting = true};
     hn_status status = hnp_trainer_init(&trainer, job, &options, error);
     if (status == HN_OK) {
         *plan = (hn_plan){.available = trainer.runner.backend.memory_available(&trainer.runner.backend),

@@ -9,6 +9,7 @@
 #include "checkpoints/checkpoint.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/mirror.h"
 #include "train/internal.h"
 
 #define STATE "checkpoint state"
@@ -106,7 +107,8 @@ static json_t *pack_state(const hn_trainer *trainer)
                      "early_stopping", hn_early_stopping_save(&trainer->stopping), "weights_digest",
                      digest_text(job->weights), "data_digest", digest_text(hn_dataset_digest(job->train)),
                      "dev_digest", digest_text(dev_digest(job)), "tokenizer_digest",
-                     digest_text(hn_tokenizer_digest(job->source->tokenizer)), "products", hn_ops_cpu_isa(),
+                     digest_text(hn_tokenizer_digest(job->source->tokenizer)), "products",
+                     trainer->runner.ops->products(&trainer->runner.ctx),
                      "config", (json_t *)(size_t)trainer->options->resolved);
 }
 
@@ -114,16 +116,31 @@ hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
 {
     hn_named_tensor *tensors = NULL;
     size_t count;
+    hn_mirror mirror = {0};
     json_t *state = pack_state(trainer);
     hn_status status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, NULL, &tensors, &count, error)
                              : hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
     if (status == HN_OK) status = hn_sinks_flush(&trainer->sinks, error);
+    if (status == HN_OK) status = hn_mirror_open(&mirror, &trainer->runner.backend, tensors, count, error);
+    if (status == HN_OK) status = hn_mirror_fetch(&mirror, error);
     if (status == HN_OK)
-        status = hn_checkpoint_save(trainer->checkpoints, trainer->progress.step, tensors, count, state, error);
+        status = hn_checkpoint_save(trainer->checkpoints, trainer->progress.step, mirror.tensors, count, state, error);
     if (status == HN_OK)
         status = hn_checkpoint_retain(trainer->checkpoints, (int)trainer->config->checkpoint.keep, -1, error);
+    hn_mirror_close(&mirror);
     hn_free(tensors);
     json_decref(state);
+    return status;
+}
+
+hn_status hnp_load_tensors(hn_backend *backend, const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
+                           hn_error *error)
+{
+    hn_mirror mirror;
+    hn_status status = hn_mirror_open(&mirror, backend, tensors, count, error);
+    if (status == HN_OK) status = hn_checkpoint_load_some(folder, step, mirror.tensors, count, error);
+    if (status == HN_OK) status = hn_mirror_store(&mirror, error);
+    hn_mirror_close(&mirror);
     return status;
 }
 
@@ -245,7 +262,7 @@ hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error)
     status = unpack_state(trainer, state, error);
     if (status == HN_OK)
         status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, trainer->optimizer.applied, &tensors, &count, error);
-    if (status == HN_OK) status = hn_checkpoint_load_some(trainer->checkpoints, step, tensors, count, error);
+    if (status == HN_OK) status = hnp_load_tensors(&trainer->runner.backend, trainer->checkpoints, step, tensors, count, error);
     if (status != HN_OK) goto out;
     hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
     trainer->resumed = true;

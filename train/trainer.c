@@ -76,7 +76,7 @@ static hn_status open_cache(hn_trainer *trainer, hn_error *error)
         int64_t facts[] = {trainer->first, config->train.precision};
         hn_hasher_add(hasher, parts, sizeof parts);
         hn_hasher_add(hasher, facts, sizeof facts);
-        hn_hasher_add_text(hasher, hn_ops_cpu_isa());
+        hn_hasher_add_text(hasher, trainer->runner.ops->products(&trainer->runner.ctx));
         status = hn_trunk_cache_open(&trainer->cache, path, hn_hasher_digest(hasher), trainer->job->train,
                                      trainer->job->model.hidden, trainer->runner.options.precision, first_only,
                                      (uint64_t)(config->freeze.cache_budget * 1073741824.0), error);
@@ -307,7 +307,8 @@ static void announce(hn_trainer *trainer, const hn_strbuf *initialised)
     hn_strbuf_init(&text);
     hn_strbuf_printf(&text, "%s: %lld examples, %lld tokens; %lld steps of at most %lld tokens; %s products\n",
                      job->source->path, (long long)hn_dataset_count(job->train), (long long)hn_dataset_tokens(job->train),
-                     (long long)job->total_steps, (long long)job->config->train.batch_tokens, hn_ops_cpu_isa());
+                     (long long)job->total_steps, (long long)job->config->train.batch_tokens, trainer->runner.ops->products(&trainer->runner.ctx));
+    if (trainer->runner.device_note.status != HN_OK) hn_strbuf_printf(&text, "%s\n", trainer->runner.device_note.message);
     add_report(&text, "data.train", job->train);
     for (size_t i = 0; i < job->dev_count; i++) add_report(&text, job->dev[i].name, job->dev[i].dataset);
     if (job->config->model.init == HN_START_SCRATCH)

@@ -17,6 +17,7 @@ typedef struct hn_train_options {
     const json_t *resolved;
     const volatile int *stop;   /* set by a signal handler: save and return HN_ERR_INTERRUPTED */
     bool live, colour;          /* of the terminal on stderr */
+    bool counting;              /* only sizes are wanted (train/plan.h) */
     /* A line for people that is no event of the run: what was passed over, resumed, initialised. */
     void (*notice)(const char *text);
 } hn_train_options;

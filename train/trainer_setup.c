@@ -5,11 +5,13 @@
 #include "core/mem.h"
 #include "train/internal.h"
 
-static hn_runner_options runner_options(const hn_job *job)
+static hn_runner_options runner_options(const hn_job *job, bool counting)
 {
     return (hn_runner_options){
         .precision = job->config->train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
         .threads = (int)job->config->train.threads,
+        .device = (hn_device)job->config->train.device,
+        .counting = counting,
         .evaluation = job->evaluation,
         .training = job->training,
     };
@@ -34,7 +36,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
                                                              : config->eval.direction == HN_DIRECTION_MIN;
     hn_early_stopping_init(&trainer->stopping, lower, config->eval.min_delta, config->eval.patience);
     hn_schedule_init(&trainer->schedule, config, job->total_steps);
-    hn_runner_options runner = runner_options(job);
+    hn_runner_options runner = runner_options(job, options->counting);
     hn_status status = hn_runner_init(&trainer->runner, &job->model, &runner, error);
     if (status != HN_OK) return status;
     status = hn_freeze_plan_init(&trainer->plan, config, trainer->runner.model, job->epoch_batches[0], job->total_steps,

@@ -147,11 +147,11 @@ static inline void golden_gradients(golden *g, const char *family, double loss_t
         float want[8192];
         int64_t elements = params[p].rows * params[p].columns;
         if (params[p].frozen) {
-            CHECK(!hn_model_gradient(g->r.model, p));
+            CHECK(!rig_gradient(&g->r, p));
             continue;
         }
         CHECK(elements <= 8192 && expected_gradient(g, &params[p], want));
-        double e = relative_error(hn_model_gradient(g->r.model, p), want, elements), norm = 0;
+        double e = relative_error(rig_gradient(&g->r, p), want, elements), norm = 0;
         for (int64_t i = 0; i < elements; i++) norm += (double)want[i] * want[i];
         if (!(e < gradient_tolerance))
             TEST_FAIL("%s: gradient of %s is off by %g", family, params[p].name, e);
@@ -166,17 +166,14 @@ static inline void golden_gradients(golden *g, const char *family, double loss_t
 /* Logits of every row that a batch has: examples of an encoder, tokens of a decoder. */
 static inline int64_t golden_logits(golden *g, const rig_batch *b, float *out)
 {
-    rig *r = &g->r;
-    hn_tensor logits = hn_model_forward(r->model, &r->ctx, &b->batch, &r->forward);
+    hn_tensor logits = rig_forward(&g->r, &b->batch);
     if (g->config.head != HN_HEAD_LM) {
         memcpy(out, logits.data, hn_tensor_bytes(&logits));
         return hn_tensor_count(&logits);
     }
-    int32_t row[MAX_TOKENS];
-    for (int32_t i = 0; i < MAX_TOKENS; i++) row[i] = i;
     for (int32_t done = 0, count; done < b->batch.tokens; done += count) {
         count = b->batch.tokens - done < MAX_EXAMPLES ? b->batch.tokens - done : MAX_EXAMPLES;
-        logits = hn_model_logits(r->model, &r->ctx, row + done, count);
+        logits = rig_logits(&g->r, done, count);
         memcpy(out + done * logits.shape[1], logits.data, hn_tensor_bytes(&logits));
     }
     return b->batch.tokens * (int64_t)g->config.vocabulary;
@@ -227,33 +224,37 @@ static inline int segments_of(golden *g, hn_adamw_segment *segments, float *m, f
 static inline void golden_losses(golden *g, const char *family)
 {
     hn_adamw_segment segments[128];
-    float *moments = hn_calloc(2 * (size_t)hn_model_param_elements(g->r.model), sizeof *moments);
-    int count = segments_of(g, segments, moments, moments + hn_model_param_elements(g->r.model));
+    rig *r = &g->r;
+    int64_t elements = hn_model_param_elements(r->model);
+    float *moments = rig_put(r, NULL, 2 * (size_t)elements * sizeof *moments), *corrections = rig_put(r, NULL, 3 * sizeof *corrections);
+    int count = segments_of(g, segments, moments, moments + elements);
+    hn_adamw_step *step_at = rig_put(r, NULL, sizeof *step_at);
+    hn_adamw_segment *segments_at = rig_put(r, segments, (size_t)count * sizeof *segments);
     const float *losses = expected(g, "losses", 0)->data;
-    float correction1, correction2, ones = 1;
     for (int step = 0; step < 20; step++) {
         rig_batch b;
         int targets = golden_batch(g, &b, step % 3);
-        g->r.scale = 1.0f / (float)targets;
-        rig_run(&g->r, &b.batch);
-        CHECK_INT(g->r.error.status, HN_OK);
-        double loss = g->r.loss / targets;
+        r->scale = 1.0f / (float)targets;
+        rig_run(r, &b.batch);
+        CHECK_INT(r->error.status, HN_OK);
+        double loss = r->loss / targets;
         if (!(fabs(loss - losses[step]) < 1e-4 * fmax(0.1, losses[step])))
             TEST_FAIL("%s: loss of step %d is %.7g, expected %.7g", family, step, loss,
                       losses[step]);
-        correction1 = 1 - powf(0.9f, (float)(step + 1));
-        correction2 = 1 - powf(0.999f, (float)(step + 1));
-        hn_adamw_step values = {.lr = 2e-3f,
-                                .beta1 = 0.9f,
-                                .beta2 = 0.999f,
-                                .epsilon = 1e-8f,
-                                .gradient_scale = 1,
-                                .correction1 = &correction1,
-                                .correction2 = &correction2,
-                                .group_lr = &ones};
-        hn_ops_cpu()->adamw(&g->r.ctx, segments, count, &values);
+        const float values[3] = {1 - powf(0.9f, (float)(step + 1)), 1 - powf(0.999f, (float)(step + 1)), 1};
+        const hn_adamw_step now = {.lr = 2e-3f,
+                                   .beta1 = 0.9f,
+                                   .beta2 = 0.999f,
+                                   .epsilon = 1e-8f,
+                                   .gradient_scale = 1,
+                                   .correction1 = corrections,
+                                   .correction2 = corrections + 1,
+                                   .group_lr = corrections + 2};
+        r->backend.copy_in(&r->backend, corrections, values, sizeof values);
+        r->backend.copy_in(&r->backend, step_at, &now, sizeof now);
+        r->ops->adamw(&r->ctx, segments_at, count, step_at);
+        r->backend.synchronize(&r->backend, &r->error);
     }
-    hn_free(moments);
 }
 
 #endif

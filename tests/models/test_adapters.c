@@ -168,7 +168,7 @@ TEST(evaluation_drops_nothing)
         r.step = (uint32_t)round;
         r.forward.training = round == 2;
         if (r.forward.training) CHECK_INT(rig_replace(&r), HN_OK);
-        hn_tensor logits = hn_model_forward(r.model, &r.ctx, &b.batch, &r.forward);
+        hn_tensor logits = rig_forward(&r, &b.batch);
         if (!round) memcpy(first, logits.data, sizeof first);
         CHECK_INT(!memcmp(first, logits.data, sizeof first), round < 2);
     }

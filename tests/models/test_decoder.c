@@ -73,7 +73,7 @@ TEST(packing_changes_nothing)
         rig_batch b, one;
         static char packed[MAX_TOKENS * WIDTH * sizeof(float)];
         CHECK(setup(&r, &b, texts[t % TEXTS], t < TEXTS ? HN_F32 : HN_BF16, 0.2f));
-        hn_tensor read = hn_model_forward(r.model, &r.ctx, &b.batch, &r.forward);
+        hn_tensor read = rig_forward(&r, &b.batch);
         size_t row = WIDTH * hn_dtype_size(read.dtype);
         memcpy(packed, read.data, (size_t)b.batch.tokens * row);
         rig_run(&r, &b.batch);
@@ -84,7 +84,7 @@ TEST(packing_changes_nothing)
         for (int s = 0; s < EXAMPLES; s++) {
             rig_batch_pick(&one, &b, s);
             rig_batch_targets(&one, b.target + b.cu_seqlens[s]);
-            read = hn_model_forward(r.model, &r.ctx, &one.batch, &r.forward);
+            read = rig_forward(&r, &one.batch);
             CHECK(!memcmp(read.data, packed + (size_t)b.cu_seqlens[s] * row, (size_t)lengths[s] * row));
             rig_run(&r, &one.batch);
             for (int64_t i = 0; i < count; i++) sum[i] += rig_gradients(&r)[i];
@@ -164,14 +164,14 @@ TEST(shared_rows_change_nothing)
         make_alike(&whole);
         share_rows(&b, &rows, &whole);
         CHECK_INT(b.batch.tokens, whole.batch.tokens - 19);
-        hn_tensor read = hn_model_forward(r.model, &r.ctx, &whole.batch, &r.forward);
+        hn_tensor read = rig_forward(&r, &whole.batch);
         size_t row = WIDTH * hn_dtype_size(read.dtype);
         memcpy(all, read.data, (size_t)whole.batch.tokens * row);
         rig_run(&r, &whole.batch);
         int64_t count = hn_model_param_elements(r.model);
         float *gradients = hn_memdup(rig_gradients(&r), rig_gradient_bytes(&r)), largest = 0, worst = 0;
         double loss = r.loss;
-        read = hn_model_forward(r.model, &r.ctx, &b.batch, &r.forward);
+        read = rig_forward(&r, &b.batch);
         for (int32_t i = 0; i < b.batch.tokens; i++)
             CHECK(!memcmp((const char *)read.data + (size_t)i * row, all + (size_t)rows.row[i] * row, row));
         rig_run(&r, &b.batch);
@@ -297,7 +297,7 @@ TEST(cache_equals_full_forward)
         CHECK(setup(&r, &b, texts[t % TEXTS], t < TEXTS ? HN_F32 : HN_BF16, 0));
         r.forward.training = false;
         CHECK_INT(rig_replace(&r), HN_OK);
-        hn_tensor read = hn_model_forward(r.model, &r.ctx, &b.batch, &r.forward);
+        hn_tensor read = rig_forward(&r, &b.batch);
         size_t row = WIDTH * hn_dtype_size(read.dtype);
         memcpy(full, read.data, (size_t)b.batch.tokens * row);
         CHECK_INT(cache_open(&cache, &arena, &r, EXAMPLES + 1, 12), HN_OK);
@@ -306,7 +306,7 @@ TEST(cache_equals_full_forward)
             for (int c = round; c < 3; c++) {
                 slice_batch(&part, &b, cuts[c], cuts[c + 1]);
                 CHECK_INT(hn_kv_cache_next(&cache, &r.backend, &part.batch, &r.error), HN_OK);
-                read = hn_model_forward(r.model, &r.ctx, &part.batch, &r.forward);
+                read = rig_forward(&r, &part.batch);
                 CHECK_INT(r.error.status, HN_OK);
                 for (int s = 0; s < EXAMPLES; s++)
                     CHECK(!memcmp((char *)read.data + (size_t)part.cu_seqlens[s] * row,

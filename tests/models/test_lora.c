@@ -57,7 +57,7 @@ static double loss_at(golden *g, const rig_batch *b)
     rig *r = &g->r;
     r->loss = 0;
     r->count = 0;
-    hn_model_forward(r->model, &r->ctx, &b->batch, &r->forward);
+    rig_forward(r, &b->batch);
     hn_model_loss(r->model, &r->ctx, &(hn_target_loss){.loss = &r->loss, .count = &r->count}, &b->batch, 0, &r->scale, true);
     return r->loss;
 }

@@ -87,7 +87,7 @@ static hn_status choose(rig *r, int32_t *token)
         batch.token = token + i;
         status = hn_kv_cache_next(&cache, &r->backend, &batch, &r->error);
         if (status != HN_OK) break;
-        hn_model_forward(r->model, &r->ctx, &batch, &r->forward);
+        rig_forward(r, &batch);
         hn_tensor logits = hn_model_logits(r->model, &r->ctx, &row, 1);
         token[i + 1] = best_of(&logits);
         status = r->error.status;
@@ -120,7 +120,7 @@ TEST(greedy_text)
     rig_batch b = {.cu_seqlens = {0, MAX_TOKENS}};
     memcpy(b.token, token, sizeof b.token);
     rig_batch_finish(&b, 1);
-    hn_model_forward(r.model, &r.ctx, &b.batch, &r.forward);
+    rig_forward(&r, &b.batch);
     for (int32_t row = 0; row < MAX_TOKENS; row++) {
         hn_tensor logits = hn_model_logits(r.model, &r.ctx, &row, 1);
         CHECK_INT(best_of(&logits), token[row + 1]);
