@@ -1,5 +1,5 @@
 # The front door: `make`, `make demo`, `make test`, `make bench-*`. CMake does the work.
-.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean
+.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean cuda test-gpu
 
 all: packages
 	@tools/build.sh release hone
@@ -18,6 +18,13 @@ test: packages
 	@tools/build.sh debug
 	@tools/build.sh fuzz
 	@tools/test.sh
+
+cuda: packages # hone with CUDA: build/cuda/hone
+	@tools/build.sh cuda
+
+test-gpu: packages # docs/gpu.md
+	@tools/build.sh cuda
+	@tools/test-gpu.sh $(ARGS)
 
 bench-generate: packages
 	@tools/build.sh release

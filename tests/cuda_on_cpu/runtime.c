@@ -156,6 +156,18 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
     return enter();
 }
 
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}
+
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
     *total = gpu.limit;

@@ -1,6 +1,7 @@
 /* gpu_tests: the tests of the folder above on a real GPU, all in one program (each would carry all kernels).
  *
  *     gpu_tests          their names, one a line
+ *     gpu_tests --gpu    what GPU there is, in one line
  *     gpu_tests NAME     runs one: 0 passed, 1 failed, 77 there is no GPU
  *
  * Kernels under test are given anything that a test can point at: heap (seam.h), its stack, its static arrays. So the test runs in a
@@ -67,6 +68,27 @@ static int register_program(struct dl_phdr_info *info, size_t size, void *status
     return 1;
 }
 
+/* "NVIDIA H200, sm_90, ..."; SKIPPED with the reason where there is none. */
+static int describe(void)
+{
+    struct cudaDeviceProp properties;
+    size_t available = 0, total = 0;
+    int devices = 0, driver = 0, runtime = 0;
+    cudaError_t status = cudaGetDeviceCount(&devices);
+    if (status != cudaSuccess || !devices) {
+        printf("%s\n", status == cudaSuccess ? "CUDA sees none" : cudaGetErrorString(status));
+        return SKIPPED;
+    }
+    if (failed("reading the GPU's properties", cudaGetDeviceProperties(&properties, 0)) ||
+        failed("asking for its memory", cudaMemGetInfo(&available, &total)) ||
+        failed("asking for versions", cudaDriverGetVersion(&driver)) || failed("asking for versions", cudaRuntimeGetVersion(&runtime)))
+        return 1;
+    printf("%s, sm_%d%d, %d multiprocessors, %zu MiB, CUDA %d.%d (driver up to %d.%d)\n", properties.name, properties.major,
+           properties.minor, properties.multiProcessorCount, total >> 20, runtime / 1000, runtime % 1000 / 10, driver / 1000,
+           driver % 1000 / 10);
+    return 0;
+}
+
 static void *run(void *test)
 {
     int (*const *function)(void) = test;
@@ -92,23 +114,23 @@ static int run_on_pinned_stack(int (*test)(void))
 int main(int argc, char **argv)
 {
     const size_t count = sizeof tests / sizeof *tests;
+    cudaError_t status = cudaSuccess;
     int devices = 0;
     size_t which = 0;
     if (argc == 1) {
         for (size_t i = 0; i < count; i++) puts(tests[i].name);
         return 0;
     }
+    if (argc == 2 && !strcmp(argv[1], "--gpu")) return describe();
     while (which < count && strcmp(argv[1], tests[which].name)) which++;
     if (argc > 2 || which == count) {
         fprintf(stderr, "gpu_tests: expected one of the names that gpu_tests prints, got %s\n", argv[1]);
         return 2;
     }
-    cudaError_t status = cudaGetDeviceCount(&devices);
-    if (status != cudaSuccess || !devices) {
-        printf("SKIP: no GPU (%s)\n", status == cudaSuccess ? "CUDA sees none" : cudaGetErrorString(status));
-        return SKIPPED;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || !devices) {
+        printf("SKIP: no GPU: ");
+        return describe();
     }
-    status = cudaSuccess;
     dl_iterate_phdr(register_program, &status);
     if (failed("registering static data", status)) return 1;
     return run_on_pinned_stack(tests[which].run);
