@@ -3,14 +3,21 @@
 
 #include "core/mem.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/product.h"
 #include "kernels/cuda/sizes.h"
 #include "kernels/device.h"
 #include "kernels/table.h"
 
 /* ctx->state of the GPU's table. */
 typedef struct table_state {
-    char products[32];
+    char how[48]; /* hnp_table_products */
+    hnp_cuda_products *products;
 } table_state;
+
+hnp_cuda_products *hnp_cuda_products_of(const hn_ops_context *ctx)
+{
+    return ((const table_state *)ctx->state)->products;
+}
 
 /* A time is that of the operation alone: with a profile each one is waited for. */
 double HN_ISA_NAME(hnp_operation_begin)(hn_ops_context *ctx, hn_operation operation)
@@ -57,7 +64,7 @@ size_t HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace)(int64_t rows, int64
 
 const char *HN_ISA_NAME(hnp_table_products)(const hn_ops_context *ctx)
 {
-    return ((const table_state *)ctx->state)->products;
+    return ((const table_state *)ctx->state)->how;
 }
 
 hn_status HN_ISA_NAME(hnp_table_open)(hn_ops_context *ctx, hn_error *error)
@@ -65,13 +72,20 @@ hn_status HN_ISA_NAME(hnp_table_open)(hn_ops_context *ctx, hn_error *error)
     const hn_cuda_device *device = hn_cuda_device_of(ctx->backend);
     table_state *state = hn_calloc(1, sizeof *state);
     if (!state) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the GPU's table");
-    snprintf(state->products, sizeof state->products, "cuda sm_%d", device->capability);
+    hn_status status = hnp_cuda_products_open(&state->products, device->name, error);
+    if (status != HN_OK) {
+        hn_free(state);
+        return status;
+    }
+    snprintf(state->how, sizeof state->how, "cuda sm_%d, cublaslt %zu", device->capability, hnp_cuda_products_version());
     ctx->state = state;
     return HN_OK;
 }
 
 void HN_ISA_NAME(hnp_table_close)(hn_ops_context *ctx)
 {
+    if (!ctx->state) return;
+    hnp_cuda_products_free(hnp_cuda_products_of(ctx));
     hn_free(ctx->state);
     ctx->state = NULL;
 }

@@ -1,4 +1,5 @@
 /* What tests ask of the emulator beside CUDA's own calls, on a real GPU. */
+#include "tests/cuda_on_cpu/cublas_lt.h"
 #include "tests/cuda_on_cpu/emulator.h"
 #include "tests/cuda_on_cpu/runtime.h"
 
@@ -40,4 +41,38 @@ size_t emu_memory_used(void)
 const char *emu_message(void)
 {
     gpu_skip("the message of a stopped block");
+}
+
+void emu_lt_reset(void)
+{
+    gpu_skip("the double of cuBLASLt");
+}
+
+const emu_lt_counts *emu_lt_counted(void)
+{
+    gpu_skip("counting products");
+}
+
+void emu_lt_refuse(int epilogue)
+{
+    (void)epilogue;
+    gpu_skip("an epilogue that is refused");
+}
+
+void emu_lt_fastest(int algorithm)
+{
+    (void)algorithm;
+    gpu_skip("algorithms of known speed");
+}
+
+void emu_lt_fail(int status)
+{
+    (void)status;
+    gpu_skip("a product that fails");
+}
+
+void emu_lt_version(uint64_t version)
+{
+    (void)version;
+    gpu_skip("another version of cuBLASLt");
 }
