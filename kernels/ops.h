@@ -87,18 +87,33 @@ typedef struct hn_low_rank {
     const hn_dropout *dropout; /* of backward; NULL: none */
 } hn_low_rank;
 
+/* A GPU's block takes so many elements of a segment at a time. */
+#define HN_ADAMW_CHUNK 4096
+
 /* One run of parameters for AdamW: fp32 master, moments of either type, and the bf16 copy that products read (NULL in fp32). */
 typedef struct hn_adamw_segment {
     float *master, *gradient;
     void *m, *v;
     uint16_t *copy;
     int64_t count;
+    int64_t first;      /* chunks of the segments before it in the list (hn_adamw_chunks) */
     float lr_scale;     /* of the group (discriminative learning rates) */
     float weight_decay; /* 0 for biases and norms */
     int32_t group;      /* index into hn_adamw_step.correction: an unfrozen group counts its own steps */
     hn_dtype moments;   /* HN_F32; or HN_BF16, rounded at random */
     uint32_t parameter; /* its number, which keys the rounding */
 } hn_adamw_segment;
+
+/* Fills `first` of a list in host memory, before it goes to the backend's; returns the chunks of all of it. */
+static inline int64_t hn_adamw_chunks(hn_adamw_segment *segments, int64_t count)
+{
+    int64_t chunks = 0;
+    for (int64_t s = 0; s < count; s++) {
+        segments[s].first = chunks;
+        chunks += (segments[s].count + HN_ADAMW_CHUNK - 1) / HN_ADAMW_CHUNK;
+    }
+    return chunks;
+}
 
 /* Values of one step, read through a pointer in the backend's memory. */
 typedef struct hn_adamw_step {
@@ -247,8 +262,9 @@ struct hn_ops {
 
     /* *sum += sum of squares of an fp32 array, in a fixed order, fp64. */
     void (*sum_squares)(hn_ops_context *ctx, double *sum, const float *x, int64_t count);
-    /* AdamW (Loshchilov & Hutter 2019, algorithm 2) over all segments in one launch. */
-    void (*adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count,
+    /* AdamW (Loshchilov & Hutter 2019, algorithm 2) over all segments in one launch. The list lies in the backend's memory, with
+     * `first` filled by hn_adamw_chunks, which gave `chunks`. */
+    void (*adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count, int64_t chunks,
                   const hn_adamw_step *step);
     void (*cast)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x); /* between fp32 and bf16, dense */
     void (*zero)(hn_ops_context *ctx, void *memory, size_t size);

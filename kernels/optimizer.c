@@ -89,10 +89,10 @@ static void adamw_range(const hn_adamw_segment *s, const hn_adamw_step *step, in
     }
 }
 
-void HN_ISA_NAME(hnp_adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count,
+void HN_ISA_NAME(hnp_adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count, int64_t chunks,
                             const hn_adamw_step *step)
 {
-    (void)ctx;
+    (void)ctx, (void)chunks;
     if (step->skip) return;
 #pragma omp parallel
     for (int64_t s = 0; s < segment_count; s++) {

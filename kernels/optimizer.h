@@ -19,8 +19,9 @@ void HN_ISA_NAME(hnp_sum_squares)(hn_ops_context *ctx, double *sum, const float 
  * and small changes are not lost. An element's number is keyed by (seed, step, parameter, element). The step itself uses the moments before
  * they are rounded.
  *
- * A step with `skip` changes nothing. group_lr NULL: 1 everywhere. */
-void HN_ISA_NAME(hnp_adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count,
+ * A step with `skip` changes nothing. group_lr NULL: 1 everywhere. `segments` lies in the backend's memory; segments with fewer
+ * elements than a vector, of any alignment, and none at all are fine. */
+void HN_ISA_NAME(hnp_adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count, int64_t chunks,
                             const hn_adamw_step *step);
 
 /* y = x between fp32 and bf16; dense, the same number of elements; no aliasing but with one type. */

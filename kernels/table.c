@@ -235,10 +235,10 @@ static void sum_squares(hn_ops_context *ctx, double *sum, const float *x, int64_
     RUN(HN_OP_SUM_SQUARES, 0, HN_ISA_NAME(hnp_sum_squares)(ctx, sum, x, count));
 }
 
-static void adamw(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count,
+static void adamw(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count, int64_t chunks,
                   const hn_adamw_step *step)
 {
-    RUN(HN_OP_ADAMW, 0, HN_ISA_NAME(hnp_adamw)(ctx, segments, segment_count, step));
+    RUN(HN_OP_ADAMW, 0, HN_ISA_NAME(hnp_adamw)(ctx, segments, segment_count, chunks, step));
 }
 
 static void cast(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x)

@@ -42,6 +42,7 @@ void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena)
     int params;
     const hn_param *param = hn_model_params(optimizer->model, &params);
     size_t groups = (size_t)optimizer->plan->groups * sizeof(float);
+    optimizer->listed = hn_arena_take(arena, (size_t)params * sizeof *optimizer->listed);
     optimizer->step = hn_arena_take(arena, sizeof *optimizer->step);
     optimizer->correction1 = hn_arena_take(arena, groups);
     optimizer->correction2 = hn_arena_take(arena, groups);
@@ -79,6 +80,9 @@ void hn_optimizer_select(hn_optimizer *optimizer, int64_t step)
             .parameter = (uint32_t)p,
         };
     }
+    hn_backend *backend = optimizer->gradients->backend;
+    optimizer->chunks = hn_adamw_chunks(optimizer->segments, optimizer->segment_count);
+    backend->copy_in(backend, optimizer->listed, optimizer->segments, (size_t)optimizer->segment_count * sizeof *optimizer->segments);
 }
 
 void hn_optimizer_zero_gradients(hn_optimizer *optimizer, hn_ops_context *ctx)
@@ -137,7 +141,7 @@ hn_status hn_optimizer_step(hn_optimizer *optimizer, hn_ops_context *ctx, int64_
         .step = (uint32_t)step,
     };
     backend->copy_in(backend, optimizer->step, &values, sizeof values);
-    ops->adamw(ctx, optimizer->segments, optimizer->segment_count, optimizer->step);
+    ops->adamw(ctx, optimizer->listed, optimizer->segment_count, optimizer->chunks, optimizer->step);
     *applied = true;
     return backend->synchronize(backend, error);
 }

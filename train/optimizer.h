@@ -18,12 +18,13 @@ typedef struct hn_optimizer {
     const hn_ops *ops;
     const hn_arena *gradients;
     hn_adamw_segment *segments; /* of the groups that train now */
-    int64_t segment_count;
+    int64_t segment_count, chunks;
     void **m, **v;              /* [parameters] of type `moments`; NULL of what never trains */
     hn_dtype moments;
     int64_t *applied;           /* [groups] steps that changed the group */
     bool *trainable;            /* [groups] now */
     /* In the backend's memory: */
+    hn_adamw_segment *listed; /* the segments */
     hn_adamw_step *step;
     float *correction1, *correction2, *group_lr; /* [groups] */
     double *norm_squared;
@@ -34,7 +35,8 @@ hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *conf
 void hn_optimizer_close(hn_optimizer *optimizer);
 /* Moments and step values; run on a counting arena, then on the real one. */
 void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena);
-/* Makes the segments of the groups that train at `step`. Call at the start and at every thaw, after gradients are placed. */
+/* Makes the segments of the groups that train at `step`. Call at the start and at every thaw, after gradients are placed, with
+ * no step under way. */
 void hn_optimizer_select(hn_optimizer *optimizer, int64_t step);
 
 void hn_optimizer_zero_gradients(hn_optimizer *optimizer, hn_ops_context *ctx);

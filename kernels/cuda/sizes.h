@@ -10,5 +10,7 @@
 size_t hnp_cuda_layernorm_workspace(int64_t columns);
 /* attention_backward */
 size_t hnp_cuda_attention_workspace(int64_t query_rows, int heads);
+/* sum_squares, for any number of elements */
+size_t hnp_cuda_sum_squares_workspace(void);
 
 #endif

@@ -47,7 +47,8 @@ static size_t larger(size_t a, size_t b)
 size_t HN_ISA_NAME(hnp_table_workspace)(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype)
 {
     (void)longest, (void)dtype;
-    return larger(hnp_cuda_layernorm_workspace(widest), hnp_cuda_attention_workspace(rows, heads));
+    size_t most = larger(hnp_cuda_layernorm_workspace(widest), hnp_cuda_attention_workspace(rows, heads));
+    return larger(most, hnp_cuda_sum_squares_workspace());
 }
 
 size_t HN_ISA_NAME(hnp_table_low_rank_workspace)(int64_t widest, int64_t width)

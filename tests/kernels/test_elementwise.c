@@ -170,10 +170,10 @@ static void adamw_size(int64_t count, bool with_copy)
                                 .group = 1};
     hn_adamw_step step = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .gradient_scale = 0.7f, .skip = 1,
                           .correction1 = c1, .correction2 = c2, .group_lr = group_lr};
-    ops_now->adamw(&context_now, &segment, 1, &step);
+    ops_now->adamw(&context_now, &segment, 1, hn_adamw_chunks(&segment, 1), &step);
     for (int64_t i = 0; i < count; i++) CHECK(value_at(&w.t, 0, i) == w.d[i] && value_at(&m.t, 0, i) == m.d[i]);
     step.skip = 0;
-    ops_now->adamw(&context_now, &segment, 1, &step);
+    ops_now->adamw(&context_now, &segment, 1, hn_adamw_chunks(&segment, 1), &step);
     double lr = 0.01 * 0.8 * 0.5;
     for (int64_t i = 0; i < count; i++) {
         double grad = g.d[i] * (double)0.7f;
@@ -205,7 +205,7 @@ static void rounded_moments(hn_dtype type, int64_t count)
                                 .parameter = 5};
     hn_adamw_step step = {.lr = 0.5f, .beta1 = 0.5f, .beta2 = 0.5f, .gradient_scale = 1, .correction1 = &one, .correction2 = &one,
                           .seed = 0x123456789abcdef0u, .step = 9};
-    ops_now->adamw(&context_now, &segment, 1, &step);
+    ops_now->adamw(&context_now, &segment, 1, hn_adamw_chunks(&segment, 1), &step);
     int64_t up = 0, numbers = 0;
     double step_of_one = 0.5 * (1 + 0x1p-9) / sqrt(1 + 0x1p-8 + 0x1p-17); /* by the moments before they are rounded */
     for (int64_t i = 0; i < count; i++) {

@@ -228,6 +228,7 @@ static inline void golden_losses(golden *g, const char *family)
     int64_t elements = hn_model_param_elements(r->model);
     float *moments = rig_put(r, NULL, 2 * (size_t)elements * sizeof *moments), *corrections = rig_put(r, NULL, 3 * sizeof *corrections);
     int count = segments_of(g, segments, moments, moments + elements);
+    int64_t chunks = hn_adamw_chunks(segments, count);
     hn_adamw_step *step_at = rig_put(r, NULL, sizeof *step_at);
     hn_adamw_segment *segments_at = rig_put(r, segments, (size_t)count * sizeof *segments);
     const float *losses = expected(g, "losses", 0)->data;
@@ -252,7 +253,7 @@ static inline void golden_losses(golden *g, const char *family)
                                    .group_lr = corrections + 2};
         r->backend.copy_in(&r->backend, corrections, values, sizeof values);
         r->backend.copy_in(&r->backend, step_at, &now, sizeof now);
-        r->ops->adamw(&r->ctx, segments_at, count, step_at);
+        r->ops->adamw(&r->ctx, segments_at, count, chunks, step_at);
         r->backend.synchronize(&r->backend, &r->error);
     }
 }

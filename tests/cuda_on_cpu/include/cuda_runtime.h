@@ -111,6 +111,16 @@ inline float __uint_as_float(uint32_t bits)
     std::memcpy(&value, &bits, 4);
     return value;
 }
+inline uint32_t __float_as_uint(float value)
+{
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    return bits;
+}
+inline int __popc(uint32_t bits)
+{
+    return __builtin_popcount(bits);
+}
 
 /* --- launching --- */
 
