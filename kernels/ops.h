@@ -115,6 +115,34 @@ static inline int64_t hn_adamw_chunks(hn_adamw_segment *segments, int64_t count)
     return chunks;
 }
 
+/* What the host asks of a step, in the backend's memory. */
+typedef struct hn_adamw_control {
+    double clip; /* the gradient's largest norm; 0: none */
+    double beta1, beta2;
+    float lr, epsilon;
+    uint64_t seed; /* of the rounding of bf16 moments, with the step */
+    uint32_t step;
+} hn_adamw_control;
+
+/* What is counted a group; arrays [count] in the backend's memory. */
+typedef struct hn_adamw_groups {
+    int count;
+    const int32_t *trains; /* nonzero: it is stepped now */
+    const float *lr;       /* warm-up factor after its unfreezing */
+    int64_t *applied;      /* steps that changed it, of the whole run */
+    float *correction1, *correction2;
+} hn_adamw_groups;
+
+/* What became of a step, in the backend's memory. */
+typedef struct hn_adamw_outcome {
+    double loss, norm;
+    int64_t count; /* of what the loss is a sum over */
+    int32_t skipped;
+} hn_adamw_outcome;
+
+/* Without clipping a norm beyond this counts as infinite: the second moment, the square, would leave fp32. */
+#define HN_ADAMW_LARGEST_NORM 1e18
+
 /* Values of one step, read through a pointer in the backend's memory. */
 typedef struct hn_adamw_step {
     float lr, beta1, beta2, epsilon;
@@ -262,6 +290,11 @@ struct hn_ops {
 
     /* *sum += sum of squares of an fp32 array, in a fixed order, fp64. */
     void (*sum_squares)(hn_ops_context *ctx, double *sum, const float *x, int64_t count);
+    /* Whether a step is made, and with what: norm and loss must be finite, the gradient is clipped, a group's own steps correct
+     * its moments. Fills *step for adamw and *outcome for the host. */
+    void (*adamw_decide)(hn_ops_context *ctx, hn_adamw_step *step, hn_adamw_outcome *outcome, const hn_adamw_groups *groups,
+                         const double *norm_squared, const double *loss, const int64_t *count,
+                         const hn_adamw_control *control);
     /* AdamW (Loshchilov & Hutter 2019, algorithm 2) over all segments in one launch. The list lies in the backend's memory, with
      * `first` filled by hn_adamw_chunks, which gave `chunks`. */
     void (*adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count, int64_t chunks,

@@ -89,6 +89,34 @@ static void adamw_range(const hn_adamw_segment *s, const hn_adamw_step *step, in
     }
 }
 
+void HN_ISA_NAME(hnp_adamw_decide)(hn_ops_context *ctx, hn_adamw_step *step, hn_adamw_outcome *outcome,
+                                   const hn_adamw_groups *groups, const double *norm_squared, const double *loss,
+                                   const int64_t *count, const hn_adamw_control *control)
+{
+    (void)ctx;
+    double norm = sqrt(*norm_squared), clip = control->clip;
+    if (clip <= 0 && norm > HN_ADAMW_LARGEST_NORM) norm = INFINITY;
+    bool skip = !isfinite(norm) || !isfinite(*loss);
+    *outcome = (hn_adamw_outcome){.loss = *loss, .norm = norm, .count = *count, .skipped = skip};
+    *step = (hn_adamw_step){.lr = control->lr,
+                            .beta1 = (float)control->beta1,
+                            .beta2 = (float)control->beta2,
+                            .epsilon = control->epsilon,
+                            .gradient_scale = clip > 0 && norm > clip ? (float)(clip / (norm + 1e-6)) : 1,
+                            .skip = skip,
+                            .correction1 = groups->correction1,
+                            .correction2 = groups->correction2,
+                            .group_lr = groups->lr,
+                            .seed = control->seed,
+                            .step = control->step};
+    for (int g = 0; g < groups->count; g++) {
+        groups->applied[g] += !skip && groups->trains[g];
+        double t = (double)groups->applied[g];
+        groups->correction1[g] = (float)(1 - pow(control->beta1, t));
+        groups->correction2[g] = (float)(1 - pow(control->beta2, t));
+    }
+}
+
 void HN_ISA_NAME(hnp_adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count, int64_t chunks,
                             const hn_adamw_step *step)
 {

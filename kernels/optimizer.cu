@@ -11,11 +11,16 @@
  * cache. Beside it a step moves 4 bytes a parameter for the norm and 4 for zeroing gradients, which keep passes of their own: the
  * norm must be known before the first master moves.
  *
+ * The decision whether a step is made is the GPU's own (adamw_decide), so that the host need not wait for loss and norm: one small
+ * block, between the norm and AdamW.
+ *
  * Sum of squares: squares of fp32 are exact in fp64. SUM_BLOCKS blocks at most, in strides that the number of elements alone
  * decides; a second kernel adds what the blocks have. So bits depend on neither the GPU nor the run. */
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/random.cuh"
 #include "kernels/cuda/vector.cuh"
+
+#include <math.h>
 
 extern "C" {
 #include "kernels/optimizer.h"
@@ -25,6 +30,7 @@ namespace {
 
 constexpr int THREADS = 256;
 constexpr int SUM_BLOCKS = 512;
+constexpr int DECIDERS = 64; /* threads of the decision: about one a group */
 
 bool aligned(const void *memory)
 {
@@ -76,6 +82,38 @@ __global__ void __launch_bounds__(THREADS) add_squares_kernel(double *sum, const
     for (int b = (int)threadIdx.x; b < blocks; b += THREADS) all += partial[b];
     all = add_threads(all);
     if (threadIdx.x == 0) *sum += all;
+}
+
+/* --- the decision --- */
+
+/* One block; every thread comes to the same decision, and counts the groups that are its own. */
+__global__ void __launch_bounds__(DECIDERS)
+    decide_kernel(hn_adamw_step *step, hn_adamw_outcome *outcome, const hn_adamw_groups groups, const double *norm_squared,
+                  const double *loss, const int64_t *count, const hn_adamw_control *control)
+{
+    const hn_adamw_control asked = *control;
+    double norm = sqrt(*norm_squared);
+    if (asked.clip <= 0 && norm > HN_ADAMW_LARGEST_NORM) norm = HUGE_VAL;
+    const bool skip = !isfinite(norm) || !isfinite(*loss);
+    for (int g = (int)threadIdx.x; g < groups.count; g += DECIDERS) {
+        const int64_t applied = groups.applied[g] + (!skip && groups.trains[g]);
+        groups.applied[g] = applied;
+        groups.correction1[g] = (float)(1 - pow(asked.beta1, (double)applied));
+        groups.correction2[g] = (float)(1 - pow(asked.beta2, (double)applied));
+    }
+    if (threadIdx.x != 0) return;
+    *outcome = {*loss, norm, *count, skip};
+    *step = {asked.lr,
+             (float)asked.beta1,
+             (float)asked.beta2,
+             asked.epsilon,
+             asked.clip > 0 && norm > asked.clip ? (float)(asked.clip / (norm + 1e-6)) : 1.0f,
+             skip,
+             groups.correction1,
+             groups.correction2,
+             groups.lr,
+             asked.seed,
+             asked.step};
 }
 
 /* --- AdamW --- */
@@ -252,6 +290,13 @@ void HN_ISA_NAME(hnp_sum_squares)(hn_ops_context *ctx, double *sum, const float 
     else
         launch(ctx, name, squares_kernel<1>, dim3((unsigned)blocks), THREADS, 0, partial, x, count);
     launch(ctx, name, add_squares_kernel, dim3(1), THREADS, 0, sum, (const double *)partial, blocks);
+}
+
+void HN_ISA_NAME(hnp_adamw_decide)(hn_ops_context *ctx, hn_adamw_step *step, hn_adamw_outcome *outcome,
+                                   const hn_adamw_groups *groups, const double *norm_squared, const double *loss,
+                                   const int64_t *count, const hn_adamw_control *control)
+{
+    launch(ctx, "adamw_decide", decide_kernel, dim3(1), DECIDERS, 0, step, outcome, *groups, norm_squared, loss, count, control);
 }
 
 void HN_ISA_NAME(hnp_adamw)(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count, int64_t chunks,

@@ -8,6 +8,18 @@
 /* *sum += sum of x^2, fp64, in blocks of fixed length added in order. NaN and Inf reach *sum. */
 void HN_ISA_NAME(hnp_sum_squares)(hn_ops_context *ctx, double *sum, const float *x, int64_t count);
 
+/* With norm = sqrt(*norm_squared), infinite beyond HN_ADAMW_LARGEST_NORM when nothing is clipped:
+ *
+ *     skip            when norm or *loss is not finite
+ *     applied[g]      += 1 for the groups that train, unless skipped
+ *     correction[g]   = 1 - beta^applied[g]
+ *     gradient_scale  = clip / (norm + 1e-6) when norm > clip > 0, else 1
+ *
+ * in fp64, rounded once. *outcome gets norm, *loss and *count as they are. Everything but *groups itself is in the backend's memory. */
+void HN_ISA_NAME(hnp_adamw_decide)(hn_ops_context *ctx, hn_adamw_step *step, hn_adamw_outcome *outcome,
+                                   const hn_adamw_groups *groups, const double *norm_squared, const double *loss,
+                                   const int64_t *count, const hn_adamw_control *control);
+
 /* AdamW (Loshchilov & Hutter 2019, algorithm 2), every segment in one parallel region. With g = gradient * gradient_scale and
  * lr = step->lr * segment->lr_scale * group_lr[group]:
  *

@@ -34,6 +34,7 @@ typedef enum hn_operation {
     HN_OP_LINEAR_CROSS_ENTROPY,
     HN_OP_MEAN_SQUARED_ERROR,
     HN_OP_SUM_SQUARES,
+    HN_OP_ADAMW_DECIDE,
     HN_OP_ADAMW,
     HN_OP_CAST,
     HN_OP_ZERO,

@@ -235,6 +235,12 @@ static void sum_squares(hn_ops_context *ctx, double *sum, const float *x, int64_
     RUN(HN_OP_SUM_SQUARES, 0, HN_ISA_NAME(hnp_sum_squares)(ctx, sum, x, count));
 }
 
+static void adamw_decide(hn_ops_context *ctx, hn_adamw_step *step, hn_adamw_outcome *outcome, const hn_adamw_groups *groups,
+                         const double *norm_squared, const double *loss, const int64_t *count, const hn_adamw_control *control)
+{
+    RUN(HN_OP_ADAMW_DECIDE, 0, HN_ISA_NAME(hnp_adamw_decide)(ctx, step, outcome, groups, norm_squared, loss, count, control));
+}
+
 static void adamw(hn_ops_context *ctx, const hn_adamw_segment *segments, int64_t segment_count, int64_t chunks,
                   const hn_adamw_step *step)
 {
@@ -290,6 +296,7 @@ const hn_ops HN_ISA_NAME(hnp_ops) = {
     .linear_cross_entropy = linear_cross_entropy,
     .mean_squared_error = mean_squared_error,
     .sum_squares = sum_squares,
+    .adamw_decide = adamw_decide,
     .adamw = adamw,
     .cast = cast,
     .zero = zero,

@@ -1,5 +1,5 @@
 /* optimizer.cu on the emulator: AdamW and the sum of squares against plain loops in double and against the CPU's table, the bits of
- * random rounding against core/philox.h, and passes over plain memory. */
+ * random rounding against core/philox.h, the decision about a step against the CPU's, and passes over plain memory. */
 #include "tests/cuda_on_cpu/device.h"
 
 static const int64_t sizes[] = {0, 1, 3, 31, 33, 257, 4095, 4096, 4097, 9001};
@@ -181,19 +181,78 @@ TEST(agrees_with_the_cpu)
         test_random = 3;
         run_new(&runs[side], N, HN_BF16, true, 0);
         hn_adamw_segment s = segment_of(&runs[side], N, HN_BF16, 1);
-        runs[side].g[17] = NAN;
+        memset(&runs[side].g[17], 0xFF, sizeof(float)); /* a NaN that noise would carry over to zero */
         if (side == 0) hn_ops_cpu()->adamw(&cpu, &s, 1, hn_adamw_chunks(&s, 1), &plain_step);
         else d.ops->adamw(&d.ctx, &s, 1, hn_adamw_chunks(&s, 1), &plain_step);
     }
     for (int64_t i = 0; i < N; i++) {
         apart += ((uint16_t *)runs[0].m)[i] != ((uint16_t *)runs[1].m)[i];
         apart += ((uint16_t *)runs[0].v)[i] != ((uint16_t *)runs[1].v)[i];
-        if (i == 17) CHECK(isnan(runs[0].w[i]) && isnan(runs[1].w[i]));
+        if (i == 17) CHECK(isnan(runs[0].w[i]) && isnan(runs[1].w[i]) && isnan(moment(&runs[1], runs[1].m, i, HN_BF16)));
         else CHECK_NEAR(runs[1].w[i], runs[0].w[i], 1e-6);
     }
     CHECK(apart <= N / 1000);
     run_free(&runs[0]), run_free(&runs[1]);
     device_close(&d);
+}
+
+/* One decision by both tables; corrections of fp64 powers may part by a unit in the last place of fp32. */
+static void decide_alike(double squared, double loss, double clip, bool skipped, double norm, double scale)
+{
+    enum { GROUPS_HERE = 70 };
+    static const double beta[2] = {0.9, 0.999};
+    hn_backend backend;
+    hn_error error = {0};
+    hn_ops_context cpu = {.backend = &backend, .error = &error};
+    int64_t applied[2][GROUPS_HERE], count = 77;
+    float correction[2][2][GROUPS_HERE], lr[GROUPS_HERE] = {0};
+    int32_t trains[GROUPS_HERE];
+    hn_adamw_step step[2];
+    hn_adamw_outcome outcome[2];
+    hn_adamw_control control = {.clip = clip, .beta1 = beta[0], .beta2 = beta[1], .lr = 0.01f, .epsilon = 1e-6f,
+                                .seed = 0xfedcba9876543210u, .step = 12};
+    device d;
+    device_open(&d, 0);
+    hn_backend_cpu_init(&backend);
+    for (int g = 0; g < GROUPS_HERE; g++) applied[0][g] = applied[1][g] = g % 7 ? g * g : 0, trains[g] = g % 3 != 1;
+    for (int side = 0; side < 2; side++) {
+        hn_adamw_groups groups = {GROUPS_HERE, trains, lr, applied[side], correction[side][0], correction[side][1]};
+        memset(&step[side], 0xFF, sizeof step[side]), memset(&outcome[side], 0xFF, sizeof outcome[side]);
+        if (side) d.ops->adamw_decide(&d.ctx, &step[1], &outcome[1], &groups, &squared, &loss, &count, &control);
+        else hn_ops_cpu()->adamw_decide(&cpu, &step[0], &outcome[0], &groups, &squared, &loss, &count, &control);
+        CHECK(outcome[side].skipped == skipped && step[side].skip == skipped);
+        CHECK(outcome[side].norm == norm || (isnan(norm) && isnan(outcome[side].norm)));
+        CHECK(outcome[side].loss == loss || (isnan(loss) && isnan(outcome[side].loss)));
+        CHECK_INT(outcome[side].count, 77);
+        if (!skipped) CHECK_NEAR(step[side].gradient_scale, scale, 1e-7);
+        CHECK(step[side].lr == 0.01f && step[side].beta1 == 0.9f && step[side].beta2 == 0.999f && step[side].epsilon == 1e-6f);
+        CHECK(step[side].seed == control.seed && step[side].step == 12);
+        CHECK(step[side].correction1 == correction[side][0] && step[side].correction2 == correction[side][1]);
+        CHECK(step[side].group_lr == lr);
+        for (int g = 0; g < GROUPS_HERE; g++) {
+            int64_t t = (g % 7 ? g * g : 0) + (!skipped && g % 3 != 1);
+            CHECK_INT(applied[side][g], t);
+            for (int k = 0; k < 2; k++) CHECK_NEAR(correction[side][k][g], 1 - pow(beta[k], (double)t), 1e-7);
+        }
+    }
+    CHECK_TEXT(d.error.message, "");
+    CHECK(step[0].gradient_scale == step[1].gradient_scale || isnan(norm));
+    device_close(&d);
+}
+
+TEST(decisions)
+{
+    decide_alike(4, 1.5, 0, false, 2, 1);
+    decide_alike(4, 1.5, 3, false, 2, 1);
+    decide_alike(4, 1.5, 0.5, false, 2, 0.5 / (2 + 1e-6));
+    decide_alike(0, 0, 1, false, 0, 1);
+    decide_alike(4, NAN, 1, true, 2, 1);
+    decide_alike(4, INFINITY, 0, true, 2, 1);
+    decide_alike(NAN, 1, 1, true, NAN, 1);
+    decide_alike(INFINITY, 1, 1, true, INFINITY, 1);
+    decide_alike(1.0001e36, 1, 0, true, INFINITY, 1);
+    decide_alike(0.9999e36, 1, 0, false, sqrt(0.9999e36), 1);
+    decide_alike(1e38, 1, 1, false, sqrt(1e38), 1e-19);
 }
 
 TEST(squares)
@@ -295,5 +354,5 @@ TEST(zero_that_fails)
     device_close(&d);
 }
 
-TEST_MAIN(RUN(segments); RUN(long_list); RUN(agrees_with_the_cpu); RUN(squares); RUN(cast); RUN(zero_and_scale);
+TEST_MAIN(RUN(segments); RUN(long_list); RUN(agrees_with_the_cpu); RUN(decisions); RUN(squares); RUN(cast); RUN(zero_and_scale);
           RUN(zero_that_fails))
