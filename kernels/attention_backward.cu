@@ -1,4 +1,4 @@
-/* Attention on the GPU, backward, in three kernels, each with a fixed order of summation and without atomics:
+/* Attention on the GPU, backward. Sequences that fit a tile go another way (cuda/attention_short.cuh); the others in three kernels, each with a fixed order of summation and without atomics:
  *
  *     delta = do . o                          a warp a row and head
  *     dq = ds k                               a block has queries and goes over their keys
@@ -12,7 +12,7 @@
  *
  *     shared memory     own rows, two tiles [16 warps][D] (q and do; k and v), then STAGES pairs [COLUMNS][D]
  * (k and v; q and do) */
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_short.cuh"
 
 extern "C" {
 #include "kernels/attention.h"
@@ -242,9 +242,13 @@ void HN_ISA_NAME(hnp_attention_backward)(hn_ops_context *ctx, const hn_tensor *d
         a.lse = const_cast<float *>(lse); /* backward only reads it */
         a.delta =
             (float *)scratch_take(ctx, name, hnp_cuda_attention_workspace(a.query_rows, attention->heads));
-        if (a.delta || !a.query_rows)
-            with_head_size(attention->head_size,
-                           [&](auto d) { backward_launch<T, decltype(d)::value>(ctx, a, attention); });
+        if (!a.delta && a.query_rows) return;
+        with_head_size(attention->head_size, [&](auto d) {
+            constexpr int D = decltype(d)::value;
+            if constexpr (D <= SHORT_HEAD)
+                if (all_short(attention)) return short_launch<T, D>(ctx, a, attention);
+            backward_launch<T, D>(ctx, a, attention);
+        });
     };
     if (!accepted(ctx, name, attention, {dq, dk, dv, d_o, o, q, k, v})) return;
     if (q->dtype == HN_F32)

@@ -70,7 +70,7 @@ __device__ __forceinline__ int visible_most(const job<T> &a, const sequence &s, 
     return lanes_max<32>(most);
 }
 
-__device__ __forceinline__ int round_up(int n, int to)
+__host__ __device__ __forceinline__ int round_up(int n, int to)
 {
     return (n + to - 1) / to * to;
 }

@@ -143,6 +143,47 @@ __device__ __forceinline__ void accumulate(float (&c)[M][4], const float (&p)[N]
     }
 }
 
+/* c += p^T b for 16 columns of tile p, from `p` on, whose rows are PW wide: row r of p goes with row r of b, of which `rows` count. */
+template <int D, int PW, int M>
+__device__ __forceinline__ void accumulate_turned(float (&c)[M][4], const bf16 *p, const bf16 *b, int rows)
+{
+    const int lane = (int)threadIdx.x % 32;
+    p += (lane / 16 * 8 + lane % 8) * PITCH<bf16, PW> + lane / 8 % 2 * 8;
+    b += lane % 16 * PITCH<bf16, D> + lane / 16 * 8;
+    for (int r = 0; r < rows; r += 16) {
+        uint32_t left[4];
+        ptx_ldmatrix_transposed(left, p + r * PITCH<bf16, PW>);
+        HN_UNROLL
+        for (int m = 0; m < M; m += 2) {
+            uint32_t right[4];
+            ptx_ldmatrix_transposed(right, b + r * PITCH<bf16, D> + 8 * m);
+            ptx_mma_bf16(c[m], left, right[0], right[1]);
+            ptx_mma_bf16(c[m + 1], left, right[2], right[3]);
+        }
+    }
+}
+
+template <int D, int PW, int M>
+__device__ __forceinline__ void accumulate_turned(float (&c)[M][4], const float *p, const float *b, int rows)
+{
+    const int lane = (int)threadIdx.x % 32;
+    p += lane / 4;
+    b += lane % 4 * 2;
+    for (int r = 0; r < rows; r++) {
+        const float upper = p[r * PITCH<float, PW>], lower = p[r * PITCH<float, PW> + 8];
+        HN_UNROLL
+        for (int m = 0; m < M; m++) {
+            float right[2];
+            load(right, b + r * PITCH<float, D> + 8 * m);
+            HN_UNROLL
+            for (int e = 0; e < 2; e++) {
+                c[m][e] += upper * right[e];
+                c[m][2 + e] += lower * right[e];
+            }
+        }
+    }
+}
+
 /* Stores factor * c into rows of `to`, of which `valid` exist, and columns of which `width` exist. */
 template <class T, int M>
 __device__ __forceinline__ void tile_store(T *to, int64_t stride, const float (&c)[M][4],

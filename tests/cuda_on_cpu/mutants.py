@@ -38,11 +38,18 @@ def link_command(test):
     return done.stdout.strip().splitlines()[-1]
 
 
+def included(name):
+    """What kernels/`name` includes of kernels/, and so on."""
+    with open(os.path.join(KERNELS, name), encoding="utf8") as file:
+        found = set(re.findall(r'#include "kernels/(\S+)"', file.read()))
+    return found.union(*map(included, found))
+
+
 def sources_of(name, test, commands):
     """What must be compiled anew when kernels/`name` changes: itself, or for a header the test's own sources that include it."""
     if name in commands:
         return [name]
-    own = [s for s in commands if os.path.basename(s).startswith(test)]
+    own = [s for s in commands if os.path.basename(s).startswith(test) and name in included(s)]
     return own or sys.exit(f"{name}: no source of test_{test} to compile")
 
 

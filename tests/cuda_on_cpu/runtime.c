@@ -7,7 +7,9 @@
  *
  * The GPU's memory is poisoned while nothing runs on the GPU, so that AddressSanitizer stops a host that touches it.
  *
- * Faults for tests: emu_fail_after() makes the n-th call from now on fail; an error of a kernel is sticky, as CUDA's are. */
+ * Faults for tests: emu_fail_after() makes the n-th call from now on fail; an error of a kernel is sticky, as CUDA's are. A program that
+ * knows nothing of tests is told by its environment, which the first look for a GPU reads: HONE_EMU_ABSENT=1, HONE_EMU_MEMORY=bytes,
+ * HONE_EMU_FAIL=calls:error. */
 #include "runtime.h"
 
 #include <cuda_runtime_api.h>
@@ -134,8 +136,19 @@ bool emu_enqueue(bool (*run)(void *context), void (*release)(void *context), voi
     return true;
 }
 
+static void read_environment(void)
+{
+    const char *absent = getenv("HONE_EMU_ABSENT"), *memory = getenv("HONE_EMU_MEMORY"), *fail = getenv("HONE_EMU_FAIL");
+    long long calls;
+    int error;
+    if (absent) gpu.absent = true;
+    if (memory) gpu.limit = (size_t)strtoull(memory, NULL, 10);
+    if (fail && sscanf(fail, "%lld:%d", &calls, &error) == 2) emu_fail_after(calls, error);
+}
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
+    read_environment();
     *count = gpu.absent ? 0 : 1;
     return gpu.absent ? cudaErrorNoDevice : enter();
 }

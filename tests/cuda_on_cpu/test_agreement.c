@@ -122,7 +122,7 @@ static void attention_agrees(hn_dtype type, bool causal, bool own_places)
                                &a);
     CHECK_TEXT(cpu.error.message, "");
     CHECK_TEXT(d.error.message, "");
-    for (int i = O; i < TENSORS; i++) CHECK_AGREES(i, 2 * tolerance(type));
+    for (int i = O; i < TENSORS; i++) CHECK_AGREES(i, 3 * tolerance(type)); /* bf16: delta is out of o there, of p here */
     for (int i = 0; i < 4 * QUERIES; i++)
         if (isinf(lse[0][i]))
             CHECK(lse[1][i] == lse[0][i]);
