@@ -21,6 +21,20 @@
 
 #include <limits.h>
 
+#include <type_traits>
+
+/* The key of passes that need nothing of a row but its number. */
+struct every_row {
+    struct key {
+        int64_t r;
+    };
+    __device__ bool begin(key &k, int64_t r) const
+    {
+        k.r = r;
+        return true;
+    }
+};
+
 static constexpr int ROWWISE_THREADS = 256;
 static constexpr int ROWWISE_WAVES = 32; /* blocks a multiprocessor, at most */
 
@@ -70,12 +84,25 @@ void rowwise(hn_ops_context *ctx, const char *name, const P &pass, int64_t rows,
            pass, rows, (int)columns, lanes);
 }
 
-/* Whether rows of `columns` elements allow vectors of `n` in all of the matrices that are there. */
-static inline bool rows_fit(int64_t columns, int n, std::initializer_list<const hn_tensor *> matrices)
+/* f(a value of the element type, an integral_constant of the elements of a vector): 16 bytes of them when
+ * `columns` is a multiple and the rows of all matrices that are there are aligned, else one. */
+template <class F>
+void with_vectors(hn_dtype type, int64_t columns, std::initializer_list<const hn_tensor *> matrices, F f)
 {
+    const int64_t n = 16 / (int64_t)hn_dtype_size(type);
     bool fit = columns % n == 0;
     for (const hn_tensor *m : matrices) fit = fit && (!present(m) || rows_aligned(m));
-    return fit;
+    if (type == HN_F32) {
+        if (fit)
+            f(float(), std::integral_constant<int, 4>());
+        else
+            f(float(), std::integral_constant<int, 1>());
+    } else {
+        if (fit)
+            f(bf16(), std::integral_constant<int, 8>());
+        else
+            f(bf16(), std::integral_constant<int, 1>());
+    }
 }
 
 #endif

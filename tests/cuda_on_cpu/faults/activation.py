@@ -1,6 +1,6 @@
 """Faults that test_activation must notice; ../mutants.py has the columns."""
 FAULTS = [
-    ("cuda/rowwise.cuh", "r < rows; r +=", "r <= rows; r +=", 0, "one row too many"),
+    ("cuda/rowwise.cuh", "r < rows;", "r <= rows;", 0, "one row too many"),
     ("cuda/rowwise.cuh", "r += (int64_t)gridDim.x * groups", "r = rows", 0, "rows of later turns left out"),
     ("cuda/rowwise.cuh", "c < columns - step;", "c <= columns - step;", 0, "a vector too many in the loop of two"),
     ("cuda/rowwise.cuh", "if (c < columns)", "if (c <= columns)", 0, "a vector beyond the row"),

@@ -11,6 +11,7 @@
         return (const void *)&key;                                                                           \
     }())
 #define HN_UNROLL
+#define HN_ROLLED
 
 template <class T> T &emu_shared(const void *key)
 {

@@ -1,0 +1,20 @@
+"""Faults that test_rows must notice; ../mutants.py has the columns."""
+FAULTS = [
+    ("rows.cu", "scatter ? i : r", "scatter ? r : i", 0, "source and target exchanged"),
+    ("rows.cu", "(uintptr_t)m->data % sizeof(UNIT) == 0 && ", "", 0, "units at places that are not aligned"),
+    ("rows.cu", "(size_t)m->stride * size % sizeof(UNIT) == 0 &&", "", 0, "units where rows are not aligned"),
+    ("rows.cu", "(size_t)m->shape[1] * size % sizeof(UNIT) == 0", "true", 0, "units where the width has a tail"),
+    ("rows.cu", "scatter ? from->shape[0] : to->shape[0]", "to->shape[0]", 0, "as many rows as the target has"),
+    ("rows.cu", "to->shape[1] * size / unit", "to->shape[1] * size / unit - 1", 0, "the last unit of a row left out"),
+    ("rows.cu", "v.x[i] += v.y[i]", "v.x[i] = v.y[i]", 0, "overwrites instead of adding"),
+    ("rows.cu", "e < k.end; e++", "e <= k.end; e++", 0, "one entry too many"),
+    ("rows.cu", "v.sum[i] = 0.0f", "v.sum[i] = v.sum[i]", 0, "a sum not cleared"),
+    ("rows.cu", "if (!rows.has(e)) return false;", "rows.has(e);", 0, "a bad entry is used, sum"),
+    ("rows.cu", "if (!rows.has(r)) return false;", "rows.has(r);", 0, "a bad entry is used, gather and scatter"),
+    ("rows.cu", "if (!rows.has(r)) return false;", "rows.has(r);", 1, "a bad entry is used, scatter_add"),
+    ("rows.cu", "r < cu[blockIdx.x + 1]", "r <= cu[blockIdx.x + 1]", 0, "one row too many, expand"),
+    ("rows.cu", "r += EXPAND_THREADS", "r += 2 * EXPAND_THREADS", 0, "rows of long sequences left out"),
+    ("rows.cu", "from->stride * size / unit", "to->shape[1] * size / unit", 0, "wrong stride"),
+    ("cuda/fault.cuh", "((uint64_t)row & 0xffffff)", "((uint64_t)row & 1)", 0, "the wrong entry told"),
+    ("cuda/fault.cuh", "value < limit", "value <= limit", 0, "one row too many"),
+]
