@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "core/philox.h"
+#include "core/upload.h"
 #include "models/kv_cache.h"
 #include "models/linear.h"
 #include "models/model.h"
@@ -218,6 +219,7 @@ struct hn_model {
     hnp_head head;
     float *master;
     uint16_t *copy;
+    hn_upload upload; /* of parameters */
     hnp_activations act;
     hnp_encoder_activations enc;
     hnp_decoder_activations dec;
@@ -243,7 +245,7 @@ hn_status hnp_param_init(hn_model *model, int param, int64_t row, int64_t rows, 
 /* The fp32 values of a parameter, or NULL where it has bf16 ones alone. */
 float *hnp_param_master(const hn_model *model, int param);
 uint16_t *hnp_param_copy(const hn_model *model, int param);
-/* Writes elements [first, first + count) of a parameter where it stands. */
+/* Writes elements [first, first + count) of a parameter where it stands; they have arrived after hn_upload_finish(&model->upload). */
 hn_status hnp_param_write(hn_model *model, int param, int64_t first, const float *values, int64_t count, hn_error *error);
 /* Elements [first, first + count) of a dense tensor of F32, F16, BF16 or F64 as floats; of its transpose when `turned`. */
 void hnp_to_floats(float *out, const hn_tensor *tensor, bool turned, int64_t first, int64_t count);

@@ -144,20 +144,22 @@ static hn_status check_type(const reader *from, const hn_named_tensor *tensor, h
 hn_status hnp_param_write(hn_model *model, int param, int64_t first, const float *values, int64_t count, hn_error *error)
 {
     uint16_t narrow[PIECE];
-    hn_backend *backend = model->backend;
     float *master = hnp_param_master(model, param);
-    if (master) {
-        backend->copy_in(backend, master + first, values, (size_t)count * sizeof *values);
-        return backend->synchronize(backend, error);
-    }
+    if (master) return hn_upload_write(&model->upload, master + first, values, (size_t)count * sizeof *values, error);
     hn_status status = HN_OK;
     for (int64_t done = 0, some; done < count && status == HN_OK; done += some) {
         some = count - done < PIECE ? count - done : PIECE;
         for (int64_t i = 0; i < some; i++) narrow[i] = hn_bf16_from_float(values[done + i]);
-        backend->copy_in(backend, hnp_param_copy(model, param) + first + done, narrow, (size_t)some * sizeof *narrow);
-        status = backend->synchronize(backend, error);
+        status = hn_upload_write(&model->upload, hnp_param_copy(model, param) + first + done, narrow, (size_t)some * sizeof *narrow, error);
     }
     return status;
+}
+
+/* Waits for what hnp_param_write has on its way, whatever became of the rest. */
+static hn_status finish(hn_model *model, hn_status status, hn_error *error)
+{
+    hn_status arrived = hn_upload_finish(&model->upload, status == HN_OK ? error : NULL);
+    return status == HN_OK ? arrived : status;
 }
 
 /* A tensor to the source of a parameter that it is. */
@@ -286,7 +288,7 @@ hn_status hn_model_load(hn_model *model, const hn_named_tensor *tensors, size_t 
         status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", where);
     hn_free(from.piece);
     hn_free(found);
-    return status;
+    return finish(model, status, error);
 }
 
 static hn_status check_adapter(const hn_model *model, const bool *found, const char *where, hn_error *error)
@@ -318,7 +320,7 @@ hn_status hn_model_load_adapter(hn_model *model, const hn_named_tensor *tensors,
     if (status == HN_OK) status = check_adapter(model, found, where, error);
     hn_free(from.piece);
     hn_free(found);
-    return status;
+    return finish(model, status, error);
 }
 
 /* Elements 4 * block .. + 3 of a parameter from N(0, 1): Box and Muller, "A Note on the Generation of Random
@@ -381,5 +383,5 @@ hn_status hn_model_init(hn_model *model, uint64_t seed, hn_error *error)
     HN_ASSERT(model->weights[0]->value.data);
     for (int p = 0; p < model->count && status == HN_OK; p++)
         status = hnp_param_init(model, p, 0, model->params[p].rows, seed, error);
-    return status;
+    return finish(model, status, error);
 }

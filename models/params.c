@@ -172,7 +172,7 @@ hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype 
     hn_status status = HN_OK;
     hn_model *model = hn_calloc(1, sizeof *model);
     if (!model) return hn_fail(error, HN_ERR_MEMORY, "model: out of memory");
-    *model = (hn_model){.config = *config, .precision = precision, .backend = backend, .ops = ops};
+    *model = (hn_model){.config = *config, .precision = precision, .backend = backend, .upload = {.backend = backend}, .ops = ops};
     model->family = hnp_family_get(config->family);
     HN_ASSERT(model->family->architecture->causal == (config->head == HN_HEAD_LM));
 

@@ -1,10 +1,11 @@
-/* Mirrors of tensors: pass-through on a host's memory; on another memory, copies both ways that touch nothing else. */
+/* Mirrors of tensors, and uploads: pass-through on a host's memory; on another memory, copies that touch nothing else. */
 #include "core/mirror.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/upload.h"
 #include "tests/test.h"
 
 static int copies, waits;
@@ -107,4 +108,32 @@ TEST(out_of_memory)
     }
 }
 
-TEST_MAIN(RUN(host_memory_is_not_copied); RUN(other_memory_is_copied_both_ways); RUN(out_of_memory))
+/* Pieces of odd sizes, more than a block of them, each overwritten as soon as it was handed in. */
+TEST(an_upload_waits_only_when_it_must)
+{
+    enum { SIZE = (9 << 20) + 77, PIECE = 70001 };
+    unsigned char *there = malloc(SIZE), piece[PIECE];
+    hn_backend backend = far_backend();
+    hn_upload upload = {.backend = &backend};
+    hn_error error = {0};
+    CHECK(there);
+    for (size_t done = 0, some; done < SIZE; done += some) {
+        some = SIZE - done < PIECE ? SIZE - done : PIECE;
+        for (size_t i = 0; i < some; i++) piece[i] = (unsigned char)((done + i) * 131 >> 3);
+        CHECK_INT(hn_upload_write(&upload, there + done, piece, some, &error), HN_OK);
+    }
+    CHECK_INT(waits, 2);
+    CHECK_INT(hn_upload_finish(&upload, &error), HN_OK);
+    CHECK_INT(waits, 3);
+    for (size_t i = 0; i < SIZE; i++) CHECK(there[i] == (unsigned char)~(unsigned char)(i * 131 >> 3));
+    hn_mem_fail_at(1);
+    CHECK_INT(hn_upload_write(&upload, there, piece, 1, &error), HN_ERR_MEMORY);
+    hn_mem_fail_at(0);
+    CHECK_INT(hn_upload_finish(&upload, NULL), HN_OK);
+    hn_backend_cpu_init(&backend);
+    CHECK_INT(hn_upload_write(&upload, there, piece, 3, &error), HN_OK);
+    CHECK(!upload.block && !memcmp(there, piece, 3));
+    free(there);
+}
+
+TEST_MAIN(RUN(an_upload_waits_only_when_it_must); RUN(host_memory_is_not_copied); RUN(other_memory_is_copied_both_ways); RUN(out_of_memory))
