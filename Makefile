@@ -1,5 +1,5 @@
 # The front door: `make`, `make demo`, `make test`, `make bench-*`. CMake does the work.
-.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean cuda test-gpu
+.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean cuda test-gpu bench-gpu
 
 all: packages
 	@tools/build.sh release hone
@@ -25,6 +25,10 @@ cuda: packages # hone with CUDA: build/cuda/hone
 test-gpu: packages # docs/gpu.md
 	@tools/build.sh cuda
 	@tools/test-gpu.sh $(ARGS)
+
+bench-gpu: packages
+	@tools/build.sh cuda
+	@bench/gpu/bench-gpu.sh $(ARGS)
 
 bench-generate: packages
 	@tools/build.sh release
