@@ -56,12 +56,13 @@ hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const
     hn_arena_init(&runner->workspace, "workspace", &runner->backend);
     runner->parameters.streamed = true;
     place(runner);
-    hn_runner_plan(runner, 0, 0);
+    hn_runner_plan(runner, 0, 0, HN_RECOMPUTE_NONE);
     return HN_OK;
 }
 
-void hn_runner_plan(hn_runner *runner, int lowest, int highest)
+void hn_runner_plan(hn_runner *runner, int lowest, int highest, hn_recompute recompute)
 {
+    runner->recompute = recompute;
     hn_arena_rewind(&runner->parameters, 0);
     hn_model_place_parameters(runner->model, &runner->parameters);
     hn_runner_use(runner, false, 0);
@@ -146,7 +147,8 @@ void hn_runner_use(hn_runner *runner, bool training, int first)
 {
     hn_bounds bounds = training ? runner->options.training : runner->options.evaluation;
     hn_arena_rewind(&runner->activations, 0);
-    if (bounds.tokens > 0) hn_model_place_activations(runner->model, &runner->activations, bounds, training, first);
+    if (bounds.tokens > 0)
+        hn_model_place_activations(runner->model, &runner->activations, bounds, training, first, runner->recompute);
 }
 
 void hn_runner_close(hn_runner *runner)

@@ -39,6 +39,7 @@ typedef struct hn_runner {
     hn_model *model;
     hn_arena parameters, batches, activations, workspace;
     hn_device_batch batch;
+    hn_recompute recompute; /* of training */
     /* In the backend's memory: */
     double *loss;
     int64_t *count, *correct;
@@ -50,8 +51,8 @@ typedef struct hn_runner {
 hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const hn_runner_options *options,
                          hn_error *error);
 /* Counts the parameters anew, as after hn_model_freeze, and the activations for training from any of the groups `lowest` to
- * `highest` up. Before hn_runner_alloc. */
-void hn_runner_plan(hn_runner *runner, int lowest, int highest);
+ * `highest` up, with what backward makes again. Before hn_runner_alloc. */
+void hn_runner_plan(hn_runner *runner, int lowest, int highest, hn_recompute recompute);
 hn_status hn_runner_alloc(hn_runner *runner, hn_error *error);
 hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t seed, hn_strbuf *initialised,
                          hn_strbuf *ignored, hn_error *error);

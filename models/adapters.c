@@ -246,7 +246,8 @@ void hnp_adapters_place(const hnp_layout *l)
     for (int i = 0; i < model->pair_count; i++) {
         hn_lora *lora = &model->pairs[i].linear->lora;
         int64_t width = (int64_t)lora->parts * model->config.lora.rank;
-        bool keeps = act->training && model->pairs[i].group >= act->first;
+        lora->again = act->recompute;
+        bool keeps = act->training && model->pairs[i].group >= act->first && !lora->again;
         lora->low = keeps ? hnp_take(l, l->tokens, width) : hn_tensor_2d(shared.data, shared.dtype, l->tokens, width);
         lora->d_low = hn_tensor_2d(d.data, model->precision, l->tokens, width);
     }

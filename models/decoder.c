@@ -48,47 +48,76 @@ static hn_tensor embed(const hnp_pass *pass, const hn_tensor *at)
     return h;
 }
 
+/* W1 x, and where it is not gated its activation. */
+static void widen(const hnp_pass *pass, int l, const hn_tensor *x)
+{
+    const hn_model_config *c = &pass->model->config;
+    const hnp_block_state *state = &pass->model->dec.layers[l];
+    const hn_linear *up = &pass->model->layers[l].up;
+    const hn_random *keys = hnp_pass_random(pass, l + 1, &pass->tokens);
+    hn_tensor a = hn_tensor_rows(&state->a, 0, pass->batch->tokens), z = hn_tensor_rows(&state->z, 0, pass->batch->tokens);
+    if (c->gated) hn_linear_forward(pass->ops, pass->ctx, &z, NULL, x, up, HN_ACT_NONE, keys);
+    else hn_linear_forward(pass->ops, pass->ctx, &a, &z, x, up, c->activation, keys);
+}
+
 /* W2 act(W1 x) to the branch. */
-static void feed_forward(const hnp_pass *pass, int l, const hn_tensor *x)
+static void run_mlp(const hnp_pass *pass, int l, stream *s, const hn_tensor *x)
 {
     const hn_model_config *c = &pass->model->config;
     hnp_decoder_activations *dec = &pass->model->dec;
-    const hnp_layer *layer = &pass->model->layers[l];
-    const hn_random *keys = hnp_pass_random(pass, l + 1, &pass->tokens);
     int64_t rows = pass->batch->tokens;
     hn_tensor a = hn_tensor_rows(&dec->layers[l].a, 0, rows), branch = hn_tensor_rows(&dec->branch, 0, rows);
     hn_tensor z = hn_tensor_rows(&dec->layers[l].z, 0, rows);
+    widen(pass, l, x);
     if (c->gated) {
-        hn_linear_forward(pass->ops, pass->ctx, &z, NULL, x, &layer->up, HN_ACT_NONE, keys);
         hn_tensor gate = hn_tensor_columns(&z, 0, c->intermediate);
         hn_tensor up = hn_tensor_columns(&z, c->intermediate, c->intermediate);
         pass->ops->gated_forward(pass->ctx, &a, &gate, &up, c->activation);
-    } else {
-        hn_linear_forward(pass->ops, pass->ctx, &a, &z, x, &layer->up, c->activation, keys);
     }
-    hn_linear_forward(pass->ops, pass->ctx, &branch, NULL, &a, &layer->down, HN_ACT_NONE, keys);
+    hn_linear_forward(pass->ops, pass->ctx, &branch, NULL, &a, &pass->model->layers[l].down, HN_ACT_NONE,
+                      hnp_pass_random(pass, l + 1, &pass->tokens));
+    s->pending = true;
+    s->dropout = hnp_pass_dropout(pass, l + 1, c->hidden_dropout, HN_SITE(l, HN_SITE_MLP_OUT, 0), &pass->tokens);
+}
+
+/* Attention of x to the branch. */
+static void run_attention(const hnp_pass *pass, int l, stream *s, const hn_tensor *x)
+{
+    hn_tensor o = hn_tensor_rows(&pass->model->dec.layers[l].attention, 0, pass->batch->tokens);
+    hn_tensor branch = hn_tensor_rows(&pass->model->dec.branch, 0, pass->batch->tokens);
+    hnp_attend(pass, l, &o, x);
+    hn_linear_forward(pass->ops, pass->ctx, &branch, NULL, &o, &pass->model->layers[l].attention_out, HN_ACT_NONE,
+                      hnp_pass_random(pass, l + 1, &pass->tokens));
+    s->pending = true;
+    s->dropout = hnp_pass_dropout(pass, l + 1, pass->model->config.attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0),
+                                  &pass->tokens);
 }
 
 static void run_layer(const hnp_pass *pass, int l, stream *s, const hn_tensor *at)
 {
-    const hn_model_config *c = &pass->model->config;
     const hnp_layer *layer = &pass->model->layers[l];
     hnp_block_state *state = &pass->model->dec.layers[l];
-    int64_t rows = pass->batch->tokens;
-    hn_tensor o = hn_tensor_rows(&state->attention, 0, rows);
-    hn_tensor branch = hn_tensor_rows(&pass->model->dec.branch, 0, rows);
     hn_tensor x = join(pass, s, at, &layer->attention_norm, state->mean, state->rstd);
     state->input = s->h;
-    hnp_attend(pass, l, &o, &x);
-    hn_linear_forward(pass->ops, pass->ctx, &branch, NULL, &o, &layer->attention_out, HN_ACT_NONE,
-                      hnp_pass_random(pass, l + 1, &pass->tokens));
-    s->pending = true;
-    s->dropout =
-        hnp_pass_dropout(pass, l + 1, c->attention_out_dropout, HN_SITE(l, HN_SITE_ATTENTION_OUT, 0), &pass->tokens);
+    run_attention(pass, l, s, &x);
     x = join(pass, s, &state->middle, &layer->mlp_norm, state->middle_mean, state->middle_rstd);
-    feed_forward(pass, l, &x);
-    s->pending = true;
-    s->dropout = hnp_pass_dropout(pass, l + 1, c->hidden_dropout, HN_SITE(l, HN_SITE_MLP_OUT, 0), &pass->tokens);
+    run_mlp(pass, l, s, &x);
+}
+
+void hnp_decoder_again(const hnp_pass *pass, int l)
+{
+    const hnp_layer *layer = &pass->model->layers[l];
+    hnp_block_state *state = &pass->model->dec.layers[l];
+    stream s = {.h = state->input};
+    hn_tensor x = join(pass, &s, &state->stream, &layer->attention_norm, state->mean, state->rstd);
+    if (pass->model->act.recompute == HN_RECOMPUTE_FULL) {
+        run_attention(pass, l, &s, &x);
+    } else {
+        hnp_attend_project(pass, l, &x);
+        s.h = hn_tensor_rows(&state->middle, 0, pass->batch->tokens);
+    }
+    x = join(pass, &s, &state->middle, &layer->mlp_norm, state->middle_mean, state->middle_rstd);
+    widen(pass, l, &x);
 }
 
 /* Where the stream below a group is written: the place of the layer that it enters, or the trunk's. */

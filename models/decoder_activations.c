@@ -2,13 +2,14 @@
  *
  *     kept by group `first` and above      shared by all groups below (in evaluation: by all)
  *     stream (before the first norm)       stream, where every sum is written over the last
- *     qkv, attention, lse                  qkv, attention
- *     qk, when Q and K have norms          -
- *     middle (before the second norm)      -
- *     z; a, when it is not gated           z, a
+ *     qkv; z; a, when it is not gated      qkv; z; a                         one set for all with SELECTIVE, FULL
+ *     qk, when Q and K have norms          -                                 the same
+ *     attention, lse                       attention                         one set for all with FULL
+ *     middle (before the second norm)      -                                 the same
  *
  * The outputs of norms and of a gated activation are not kept: backward makes them again from stream, middle and z, which
- * costs a pass over memory and saves 2 C + I values a token and layer. */
+ * costs a pass over memory and saves 2 C + I values a token and layer. With I = 4 C and as many keys as queries a plain layer keeps
+ * 14 C values a token, 3 C with SELECTIVE and C with FULL. */
 #include "models/internal.h"
 
 /* Cosines and sines of the positions of the longest sequence. */
@@ -30,29 +31,51 @@ static hn_tensor take_rope_table(const hnp_layout *l)
     return table;
 }
 
-static void place_block(const hnp_layout *l, hnp_block_state *state, bool keeps)
+/* What is made again by every setting but NONE. */
+static void place_inner(const hnp_layout *l, hnp_block_state *state, bool keeps)
 {
     const hn_model_config *c = &l->model->config;
     int64_t queries = (int64_t)c->heads * c->head_size, keys = (int64_t)c->kv_heads * c->head_size;
-    *state = (hnp_block_state){0};
+    bool own = keeps && !c->gated && !l->model->act.recompute;
     state->qkv = hnp_take(l, l->tokens, queries + 2 * keys);
-    state->attention = hnp_take(l, l->tokens, queries);
     state->z = hnp_take(l, l->tokens, (c->gated ? 2 : 1) * (int64_t)c->intermediate);
-    state->a = keeps && !c->gated ? hnp_take(l, l->tokens, c->intermediate) : l->model->dec.a;
+    state->a = own ? hnp_take(l, l->tokens, c->intermediate) : l->model->dec.a;
     state->mean = hnp_take_floats(l, l->tokens, 1);
     state->rstd = hnp_take_floats(l, l->tokens, 1);
     state->middle_mean = hnp_take_floats(l, l->tokens, 1);
     state->middle_rstd = hnp_take_floats(l, l->tokens, 1);
     state->q_rstd = hnp_take_floats(l, l->tokens, c->qk_norm ? c->heads : 0);
     state->k_rstd = hnp_take_floats(l, l->tokens, c->qk_norm ? c->kv_heads : 0);
-    if (!keeps) {
-        state->stream = state->middle = l->model->dec.stream;
-        return;
-    }
-    state->stream = hnp_take(l, l->tokens, c->hidden);
-    state->middle = hnp_take(l, l->tokens, c->hidden);
+    if (keeps && c->qk_norm) state->qk = hnp_take(l, l->tokens, queries + keys);
+}
+
+/* What is made again by FULL alone. */
+static void place_attention(const hnp_layout *l, hnp_block_state *state, bool keeps)
+{
+    const hn_model_config *c = &l->model->config;
+    state->attention = hnp_take(l, l->tokens, (int64_t)c->heads * c->head_size);
+    if (!keeps) return;
     state->lse = hnp_take_floats(l, c->heads, l->tokens);
-    if (c->qk_norm) state->qk = hnp_take(l, l->tokens, queries + keys);
+    state->middle = hnp_take(l, l->tokens, c->hidden);
+}
+
+static void place_blocks(const hnp_layout *l)
+{
+    hnp_decoder_activations *dec = &l->model->dec;
+    const hnp_activations *act = &l->model->act;
+    bool trunk = !act->training || act->first > 1, full = act->recompute == HN_RECOMPUTE_FULL;
+    hnp_block_state shared = {0};
+    if (trunk || act->recompute) place_inner(l, &shared, act->recompute);
+    if (trunk || full) place_attention(l, &shared, full);
+    for (int i = 0; i < l->model->config.layers; i++) {
+        bool keeps = act->training && i + 1 >= act->first;
+        hnp_block_state *state = &dec->layers[i];
+        *state = shared;
+        if (keeps && !act->recompute) place_inner(l, state, true);
+        if (keeps && !full) place_attention(l, state, true);
+        if (keeps) state->stream = hnp_take(l, l->tokens, l->model->config.hidden);
+        else state->stream = state->middle = dec->stream;
+    }
 }
 
 static void place_gradients(const hnp_layout *l)
@@ -75,7 +98,6 @@ void hnp_decoder_place(const hnp_layout *l)
     hnp_activations *act = &l->model->act;
     hnp_decoder_activations *dec = &l->model->dec;
     const hn_model_config *c = &l->model->config;
-    hnp_block_state shared = {0};
     *dec = (hnp_decoder_activations){.layers = dec->layers};
     if (c->gated) dec->rope_table = take_rope_table(l);
     dec->stream = hnp_take(l, l->tokens, c->hidden);
@@ -83,12 +105,7 @@ void hnp_decoder_place(const hnp_layout *l)
     dec->branch = hnp_take(l, l->tokens, c->hidden);
     dec->a = hnp_take(l, l->tokens, c->intermediate);
     dec->kv = hnp_take(l, act->bounds.keys, 2 * (int64_t)c->kv_heads * c->head_size);
-    for (int i = 0; i < c->layers; i++) {
-        bool keeps = act->training && i + 1 >= act->first;
-        if (keeps) place_block(l, &dec->layers[i], true);
-        else if (i == 0) place_block(l, &shared, false);
-        if (!keeps) dec->layers[i] = shared;
-    }
+    place_blocks(l);
     dec->last = act->training ? hnp_take(l, l->tokens, c->hidden) : dec->stream;
     dec->last_mean = hnp_take_floats(l, l->tokens, 1);
     dec->last_rstd = hnp_take_floats(l, l->tokens, 1);

@@ -98,16 +98,23 @@ static void unshare(const hnp_pass *pass, const hn_tensor *qkv, parts *p)
     split(&kv, &p->k, &p->v);
 }
 
-void hnp_attend(const hnp_pass *pass, int l, const hn_tensor *o, const hn_tensor *x)
+hn_tensor hnp_attend_project(const hnp_pass *pass, int l, const hn_tensor *x)
 {
     const hn_model_config *c = &pass->model->config;
-    hnp_block_state *state = &pass->model->dec.layers[l];
-    hn_tensor qkv = hn_tensor_rows(&state->qkv, 0, pass->batch->tokens);
+    hn_tensor qkv = hn_tensor_rows(&pass->model->dec.layers[l].qkv, 0, pass->batch->tokens);
     hn_linear_forward(pass->ops, pass->ctx, &qkv, NULL, x, &pass->model->layers[l].qkv, HN_ACT_NONE,
                       hnp_pass_random(pass, l + 1, &pass->tokens));
     parts p = parts_of(c, &qkv);
     if (c->qk_norm) norm_heads(pass, l, &p);
     if (c->gated) turn(pass, &qkv, false);
+    return qkv;
+}
+
+void hnp_attend(const hnp_pass *pass, int l, const hn_tensor *o, const hn_tensor *x)
+{
+    hnp_block_state *state = &pass->model->dec.layers[l];
+    hn_tensor qkv = hnp_attend_project(pass, l, x);
+    parts p = parts_of(&pass->model->config, &qkv);
     if (pass->forward->cache) pass_through_cache(pass, l, &p);
     if (pass->batch->key_row) unshare(pass, &qkv, &p);
     hn_attention attention = hnp_pass_attention(pass, l);

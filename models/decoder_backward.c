@@ -12,7 +12,8 @@
  *       qkv           d_qkv -> d_norm
  *       its norm      d_stream += backward of the norm
  *
- * What the products read (the norms' outputs, a gated a) is made again on the way, by the same operations, so it has the same bits. */
+ * What the products read (the norms' outputs, a gated a) is made again on the way, by the same operations, so it has the same bits;
+ * what else a layer did not keep (hn_recompute), before its own backward begins (decoder.c). */
 #include "core/philox.h"
 #include "models/internal.h"
 
@@ -138,6 +139,7 @@ void hnp_decoder_backward(const hnp_pass *pass)
     join_backward(pass, &pass->model->head.norm, &d_norm, &dec->last_input, dec->last_mean, dec->last_rstd, &dropout, true,
                   pass->first <= layers);
     for (int l = layers - 1; l >= 0 && l + 1 >= pass->first; l--) {
+        if (pass->model->act.recompute && l < layers - 1) hnp_decoder_again(pass, l); /* of the last, forward left everything */
         feed_forward_backward(pass, l);
         attention_backward(pass, l, l + 1 > pass->first);
     }

@@ -145,6 +145,7 @@ void hnp_encoder_backward(const hnp_pass *pass)
     for (int l = layers - 1; l >= 0 && l + 1 >= pass->first; l--) {
         bool is_few = hnp_encoder_few(pass->model, l), below = l + 1 > pass->first;
         const hn_tensor *rows = is_few ? few : d;
+        if (pass->model->act.recompute) hnp_encoder_again(pass, l);
         mlp_backward(pass, l, rows);
         attention_out_backward(pass, l, rows, below);
         if (!is_few) {

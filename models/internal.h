@@ -119,7 +119,8 @@ typedef struct hnp_pair {
 } hnp_pair;
 
 /* What one layer keeps, or uses and forgets. R rows: T tokens, but n in the last layer. Layers that keep
- * nothing share one set, and write a sum where its norm's output goes. */
+ * nothing share one set, and write a sum where its norm's output goes; what backward makes again is shared too
+ * (activations.c says what that is). */
 typedef struct hnp_layer_state {
     hn_tensor input;         /* [T, C] set by forward: the output of the group below, or a cache's */
     hn_tensor qkv;           /* [T, 3C]; in the last layer K and V only, [T, 2C] */
@@ -139,6 +140,7 @@ typedef struct hnp_activations {
     hn_bounds bounds;
     bool training;
     int first;             /* lowest group that keeps what backward needs */
+    hn_recompute recompute; /* NONE where nothing is kept */
     uint32_t *row_example; /* [T] the example of each token */
     int32_t *zeros;        /* [max(T, n)] */
     hn_tensor logits;      /* fp32 [n, labels] */
@@ -147,6 +149,7 @@ typedef struct hnp_activations {
 typedef struct hnp_encoder_activations {
     int32_t *iota;                      /* [n + 1] 0, 1, 2, ... */
     hn_tensor embedding_sum, embedding; /* [T, C] input and output of the embeddings' norm */
+    hn_tensor y;                        /* [T, C] output of the layer that ran last, where none keeps its own */
     float *embedding_mean, *embedding_rstd;
     hnp_layer_state *layers;  /* [L], host memory of the model */
     hn_tensor last_x, last_q; /* [n, C] the last layer's input at the rows that the head reads, and its Q */
@@ -164,7 +167,8 @@ typedef struct hnp_encoder_activations {
     hn_tensor d_q;            /* [n, C] */
 } hnp_encoder_activations;
 
-/* What a decoder's layer keeps; layers that keep nothing share one set, and write the residual stream in place. */
+/* What a decoder's layer keeps; layers that keep nothing share one set, and write the residual stream in place. What backward
+ * makes again is shared too (decoder_activations.c). */
 typedef struct hnp_block_state {
     hn_tensor input; /* [T, C] set by forward: the stream as the layer finds it, in `stream` or in a cache */
     hn_tensor stream, middle; /* [T, C] the stream before the first and before the second norm */
@@ -175,7 +179,7 @@ typedef struct hnp_block_state {
     hn_tensor attention;      /* [T, heads D] */
     float *lse;               /* [heads, T] */
     hn_tensor z;              /* [T, I], gated [T, 2I]: before the activation */
-    hn_tensor a;              /* [T, I] after it; shared by all layers when it is gated */
+    hn_tensor a;              /* [T, I] after it; shared by all layers when it is gated or made again */
 } hnp_block_state;
 
 typedef struct hnp_decoder_activations {
@@ -316,6 +320,8 @@ static inline bool hnp_encoder_few(const hn_model *model, int layer)
 void hnp_encoder_place(const hnp_layout *layout);
 int64_t hnp_encoder_widest(const hn_model_config *config);
 hn_tensor hnp_encoder_forward(const hnp_pass *pass);
+/* Makes again what backward of a layer is about to read and forward did not keep (hn_recompute). */
+void hnp_encoder_again(const hnp_pass *pass, int layer);
 void hnp_encoder_backward(const hnp_pass *pass);
 void hnp_head_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
                    const float *scale, bool training);
@@ -342,8 +348,11 @@ hn_tensor hnp_decoder_forward(const hnp_pass *pass);
 void hnp_decoder_backward(const hnp_pass *pass);
 void hnp_lm_loss(hn_model *model, hn_ops_context *ctx, const hn_target_loss *out, const hn_batch *batch, float smoothing,
                  const float *scale, bool training);
-/* Attention of a layer: x [T, C], its input's norm, to o [T, heads D]; and the gradient of o to that of Q, K and V as the
- * product gave them, in d_qkv. */
+/* As hnp_encoder_again; not for the layer that forward ran last, of which everything is still there. */
+void hnp_decoder_again(const hnp_pass *pass, int layer);
+/* Q, K and V of a layer, normed and turned, from x [T, C], its input's norm. */
+hn_tensor hnp_attend_project(const hnp_pass *pass, int layer, const hn_tensor *x);
+/* Attention of a layer: x to o [T, heads D]; and the gradient of o to that of Q, K and V as the product gave them, in d_qkv. */
 void hnp_attend(const hnp_pass *pass, int layer, const hn_tensor *o, const hn_tensor *x);
 void hnp_attend_backward(const hnp_pass *pass, int layer, const hn_tensor *d_qkv, const hn_tensor *d_o);
 

@@ -87,6 +87,7 @@ static void lora_backward_weight(const hn_ops *ops, hn_ops_context *ctx, const h
     int64_t rows = dy->shape[0], rank = lora->b.value.shape[1], first = 0;
     hn_tensor low = hn_tensor_rows(&lora->low, 0, rows), d_low = hn_tensor_rows(&lora->d_low, 0, rows);
     hn_dropout dropout = lora_dropout(lora, random);
+    if (lora->again && lora->b.trainable) ops->low_rank_project(ctx, &low, x, &lora->a.value, true, lora->scale, &dropout);
     for (int p = 0; p < lora->parts; p++) {
         hn_tensor d = hn_tensor_columns(dy, lora->part[p].row, lora->part[p].rows);
         hn_tensor to = hn_tensor_columns(&d_low, p * rank, rank), from = hn_tensor_columns(&low, p * rank, rank);

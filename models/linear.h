@@ -27,7 +27,8 @@ typedef struct hn_lora {
     } part[HN_LOW_RANK_PARTS]; /* of the layer's outputs, rising */
     float scale, dropout;
     uint32_t site;    /* of the dropout, which all parts share */
-    hn_tensor low;    /* [T, parts r] scale dropout(x) A^T, which dB is made of; of layers that keep nothing, shared */
+    hn_tensor low;    /* [T, parts r] scale dropout(x) A^T, which dB is made of */
+    bool again;       /* low is shared by all layers, and made again from x for dB */
     hn_tensor d_low;  /* [T, parts r] its gradient; shared by all layers */
 } hn_lora;
 

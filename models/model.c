@@ -39,12 +39,14 @@ int32_t *hnp_take_series(const hnp_layout *l, int64_t count, int32_t step)
     return series;
 }
 
-void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds bounds, bool training, int first)
+void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds bounds, bool training, int first,
+                                hn_recompute recompute)
 {
+    if (!training || first > model->config.layers) recompute = HN_RECOMPUTE_NONE;
     if (bounds.examples > bounds.tokens) bounds.examples = bounds.tokens; /* a sequence has a token */
     hnp_layout l = {model, arena, bounds.tokens, bounds.examples};
     hnp_activations *act = &model->act;
-    *act = (hnp_activations){.bounds = bounds, .training = training, .first = first};
+    *act = (hnp_activations){.bounds = bounds, .training = training, .first = first, .recompute = recompute};
     act->row_example = hn_arena_tensor(arena, HN_I32, l.tokens, 1).data;
     act->zeros = hnp_take_series(&l, l.tokens, 0);
     hnp_adapters_place(&l);

@@ -193,10 +193,21 @@ typedef struct hn_bounds {
     int32_t keys; /* of a batch that shares rows (hn_batch.key_row): tokens of all sequences; 0: it never does */
 } hn_bounds;
 
-/* Activations for batches within `bounds`; training keeps what backward needs from group `first` up (0: from the embeddings),
- * the groups below and evaluation (training false) reuse one layer's worth. May be run again at any time, as when the arena
- * was used for something else in between: nothing lives in it from one step to the next. */
-void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds bounds, bool training, int first);
+/* What backward makes again where forward did not keep it, by the same operations on the same values and random numbers: loss
+ * and gradients have the same bits (Chen et al. 2016; SELECTIVE as Korthikanti et al. 2022 mean it, though it drops what
+ * products gave and keeps what attention gave).
+ *
+ *     NONE        nothing
+ *     SELECTIVE   Q, K and V, and what is inside the MLP: two of a layer's four products. Its inputs of attention and MLP are
+ *                 kept, and the output of attention, whose price an element grows with the length of the sequences
+ *     FULL        the whole layer but its last product. One [T, C] a layer is kept */
+typedef enum hn_recompute { HN_RECOMPUTE_NONE, HN_RECOMPUTE_SELECTIVE, HN_RECOMPUTE_FULL } hn_recompute;
+
+/* Activations for batches within `bounds`; training keeps what backward needs from group `first` up (0: from the embeddings)
+ * and does not make again, the groups below and evaluation (training false) reuse one layer's worth. May be run again at any
+ * time, as when the arena was used for something else in between: nothing lives in it from one step to the next. */
+void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds bounds, bool training, int first,
+                                hn_recompute recompute);
 /* Scratch of all operations; `longest` counts what a cache holds. */
 size_t hn_model_workspace(const hn_model *model, hn_bounds bounds);
 

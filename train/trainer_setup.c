@@ -23,7 +23,7 @@ static void plan_activations(hn_runner *runner, const hn_freeze_plan *plan)
     int lowest = 0, highest = 0;
     while (!plan->ever[lowest]) lowest++;
     while (plan->thaw[highest] > 0) highest++;
-    hn_runner_plan(runner, lowest, highest);
+    hn_runner_plan(runner, lowest, highest, HN_RECOMPUTE_NONE);
 }
 
 hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_options *options, hn_error *error)

@@ -45,6 +45,7 @@ typedef struct rig {
     int64_t count;
     float scale;
     uint32_t step;
+    hn_recompute recompute;
     bool trainable[RIG_GROUPS];
     hn_forward forward;
 } rig;
@@ -76,7 +77,7 @@ static inline void rig_place_gradients(rig *r)
 static inline void rig_place_activations(rig *r)
 {
     hn_model_place_activations(r->model, &r->activations, r->bounds, r->forward.training,
-                               hn_train_plan_first(r->model, &r->forward.plan));
+                               hn_train_plan_first(r->model, &r->forward.plan), r->recompute);
 }
 
 /* Lays the activations out again, in an arena of its own size, after a change of the plan or of training. */
