@@ -34,6 +34,10 @@ const hn_key hn_train_keys[] = {
      .help = "Most tokens in memory at once: a larger batch is accumulated in slices; 0: whole batches"},
     {"train", "share_prefixes", HN_KEY_BOOL, AT(train.share_prefixes), .fallback = "true",
      .help = "Answers: what prompts of a batch begin with in common is computed once a batch, where nothing is dropped out"},
+    {"train", "recompute", HN_KEY_CHOICE, AT(train.recompute), .choices = "none|selective|full|auto", .fallback = "\"auto\"",
+     .safe_on_resume = true,
+     .help = "What backward makes again instead of keeping it, which takes less memory and more time and changes no bit: nothing; Q, K, V "
+             "and the inside of the MLP; whole layers; auto: the first of those with which the run fits the free memory"},
     {"train", "precision", HN_KEY_CHOICE, AT(train.precision), .choices = "fp32|bf16", .fallback = "\"fp32\"",
      .help = "Type of weights and activations; masters, statistics and loss are always fp32"},
     {"train", "seed", HN_KEY_INT, AT(train.seed), .max = 9e15, .fallback = "42",

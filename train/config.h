@@ -10,6 +10,7 @@ typedef enum hn_precision { HN_PRECISION_FP32, HN_PRECISION_BF16 } hn_precision;
 typedef enum hn_schedule_kind {
     HN_SCHEDULE_LINEAR, HN_SCHEDULE_COSINE, HN_SCHEDULE_CONSTANT, HN_SCHEDULE_INVERSE_SQRT, HN_SCHEDULE_WSD
 } hn_schedule_kind;
+enum { HN_RECOMPUTE_AUTO = 3 }; /* behind hn_recompute of models/model.h: the first of them that fits the memory */
 typedef enum hn_direction { HN_DIRECTION_AUTO, HN_DIRECTION_MAX, HN_DIRECTION_MIN } hn_direction;
 
 typedef struct hn_train_config {
@@ -30,6 +31,7 @@ typedef struct hn_train_config {
         int64_t max_bad_steps, threads, log_every;
         bool profile, share_prefixes;
         int device; /* hn_device */
+        int recompute; /* hn_recompute, or HN_RECOMPUTE_AUTO */
     } train;
     struct {
         double lr, warmup, weight_decay, clip, beta1, beta2, epsilon, final, decay;

@@ -53,6 +53,8 @@ typedef struct hn_trainer {
     hn_runner runner;
     hn_arena gradients, moments;
     hn_freeze_plan plan;
+    size_t totals[HN_PLAN_RECOMPUTES]; /* bytes that the run takes with each setting of train.recompute; SIZE_MAX: not to be counted */
+    size_t available;                  /* bytes that were free when one was chosen; 0: unknown */
     hn_optimizer optimizer;
     hn_schedule schedule;
     hn_early_stopping stopping;
@@ -77,8 +79,8 @@ typedef struct hn_trainer {
 hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_options *options, hn_error *error);
 /* Counts (before allocation) or places gradients, moments and the trunk's output. */
 void hnp_trainer_place(hn_trainer *trainer);
-/* What it allocates, in the order in which `hone plan` shows it. */
-void hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_ROWS]);
+/* What it allocates, in the order in which `hone plan` shows it; gives the sum. */
+size_t hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_ROWS]);
 /* Allocates them; HN_ERR_MEMORY, with the keys to turn, when the machine has less than they take. */
 hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error);
 /* The layout for the groups that train at the current step. */

@@ -18,12 +18,28 @@ static hn_runner_options runner_options(const hn_job *job, bool counting)
 }
 
 /* The activations for every lowest group that the plan has: from the lowest of its end to the lowest of its start. */
-static void plan_activations(hn_runner *runner, const hn_freeze_plan *plan)
+static void plan_activations(hn_trainer *trainer, hn_recompute recompute)
 {
+    const hn_freeze_plan *plan = &trainer->plan;
     int lowest = 0, highest = 0;
     while (!plan->ever[lowest]) lowest++;
     while (plan->thaw[highest] > 0) highest++;
-    hn_runner_plan(runner, lowest, highest, HN_RECOMPUTE_NONE);
+    hn_runner_plan(&trainer->runner, lowest, highest, recompute);
+}
+
+/* Counts the run with each setting of train.recompute, and leaves it with its own. */
+static void choose_recompute(hn_trainer *trainer)
+{
+    hn_backend *backend = &trainer->runner.backend;
+    hn_plan_row rows[HN_PLAN_ROWS];
+    int chosen = trainer->config->train.recompute;
+    trainer->available = backend->memory_available(backend);
+    for (int i = 0; i < HN_PLAN_RECOMPUTES; i++) {
+        plan_activations(trainer, (hn_recompute)i);
+        trainer->totals[i] = hnp_trainer_memory(trainer, rows);
+    }
+    if (chosen == HN_RECOMPUTE_AUTO) chosen = (int)hn_plan_recompute(trainer->totals, trainer->available);
+    plan_activations(trainer, (hn_recompute)chosen);
 }
 
 hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_options *options, hn_error *error)
@@ -44,7 +60,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     if (status != HN_OK) return status;
     for (int g = 0; g < trainer->plan.groups; g++)
         if (!trainer->plan.ever[g]) hn_model_freeze(trainer->runner.model, g);
-    plan_activations(&trainer->runner, &trainer->plan);
+    plan_activations(trainer, HN_RECOMPUTE_NONE);
     status = hn_optimizer_init(&trainer->optimizer, config, &trainer->plan, trainer->runner.model, trainer->runner.ops,
                                &trainer->gradients, error);
     if (status != HN_OK) return status;
@@ -52,7 +68,9 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     hn_arena_init(&trainer->moments, "optimizer", &trainer->runner.backend);
     trainer->gradients.streamed = trainer->moments.streamed = true;
     hnp_trainer_place(trainer);
-    return hnp_answers_init(&trainer->answers, trainer, error);
+    status = hnp_answers_init(&trainer->answers, trainer, error);
+    if (status == HN_OK) choose_recompute(trainer);
+    return status;
 }
 
 void hnp_trainer_place(hn_trainer *trainer)
@@ -64,30 +82,40 @@ void hnp_trainer_place(hn_trainer *trainer)
                                          trainer->runner.options.training.tokens, trainer->job->model.hidden);
 }
 
-void hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_ROWS])
+size_t hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_ROWS])
 {
     enum { ARENAS = HN_PLAN_ROWS - 1 };
     const hn_runner *runner = &trainer->runner;
     const hn_arena *arenas[ARENAS] = {&runner->parameters,  &trainer->gradients, &trainer->moments,
                                       &runner->activations, &runner->batches,    &runner->workspace};
+    size_t total = 0;
     for (int i = 0; i < ARENAS; i++)
         rows[i] = (hn_plan_row){arenas[i]->name, arenas[i]->overflow ? SIZE_MAX : arenas[i]->used};
     rows[ARENAS] = (hn_plan_row){"samples", hnp_answers_bytes(&trainer->answers)};
+    for (int i = 0; i < HN_PLAN_ROWS; i++)
+        if (!hn_size_add(total, rows[i].bytes, &total)) total = SIZE_MAX;
+    return total;
 }
 
 /* A run that does not fit is refused before it takes memory, not killed for it in the middle. */
 static hn_status check_memory(hn_trainer *trainer, hn_error *error)
 {
-    hn_backend *backend = &trainer->runner.backend;
-    hn_plan_row rows[HN_PLAN_ROWS];
-    double total = 0, available = (double)backend->memory_available(backend), mib = 1048576.0;
-    hnp_trainer_memory(trainer, rows);
-    for (int i = 0; i < HN_PLAN_ROWS; i++) total += (double)rows[i].bytes;
-    if (available <= 0 || total <= available) return HN_OK;
-    return hn_fail(error, HN_ERR_MEMORY,
-                   "this run takes %.0f MiB and %.0f MiB are free: lower train.slice_tokens, train.batch_tokens, "
-                   "train.batch_examples or data.max_tokens, set optim.moments=bf16, or freeze layers (`hone plan` shows what takes how much)",
-                   total / mib, available / mib);
+    hn_strbuf text;
+    double mib = 1048576.0;
+    hn_recompute now = trainer->runner.recompute;
+    hn_status status = HN_OK;
+    hn_strbuf_init(&text);
+    if (trainer->available && trainer->totals[now] > trainer->available) {
+        hn_plan_advise(&text, trainer->totals, now, trainer->available);
+        status = hn_fail(error, HN_ERR_MEMORY, "%s", text.failed ? "this run takes more memory than is free" : text.text);
+    } else if (trainer->config->train.recompute == HN_RECOMPUTE_AUTO && now != HN_RECOMPUTE_NONE) {
+        hn_strbuf_printf(&text, "train.recompute=auto: %s, with which this run takes %.0f MiB (%.0f with none; %.0f are free)",
+                         hn_recompute_name(now), (double)trainer->totals[now] / mib,
+                         (double)trainer->totals[HN_RECOMPUTE_NONE] / mib, (double)trainer->available / mib);
+        if (!text.failed) trainer->options->notice(text.text);
+    }
+    hn_strbuf_close(&text);
+    return status;
 }
 
 hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)

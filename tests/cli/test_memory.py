@@ -1,6 +1,6 @@
 """What `hone plan` counts is what a run takes: the peak of its memory is the arenas plus the base that it states, for both
-precisions, frozen or not. The arenas are full at the largest batch, which every run here meets. Not under the sanitizers, which
-keep books of their own."""
+precisions, frozen or not, with activations kept or made again. The arenas are full at the largest batch, which every run here meets.
+Not under the sanitizers, which keep books of their own."""
 import os, re, sys
 
 import tiny
@@ -24,7 +24,8 @@ def the_plan_is_what_a_run_takes(folder):
     tiny.HIDDEN, tiny.LAYERS, tiny.MLP = 384, 6, 1536
     model = make_model(os.path.join(folder, "model"))
     for name, keys in {"fp32": {"train": {"precision": "fp32"}}, "bf16": {"train": {"precision": "bf16"}},
-                       "frozen": {"freeze": {"below": "layer.4"}}}.items():
+                       "frozen": {"freeze": {"below": "layer.4"}}, "selective": {"train": {"recompute": "selective"}},
+                       "full": {"train": {"precision": "bf16", "recompute": "full"}}}.items():
         config = make_config(os.path.join(folder, name + ".json"), model, os.path.join(folder, name), **keys)
         planned = float(re.search(r"^peak +([\d.]+) MiB", hone("plan", config).stdout, re.M)[1])
         taken = peak("train", config)
