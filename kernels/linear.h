@@ -8,14 +8,16 @@
  *
  * Every tensor may be a strided view and be fp32 or bf16 on its own. Products accumulate in fp32. If any operand is bf16 the
  * product runs in bf16 where the hardware's bf16 dot product is the faster one (hnp_products_bf16) and in fp32 on widened panels
- * elsewhere; which one is a fixed rule on the hardware, never a timing.
+ * elsewhere; which one is a fixed rule on the hardware, never a timing. On a GPU it runs in bf16 then, and also when only the result is
+ * bf16; a bias that joins a large bf16 result is rounded to bf16 first.
  *
  * `low` joins a low-rank branch to the result before bias, activation or slope (hn_low_rank in ops.h has the formulas); it may be
  * NULL.
  *
  * A row of y or dx depends on its own row of x or dy alone: not on M, nor on where it stands. With ctx->few_rows a forward of at
  * most 256 rows is computed another way, that of at most 16 rows yet another (linear_few.h), with other last bits: what is said of
- * rows holds among forwards that are computed alike. */
+ * rows holds among forwards that are computed alike. On a GPU it holds among calls that get one plan (cuda/product.h): other counts of
+ * rows may give other last bits; the same call gives the same bits always. */
 #ifndef HONE_KERNELS_LINEAR_H
 #define HONE_KERNELS_LINEAR_H
 

@@ -3,7 +3,8 @@
  * project:          low = scale dropout(x) w^T, w [R, K], or without `transposed` scale dropout(x) w, w [K, R];  x [M, K], low [M, R]
  * backward_weight:  dw += dy^T dropout(x)          dw fp32 [N, K], dy [M, N], x [M, K]; either N or K is small
  *
- * Tensors may be strided and fp32 or bf16; products run in fp32. dropout may be NULL. A row of low depends on its row of x alone. */
+ * Tensors may be strided and fp32 or bf16; products run in fp32, on a GPU as linear.h says. dropout may be NULL. A row of low depends on
+ * its row of x alone (on a GPU as linear.h says). */
 #ifndef HONE_KERNELS_LOW_RANK_H
 #define HONE_KERNELS_LOW_RANK_H
 

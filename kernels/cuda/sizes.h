@@ -13,4 +13,7 @@ size_t hnp_cuda_attention_workspace(int64_t query_rows, int heads);
 /* sum_squares, for any number of elements */
 size_t hnp_cuda_sum_squares_workspace(void);
 
+/* linear_forward and its backward, low_rank_project and low_rank_backward_weight, for any sizes */
+size_t hnp_cuda_linear_workspace(void);
+
 #endif

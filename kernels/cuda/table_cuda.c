@@ -48,12 +48,13 @@ size_t HN_ISA_NAME(hnp_table_workspace)(int64_t rows, int64_t widest, int64_t lo
 {
     (void)longest, (void)dtype;
     size_t most = larger(hnp_cuda_layernorm_workspace(widest), hnp_cuda_attention_workspace(rows, heads));
-    return larger(most, hnp_cuda_sum_squares_workspace());
+    most = larger(most, hnp_cuda_sum_squares_workspace());
+    return larger(most, hnp_cuda_linear_workspace());
 }
 
 size_t HN_ISA_NAME(hnp_table_low_rank_workspace)(int64_t widest, int64_t width)
 {
-    (void)widest, (void)width;
+    (void)widest, (void)width; /* it takes what linear layers take */
     return 0;
 }
 

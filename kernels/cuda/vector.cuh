@@ -85,4 +85,14 @@ __device__ __forceinline__ void load_any(float (&out)[N], const any_matrix &m, i
         load(out, (const float *)m.data + at);
 }
 
+template <int N>
+__device__ __forceinline__ void store_any(const any_matrix &m, int64_t row, int64_t column, const float (&in)[N])
+{
+    const int64_t at = row * m.stride + column;
+    if (m.is_bf16)
+        store((bf16 *)m.data + at, in);
+    else
+        store((float *)m.data + at, in);
+}
+
 #endif

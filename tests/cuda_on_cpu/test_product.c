@@ -9,7 +9,7 @@ enum { BIAS = 4, GELU = 32, GELU_AUX = 32 | 128, GELU_BIAS = 32 | 4, GELU_AUX_BI
 
 typedef struct product_case {
     int64_t m, n, k, gap, z_gap;
-    int64_t shift; /* columns that lie before each matrix: none of its rows is aligned, nor its first element */
+    int unaligned; /* bits: A, B, D, bias, z begin one element into a wider matrix, whose rows are aligned if theirs would be */
     hn_dtype in, out;
     bool a_turned, b_turned, add, bias, z;
     float scale;
@@ -67,11 +67,15 @@ static void expect(product_test *t)
     }
 }
 
-/* Columns of a wider matrix, whose memory goes to *memory. */
-static hn_tensor shifted(void **memory, const product_case *c, hn_dtype type, int64_t rows, int64_t columns, int64_t gap, double spread)
+enum { A = 1, B = 2, D = 4, VECTOR = 8, Z = 16, ALL = 31, WIDER = 8 };
+
+/* Columns of a wider matrix when `which` is to be unaligned; the memory goes to *memory. */
+static hn_tensor placed(void **memory, const product_case *c, int which, hn_dtype type, int64_t rows, int64_t columns, int64_t gap,
+                        double spread)
 {
-    hn_tensor whole = matrix_new(type, rows, columns + c->shift, columns + c->shift + gap);
-    hn_tensor view = hn_tensor_columns(&whole, c->shift, columns);
+    int64_t wider = c->unaligned & which ? WIDER : 0;
+    hn_tensor whole = matrix_new(type, rows, columns + wider, columns + wider + gap);
+    hn_tensor view = hn_tensor_columns(&whole, wider ? 1 : 0, columns);
     for (int64_t i = 0; spread > 0 && i < rows * columns; i++) put(&view, i / columns, i % columns, spread * uniform());
     *memory = whole.data;
     return view;
@@ -83,12 +87,12 @@ static void product_open(product_test *t, const product_case *c)
     double spread = 1 / sqrt((double)c->k);
     t->c = *c;
     int64_t a_columns = c->a_turned ? c->m : c->k, b_columns = c->b_turned ? c->k : c->n;
-    t->a = shifted(&t->memory[0], c, c->in, c->a_turned ? c->k : c->m, a_columns, c->gap, 1);
-    t->b = shifted(&t->memory[1], c, c->in, c->b_turned ? c->n : c->k, b_columns, c->gap, spread);
-    t->d = shifted(&t->memory[2], c, c->out, c->m, c->n, c->gap, c->add);
-    t->bias = shifted(&t->memory[3], c, c->out, 1, c->n, 0, 1);
+    t->a = placed(&t->memory[0], c, A, c->in, c->a_turned ? c->k : c->m, a_columns, c->gap, 1);
+    t->b = placed(&t->memory[1], c, B, c->in, c->b_turned ? c->n : c->k, b_columns, c->gap, spread);
+    t->d = placed(&t->memory[2], c, D, c->out, c->m, c->n, c->gap, c->add);
+    t->bias = placed(&t->memory[3], c, VECTOR, c->out, 1, c->n, 0, 1);
     t->bias.rank = 1, t->bias.shape[0] = c->n;
-    t->z = shifted(&t->memory[4], c, c->out, c->m, c->n, c->z_gap, c->epilogue == HNP_CUDA_GELU_SLOPE ? 2 : 0);
+    t->z = placed(&t->memory[4], c, Z, c->out, c->m, c->n, c->z_gap, c->epilogue == HNP_CUDA_GELU_SLOPE ? 2 : 0);
     t->sums = floats_new(c->m);
     t->bare = malloc(count), t->full = malloc(count), t->kept = malloc(count);
     t->expected_sums = malloc((size_t)c->m * sizeof(double));
@@ -157,11 +161,24 @@ TEST(every_layout)
         for (int size = 0; size < SIZES; size++)
             for (int bits = 0; bits < 32; bits++) {
                 product_case c = {.m = sizes[size][0], .n = sizes[size][1], .k = sizes[size][2], .in = types[type].in, .out = types[type].out,
-                                  .a_turned = bits & 1, .b_turned = bits & 2, .add = bits & 4, .gap = bits & 8 ? 3 : 0, .shift = bits & 16 ? 1 : 0,
+                                  .a_turned = bits & 1, .b_turned = bits & 2, .add = bits & 4, .gap = bits & 8 ? 3 : 0, .unaligned = bits & 16 ? ALL : 0,
                                   .scale = bits & 4 ? -1.5f : 1.0f};
                 CHECK(run(&d, &c));
                 CHECK_TEXT(d.error.message, "");
             }
+    device_close(&d);
+}
+
+TEST(one_operand_is_not_aligned)
+{
+    device d;
+    open_products(&d);
+    for (int type = 0; type < TYPES; type++)
+        for (int which = A; which <= D; which *= 2) {
+            product_case c = {.m = 64, .n = 32, .k = 48, .in = types[type].in, .out = types[type].out, .scale = 1, .unaligned = which};
+            CHECK(run(&d, &c));
+            CHECK_TEXT(d.error.message, "");
+        }
     device_close(&d);
 }
 
@@ -199,7 +216,7 @@ TEST(every_epilogue)
                 run(&d, &c);
                 c.n = 33, c.gap = 1, c.z_gap = 3;
                 run(&d, &c);
-                c.n = 40, c.gap = 3, c.z_gap = 7, c.shift = 1;
+                c.n = 40, c.gap = 0, c.z_gap = 0, c.unaligned = 1 << which % 5;
                 run(&d, &c);
                 CHECK_TEXT(d.error.message, "");
             }
@@ -228,7 +245,9 @@ TEST(an_epilogue_is_fused_or_refused)
     product_case odd = epilogue_case(4, 0);
     odd.z_gap = 3; /* its rows are no multiple of 8 apart */
     CHECK(!run(&d, &odd));
-    odd.z_gap = 7, odd.shift = 1; /* they are, but bias and z are not aligned */
+    odd.z_gap = 0, odd.unaligned = Z;
+    CHECK(!run(&d, &odd));
+    odd.unaligned = VECTOR;
     CHECK(!run(&d, &odd));
     CHECK_TEXT(d.error.message, "");
     device_close(&d);
@@ -392,7 +411,7 @@ TEST(all_kinds_of_plans_are_tuned)
     for (int type = 0; type < TYPES; type++)
         for (int which = 0; which < EPILOGUES; which++) {
             product_case c = epilogue_case(which, type);
-            c.m = 48, c.gap = 3, c.add = which % 2, c.shift = c.epilogue == HNP_CUDA_ROW_SUMS;
+            c.m = 48, c.gap = 3, c.add = which % 2, c.unaligned = c.epilogue == HNP_CUDA_ROW_SUMS ? ALL : 0;
             CHECK(run(&d, &c));
         }
     CHECK(run(&d, &(product_case){.m = 512, .n = 512, .k = 16, .in = HN_F32, .out = HN_F32, .scale = 1}));
@@ -508,7 +527,7 @@ TEST(memory_runs_out)
     device_close(&d);
 }
 
-TEST_MAIN(RUN(every_layout); RUN(every_epilogue); RUN(an_epilogue_is_fused_or_refused); RUN(nothing_to_do);
+TEST_MAIN(RUN(every_layout); RUN(one_operand_is_not_aligned); RUN(every_epilogue); RUN(an_epilogue_is_fused_or_refused); RUN(nothing_to_do);
           RUN(counts_of_rows_share_plans); RUN(plans_come_back_the_same); RUN(a_tuned_table_is_used_and_reused);
           RUN(tuned_plans_stay); RUN(all_kinds_of_plans_are_tuned); RUN(a_table_of_elsewhere_is_refused);
           RUN(a_failure_names_the_product); RUN(a_plain_product_that_is_refused_is_a_failure);
