@@ -1,5 +1,5 @@
 # The front door: `make`, `make demo`, `make test`, `make bench-*`. CMake does the work.
-.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean cuda test-gpu bench-gpu
+.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean cuda test-gpu bench-gpu bundle
 
 all: packages
 	@tools/build.sh release hone
@@ -29,6 +29,10 @@ test-gpu: packages # docs/gpu.md
 bench-gpu: packages
 	@tools/build.sh cuda
 	@bench/gpu/bench-gpu.sh $(ARGS)
+
+bundle: packages # build/bundle/hone-bundle.tar.gz
+	@tools/build.sh bundle bundle_programs
+	@tools/bundle.sh
 
 bench-generate: packages
 	@tools/build.sh release

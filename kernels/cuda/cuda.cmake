@@ -23,7 +23,7 @@ message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, ${C
 add_library(hone_cuda OBJECT ${HONE_CUDA_KERNELS} ${HONE_CUDA_HOST} ${CMAKE_SOURCE_DIR}/kernels/cuda/cublas_lt_load.c)
 target_compile_definitions(hone_cuda PRIVATE HN_ISA=cuda)
 target_compile_options(hone_cuda PRIVATE
-  "$<$<COMPILE_LANGUAGE:CUDA>:-Werror;all-warnings;SHELL:-Xcompiler -Wall,-Wextra,-Wshadow,-Werror>")
+  "$<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size;-Werror;all-warnings;SHELL:-Xcompiler -Wall,-Wextra,-Wshadow,-Werror>")
 set(HONE_GPU_LIBRARIES CUDA::cudart_static ${CMAKE_DL_LIBS}) # cuBLASLt is loaded when it is used: cuda/cublas_lt_load.c
 target_link_libraries(hone_cuda PUBLIC hone_core ${HONE_GPU_LIBRARIES})
 set(HONE_GPU_SOURCES $<TARGET_OBJECTS:hone_cuda>)
