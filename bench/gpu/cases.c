@@ -290,13 +290,14 @@ static void time_attention(bench *b, const bench_model *m)
                                  .longest_k = (int32_t)m->longest,
                                  .cu_q = c.cu,
                                  .cu_k = c.cu};
-    const double flop = 4 * c.pairs * (double)q, bytes = 2 * (double)c.rows * (double)(all + q);
+    const double flop = 4 * c.pairs * (double)q, bytes = 2 * (double)c.rows * (double)(all + q), /* q k v, o */
+                 backward_bytes = 2 * (double)c.rows * (double)(2 * all + q);                /* and their gradients, do */
     bench_row(b, "attention_forward", m->name, bytes, flop, run_attention, &c);
-    bench_row(b, "attention_backward", m->name, 2 * bytes, 2.5 * flop, run_attention_backward, &c);
+    bench_row(b, "attention_backward", m->name, backward_bytes, 2.5 * flop, run_attention_backward, &c);
     if (!m->causal) {
         c.attention.dropout = (hn_dropout){0.1f, HN_SITE(1, HN_SITE_ATTENTION, 0), &c.random};
         bench_row(b, "attention_forward, dropout", m->name, bytes, flop, run_attention, &c);
-        bench_row(b, "attention_backward, dropout", m->name, 2 * bytes, 2.5 * flop, run_attention_backward, &c);
+        bench_row(b, "attention_backward, dropout", m->name, backward_bytes, 2.5 * flop, run_attention_backward, &c);
     }
     bench_release(b);
 }

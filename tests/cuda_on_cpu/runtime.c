@@ -53,12 +53,26 @@ static struct {
     cudaError_t fail_with;
     int64_t fail_after; /* calls that still succeed; -1: all */
     bool absent;
+    FILE *trace;
 } gpu = {.limit = (size_t)MEMORY_MIB << 20, .fail_after = -1};
 
 void emu_fail_after(int64_t calls, int error)
 {
     gpu.fail_after = calls;
     gpu.fail_with = (cudaError_t)error;
+}
+
+void emu_trace(FILE *to)
+{
+    gpu.trace = to;
+}
+
+void emu_trace_launch(const void *kernel, unsigned x, unsigned y, unsigned z, unsigned threads, size_t shared)
+{
+    extern const char __executable_start[];
+    if (gpu.trace)
+        fprintf(gpu.trace, "launch %#zx grid %u %u %u threads %u shared %zu\n", (size_t)((const char *)kernel - __executable_start), x, y,
+                z, threads, shared);
 }
 
 void emu_memory_limit(size_t bytes)
@@ -123,10 +137,10 @@ static cudaError_t drain(void)
 bool emu_enqueue(bool (*run)(void *context), void (*release)(void *context), void *context)
 {
     cudaError_t status = enter();
-    work *w = status == cudaSuccess ? malloc(sizeof *w) : NULL;
+    work *w = status == cudaSuccess && !gpu.trace ? malloc(sizeof *w) : NULL;
     if (!w) {
         release(context);
-        return false;
+        return gpu.trace != NULL;
     }
     *w = (work){NULL, run, release, context};
     if (!gpu.last) gpu.last = &gpu.first;
@@ -199,7 +213,7 @@ cudaError_t cudaMalloc(void **memory, size_t size)
         free(a);
         return cudaErrorMemoryAllocation;
     }
-    memset(block, 0xFF, size);
+    if (!gpu.trace) memset(block, 0xFF, size);
     *a = (allocation){gpu.allocations, block, (size + 255) / 256 * 256};
     gpu.allocations = a;
     gpu.used += a->size;
@@ -355,6 +369,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     (void)stream;
     event->reached = 0;
+    if (gpu.trace) (void)reach(event);
     return emu_enqueue(reach, keep, event) ? cudaSuccess : gpu.sticky != cudaSuccess ? gpu.sticky : gpu.fail_with;
 }
 

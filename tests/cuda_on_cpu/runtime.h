@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -12,6 +13,11 @@ extern "C" {
 
 /* Runs run(context), then release(context), when the stream gets there. false: the GPU has failed before; context is released. */
 bool emu_enqueue(bool (*run)(void *context), void (*release)(void *context), void *context);
+
+/* With a file nothing that is enqueued runs any more, and memory is not written; every launch is a line "launch ADDRESS grid X Y Z threads
+ * N shared BYTES", the address counted from the program's beginning. NULL: as before. */
+void emu_trace(FILE *to);
+void emu_trace_launch(const void *kernel, unsigned x, unsigned y, unsigned z, unsigned threads, size_t shared);
 
 /* After `calls` more calls of the runtime one fails with `error` (a cudaError_t). Out of memory is said once; any other stays. */
 void emu_fail_after(int64_t calls, int error);

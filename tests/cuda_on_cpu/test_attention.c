@@ -189,6 +189,7 @@ static const char *compare(const hn_tensor *got, const double *expected)
 
 static void check(const attention_case *c)
 {
+    if (!case_wanted()) return;
     batch b;
     batch_open(&b, c);
     expect_all(&b);

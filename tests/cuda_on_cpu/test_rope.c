@@ -39,6 +39,7 @@ static void expect(double *out, const rope_case *c, const hn_tensor *x, const hn
 
 static void check(const rope_case *c)
 {
+    if (!case_wanted()) return;
     int64_t columns = c->heads * c->size, stride = c->before + columns + c->gap;
     device d;
     table cpu;

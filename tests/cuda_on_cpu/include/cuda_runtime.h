@@ -157,6 +157,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
     emu_index grid = {config->gridDim.x, config->gridDim.y, config->gridDim.z};
     emu_index block = {config->blockDim.x, config->blockDim.y, config->blockDim.z};
     if (!emu_launch_fits(grid, block, config->dynamicSmemBytes)) return cudaErrorLaunchFailure;
+    emu_trace_launch((const void *)kernel, grid.x, grid.y, grid.z, block.x, config->dynamicSmemBytes);
     struct call {
         void (*kernel)(P...);
         std::tuple<P...> values;
