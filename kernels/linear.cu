@@ -45,7 +45,7 @@ template <class T, int WIDTH> struct finish_pass : every_row {
     hn_activation activation;
 
     struct vector {
-        float v[N], bias[N];
+        float v[N], bias[N] = {};
     };
     __device__ void fetch(vector &v, const key &k, int c) const
     {
@@ -54,10 +54,8 @@ template <class T, int WIDTH> struct finish_pass : every_row {
     }
     __device__ void finish(const key &k, int c, vector &v) const
     {
-        if (bias.data) {
-            HN_UNROLL
-            for (int i = 0; i < N; i++) v.v[i] += v.bias[i];
-        }
+        HN_UNROLL
+        for (int i = 0; i < N; i++) v.v[i] += v.bias[i];
         if (z.data) store_any(z, k.r, c, v.v);
         activate(v.v, activation);
         store(y.row(k.r) + c, v.v);

@@ -65,7 +65,7 @@ template <class T, int WIDTH> struct join_pass {
         drop_row drawn;
     };
     struct vector {
-        float x[N], y[N];
+        float x[N], y[N] = {};
     };
     __device__ bool begin(key &k, int64_t r) const
     {
@@ -80,10 +80,8 @@ template <class T, int WIDTH> struct join_pass {
     __device__ void finish(const key &k, int c, vector &v) const
     {
         drop_apply(v.x, site, k.drawn, c);
-        if (add) {
-            HN_UNROLL
-            for (int i = 0; i < N; i++) v.x[i] += v.y[i];
-        }
+        HN_UNROLL
+        for (int i = 0; i < N; i++) v.x[i] += v.y[i];
         store(y.row(k.r) + c, v.x);
     }
 };
