@@ -36,7 +36,8 @@ static hn_status run(hn_runner *runner, const int32_t *ids, int32_t count, const
     batch->n = 1, batch->tokens = batch->longest = batch->cu_seqlens[1] = count;
     for (int32_t t = 0; t < count; t++) batch->token[t] = ids[t], batch->position[t] = rows[t] = t;
     hn_runner_use(runner, false, 0);
-    hn_device_batch_upload(&runner->batch, &runner->backend, batch);
+    status = hn_device_batch_upload(&runner->batch, batch, error);
+    if (status != HN_OK) goto out;
     hn_model_forward(runner->model, &runner->ctx, &runner->batch.batch, &forward);
     hn_tensor logits = hn_model_logits(runner->model, &runner->ctx, rows, count);
     if (runner->step_error.status != HN_OK) status = hn_fail(error, runner->step_error.status, "%s", runner->step_error.message);
@@ -44,6 +45,7 @@ static hn_status run(hn_runner *runner, const int32_t *ids, int32_t count, const
     if (status == HN_OK && (!file || fwrite(logits.data, 1, hn_tensor_bytes(&logits), file) != hn_tensor_bytes(&logits)))
         status = hn_fail_errno(error, "%s: cannot write", path);
     if (file && fclose(file) && status == HN_OK) status = hn_fail_errno(error, "%s: cannot write", path);
+out:
     hn_batch_buffer_close(&buffer);
     return status;
 }

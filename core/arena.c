@@ -41,8 +41,9 @@ hn_status hn_arena_alloc(hn_arena *arena, hn_error *error)
     HN_ASSERT(!arena->base);
     if (arena->overflow)
         return hn_fail(error, HN_ERR_MEMORY, "%s: the sizes of this model and batch overflow 64 bits", arena->name);
-    arena->base = arena->backend->alloc(arena->backend, arena->used, arena->streamed, error);
-    if (!arena->base) return hn_fail(error, HN_ERR_MEMORY, "%s: %zu bytes could not be had", arena->name, arena->used);
+    hn_error refusal = {0};
+    arena->base = arena->backend->alloc(arena->backend, arena->used, arena->streamed, &refusal);
+    if (!arena->base) return hn_fail(error, refusal.status, "%s: %s", arena->name, refusal.message);
     arena->size = arena->used;
     arena->used = 0;
     return HN_OK;

@@ -25,6 +25,13 @@ struct hn_backend {
     void (*copy_out)(hn_backend *backend, void *host, const void *device, size_t size);
     /* Waits for everything enqueued and returns the first failure since the last call. */
     hn_status (*synchronize)(hn_backend *backend, hn_error *error);
+    /* An event is a point of the queue: behind everything that is enqueued when it is recorded, which may be done again and again. Waiting
+     * for it leaves what was enqueued later under way, and returns failures as synchronize does. event_new gives NULL with `error`
+     * filled; event_free takes NULL. */
+    void *(*event_new)(hn_backend *backend, hn_error *error);
+    void (*event_free)(hn_backend *backend, void *event);
+    void (*event_record)(hn_backend *backend, void *event);
+    hn_status (*event_wait)(hn_backend *backend, void *event, hn_error *error);
     size_t (*memory_available)(hn_backend *backend); /* bytes, 0 when unknown */
     void (*close)(hn_backend *backend);
 };

@@ -67,6 +67,24 @@ static hn_status cpu_synchronize(hn_backend *backend, hn_error *error)
     return HN_OK;
 }
 
+/* Nothing is ever under way, so one event is as good as another. */
+static void *cpu_event_new(hn_backend *backend, hn_error *error)
+{
+    (void)error;
+    return backend;
+}
+
+static void cpu_event(hn_backend *backend, void *event)
+{
+    (void)backend, (void)event;
+}
+
+static hn_status cpu_event_wait(hn_backend *backend, void *event, hn_error *error)
+{
+    (void)backend, (void)event, (void)error;
+    return HN_OK;
+}
+
 /* What the kernel would give without swapping: free memory and the files it may forget. */
 static size_t cpu_memory_available(hn_backend *backend)
 {
@@ -96,6 +114,10 @@ void hn_backend_cpu_init(hn_backend *backend)
                             .copy_in = cpu_copy,
                             .copy_out = cpu_copy,
                             .synchronize = cpu_synchronize,
+                            .event_new = cpu_event_new,
+                            .event_free = cpu_event,
+                            .event_record = cpu_event,
+                            .event_wait = cpu_event_wait,
                             .memory_available = cpu_memory_available,
                             .close = cpu_close};
 }

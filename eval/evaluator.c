@@ -24,7 +24,8 @@ static hn_status run_batch(hn_runner *runner, const hn_batch *host, bool wants_l
     hn_backend *backend = &runner->backend;
     const hn_batch *batch = &runner->batch.batch;
     hn_forward forward = {.training = false};
-    hn_device_batch_upload(&runner->batch, backend, host);
+    hn_status status = hn_device_batch_upload(&runner->batch, host, error);
+    if (status != HN_OK) return status;
     runner->ops->zero(&runner->ctx, runner->loss, sizeof *runner->loss);
     runner->ops->zero(&runner->ctx, runner->count, sizeof *runner->count);
     runner->ops->zero(&runner->ctx, runner->correct, sizeof *runner->correct);

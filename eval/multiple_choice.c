@@ -167,7 +167,8 @@ static hn_status forward(hn_choices *self, hn_error *error)
     hn_forward how = {.cache = &self->cache};
     hn_status status = hn_kv_cache_next(&self->cache, &runner->backend, &self->buffer.batch, error);
     if (status != HN_OK) return status;
-    hn_device_batch_upload(&runner->batch, &runner->backend, &self->buffer.batch);
+    status = hn_device_batch_upload(&runner->batch, &self->buffer.batch, error);
+    if (status != HN_OK) return status;
     hn_model_forward(runner->model, &runner->ctx, &runner->batch.batch, &how);
     return HN_OK;
 }

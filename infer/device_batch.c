@@ -1,49 +1,82 @@
-/* See device_batch.h. */
+/* See device_batch.h. The arrays of a batch lie end to end in the order of pack_all, each at a multiple of HN_ARENA_ALIGN, so a batch of the
+ * same sizes has the same addresses. */
 #include "infer/device_batch.h"
+
+#include <string.h>
+
+/* Every array has elements of four bytes. */
+static size_t room(int32_t count)
+{
+    return ((size_t)count * sizeof(int32_t) + HN_ARENA_ALIGN - 1) & ~(size_t)(HN_ARENA_ALIGN - 1);
+}
+
+size_t hn_device_batch_bytes(hn_bounds bounds)
+{
+    size_t bytes = room(bounds.examples + 1) + 4 * room(bounds.tokens) + 3 * room(bounds.examples);
+    if (bounds.keys) bytes += 2 * room(bounds.keys) + room(bounds.examples + 1) + room(bounds.tokens + 1);
+    return bytes;
+}
 
 void hn_device_batch_place(hn_device_batch *device, hn_arena *arena, hn_bounds bounds)
 {
-    size_t tokens = (size_t)bounds.tokens * sizeof(int32_t), examples = (size_t)bounds.examples * sizeof(int32_t);
     *device = (hn_device_batch){.bounds = bounds};
-    device->batch.cu_seqlens = hn_arena_take(arena, examples + sizeof(int32_t));
-    device->batch.token = hn_arena_take(arena, tokens);
-    device->batch.position = hn_arena_take(arena, tokens);
-    device->batch.type = hn_arena_take(arena, tokens);
-    device->batch.example = hn_arena_take(arena, examples);
-    device->batch.label = hn_arena_take(arena, examples);
-    device->batch.value = hn_arena_take(arena, examples);
-    device->target = hn_arena_take(arena, tokens);
-    if (!bounds.keys) return;
-    device->key_row = hn_arena_take(arena, (size_t)bounds.keys * sizeof(int32_t));
-    device->batch.cu_keys = hn_arena_take(arena, examples + sizeof(int32_t));
-    device->batch.use = hn_arena_take(arena, (size_t)bounds.keys * sizeof(int32_t));
-    device->batch.cu_uses = hn_arena_take(arena, tokens + sizeof(int32_t));
+    device->memory = hn_arena_take(arena, hn_device_batch_bytes(bounds));
 }
 
-void hn_device_batch_upload(hn_device_batch *device, hn_backend *backend, const hn_batch *host)
+hn_status hn_device_batch_alloc(hn_device_batch *device, hn_backend *backend, hn_error *error)
 {
-    hn_batch *batch = &device->batch;
-    size_t tokens = (size_t)host->tokens * sizeof(int32_t), examples = (size_t)host->n * sizeof(int32_t);
-    HN_ASSERT(host->tokens <= device->bounds.tokens && host->n <= device->bounds.examples);
-    batch->n = host->n;
-    batch->tokens = host->tokens;
-    batch->longest = host->longest;
-    backend->copy_in(backend, batch->cu_seqlens, host->cu_seqlens, examples + sizeof(int32_t));
-    backend->copy_in(backend, batch->token, host->token, tokens);
-    backend->copy_in(backend, batch->position, host->position, tokens);
-    backend->copy_in(backend, batch->type, host->type, tokens);
-    backend->copy_in(backend, batch->example, host->example, examples);
-    backend->copy_in(backend, batch->label, host->label, examples);
-    backend->copy_in(backend, batch->value, host->value, examples);
-    batch->target = host->target ? device->target : NULL;
-    if (host->target) backend->copy_in(backend, batch->target, host->target, tokens);
-    batch->key_row = host->key_row ? device->key_row : NULL;
-    batch->keys = host->keys;
+    return hn_staging_alloc(&device->staging, backend, 2, hn_device_batch_bytes(device->bounds), error);
+}
+
+void hn_device_batch_close(hn_device_batch *device)
+{
+    hn_staging_close(&device->staging);
+}
+
+typedef struct packer {
+    unsigned char *host, *device;
+    size_t used;
+} packer;
+
+/* Where the array will be on the device; NULL when there is none. */
+static void *pack(packer *p, const void *array, int32_t count)
+{
+    if (!array) return NULL;
+    void *place = p->device + p->used;
+    memcpy(p->host + p->used, array, (size_t)count * sizeof(int32_t));
+    p->used += room(count);
+    return place;
+}
+
+static void pack_all(packer *p, hn_batch *batch, const hn_batch *host)
+{
+    *batch = (hn_batch){.n = host->n, .tokens = host->tokens, .longest = host->longest, .keys = host->keys};
+    batch->cu_seqlens = pack(p, host->cu_seqlens, host->n + 1);
+    batch->token = pack(p, host->token, host->tokens);
+    batch->position = pack(p, host->position, host->tokens);
+    batch->type = pack(p, host->type, host->tokens);
+    batch->example = pack(p, host->example, host->n);
+    batch->label = pack(p, host->label, host->n);
+    batch->value = pack(p, host->value, host->n);
+    batch->target = pack(p, host->target, host->tokens);
     if (!host->key_row) return;
-    size_t keys = (size_t)host->keys * sizeof(int32_t);
-    HN_ASSERT(host->keys <= device->bounds.keys);
-    backend->copy_in(backend, batch->key_row, host->key_row, keys);
-    backend->copy_in(backend, batch->cu_keys, host->cu_keys, examples + sizeof(int32_t));
-    backend->copy_in(backend, batch->use, host->use, keys);
-    backend->copy_in(backend, batch->cu_uses, host->cu_uses, tokens + sizeof(int32_t));
+    batch->key_row = pack(p, host->key_row, host->keys);
+    batch->cu_keys = pack(p, host->cu_keys, host->n + 1);
+    batch->use = pack(p, host->use, host->keys);
+    batch->cu_uses = pack(p, host->cu_uses, host->tokens + 1);
+}
+
+hn_status hn_device_batch_upload(hn_device_batch *device, const hn_batch *host, hn_error *error)
+{
+    void *slot;
+    hn_backend *backend = device->staging.backend;
+    HN_ASSERT(host->tokens <= device->bounds.tokens && host->n <= device->bounds.examples);
+    HN_ASSERT(!host->key_row || host->keys <= device->bounds.keys);
+    hn_status status = hn_staging_take(&device->staging, &slot, error);
+    if (status != HN_OK) return status;
+    packer p = {.host = slot, .device = device->memory};
+    pack_all(&p, &device->batch, host);
+    backend->copy_in(backend, device->memory, slot, p.used);
+    hn_staging_mark(&device->staging);
+    return HN_OK;
 }

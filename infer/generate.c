@@ -170,7 +170,8 @@ static hn_status forward(hn_generator *self, int32_t wanted, hn_error *error)
     hn_forward how = {.cache = &self->cache};
     hn_status status = hn_kv_cache_next(&self->cache, backend, batch, error);
     if (status != HN_OK) return status;
-    hn_device_batch_upload(&runner->batch, backend, batch);
+    status = hn_device_batch_upload(&runner->batch, batch, error);
+    if (status != HN_OK) return status;
     if (wanted) backend->copy_in(backend, self->row, self->host_row, (size_t)wanted * sizeof *self->row);
     runner->ctx.few_rows = true;
     hn_model_forward(runner->model, &runner->ctx, &runner->batch.batch, &how);

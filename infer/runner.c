@@ -28,7 +28,6 @@ static void place(hn_runner *runner)
     runner->count = hn_arena_take(&runner->batches, sizeof *runner->count);
     runner->correct = hn_arena_take(&runner->batches, sizeof *runner->correct);
     runner->scale = hn_arena_take(&runner->batches, sizeof *runner->scale);
-    runner->step = hn_arena_take(&runner->batches, sizeof *runner->step);
     runner->ctx.workspace_size = hn_model_workspace(runner->model, both_bounds(&runner->options));
     runner->ctx.workspace = hn_arena_take(&runner->workspace, runner->ctx.workspace_size);
 }
@@ -88,6 +87,8 @@ hn_status hn_runner_alloc(hn_runner *runner, hn_error *error)
     int32_t rows = config->head == HN_HEAD_TAGS ? bounds.tokens : bounds.examples;
     runner->logits = hn_malloc((size_t)rows * (size_t)config->labels * sizeof *runner->logits);
     if (!runner->logits) return hn_fail(error, HN_ERR_MEMORY, "out of memory for logits");
+    hn_status status = hn_device_batch_alloc(&runner->batch, &runner->backend, error);
+    if (status != HN_OK) return status;
     return runner->ops->open(&runner->ctx, error);
 }
 
@@ -154,6 +155,7 @@ void hn_runner_use(hn_runner *runner, bool training, int first)
 void hn_runner_close(hn_runner *runner)
 {
     if (runner->ctx.state) runner->ops->close(&runner->ctx);
+    hn_device_batch_close(&runner->batch);
     hn_free(runner->logits);
     hn_model_free(runner->model);
     hn_arena_close(&runner->workspace);

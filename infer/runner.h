@@ -44,7 +44,6 @@ typedef struct hn_runner {
     double *loss;
     int64_t *count, *correct;
     float *scale;
-    uint32_t *step;
     float *logits; /* host, [examples, labels] (hn_free) */
 } hn_runner;
 

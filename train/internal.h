@@ -59,6 +59,7 @@ typedef struct hn_trainer {
     hn_schedule schedule;
     hn_early_stopping stopping;
     hn_progress progress;
+    int pending; /* steps enqueued, of which progress.step counts all and the rest of progress none */
     bool resumed; /* progress is a checkpoint's */
     hn_batch_buffer buffer;
     hn_order *order;
@@ -99,12 +100,15 @@ hn_status hnp_trainer_log_answers(hn_trainer *trainer, hn_error *error);
 
 /* step.c: one optimizer step over the examples of a batch. */
 typedef struct hn_step_result {
+    int64_t step; /* steps done with this one */
     double loss_sum, norm;
-    int64_t count, tokens;
+    int64_t count;
     bool applied;
 } hn_step_result;
-hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_step_result *result,
-                           hn_error *error);
+/* Enqueues the step after progress.step, which the caller counts then, and adds it to those that are pending (two at most). */
+hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error);
+/* What the oldest pending step came to; waits for it. */
+hn_status hnp_trainer_collect(hn_trainer *trainer, hn_step_result *result, hn_error *error);
 
 /* state.c: checkpoints. */
 /* Weights of every parameter that trains in this run, and with an optimizer their moments; with `applied` ([groups] steps) only of
@@ -134,7 +138,7 @@ hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const
                                      hn_error *error);
 hn_status hnp_trainer_log_sample(hn_trainer *trainer, int64_t number, const hn_sample *sample, const hnp_answer *answer,
                                  hn_error *error);
-hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, const char *reason, hn_error *error);
+hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, int64_t step, const char *reason, hn_error *error);
 hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,
                                hn_error *error);
 /* With train.profile: where the time of the operations went, as a table. */

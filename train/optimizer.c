@@ -1,11 +1,11 @@
-/* See optimizer.h. The skip of a bad step is decided here on the host, once loss and norm are known: AdamW is then not called
- * at all, so no bit of weights, moments or step counts moves.
+/* See optimizer.h. The host never knows loss and norm of a step before the next one is enqueued: whether a step is skipped is decided
+ * where the numbers are (adamw_decide), and no bit of weights, moments or step counts moves then.
  *
  * Zeroing and the norm take the arena of gradients as one array: what lies between two parameters, and the place of a group
  * that does not train yet, is zero. */
 #include "train/optimizer.h"
 
-#include <math.h>
+#include <string.h>
 
 #include "core/mem.h"
 
@@ -29,6 +29,8 @@ hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *conf
 
 void hn_optimizer_close(hn_optimizer *optimizer)
 {
+    hn_staging_close(&optimizer->values_staging);
+    hn_staging_close(&optimizer->outcome_staging);
     hn_free(optimizer->segments);
     hn_free(optimizer->m);
     hn_free(optimizer->v);
@@ -37,16 +39,38 @@ void hn_optimizer_close(hn_optimizer *optimizer)
     *optimizer = (hn_optimizer){0};
 }
 
+/* The step's values with the groups' warm-up factors and whether they train. */
+static size_t values_bytes(const hn_optimizer *optimizer)
+{
+    return sizeof(hn_step_values) + (size_t)optimizer->plan->groups * (sizeof(float) + sizeof(int32_t));
+}
+
+hn_status hn_optimizer_alloc(hn_optimizer *optimizer, hn_error *error)
+{
+    hn_backend *backend = optimizer->gradients->backend;
+    hn_status status = hn_staging_alloc(&optimizer->values_staging, backend, 2, values_bytes(optimizer), error);
+    if (status == HN_OK) status = hn_staging_alloc(&optimizer->outcome_staging, backend, 2, sizeof(hn_adamw_outcome), error);
+    return status;
+}
+
 void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena)
 {
     int params;
     const hn_param *param = hn_model_params(optimizer->model, &params);
-    size_t groups = (size_t)optimizer->plan->groups * sizeof(float);
+    size_t groups = (size_t)optimizer->plan->groups;
+    unsigned char *values = hn_arena_take(arena, values_bytes(optimizer));
+    optimizer->values = (hn_step_values *)values;
+    optimizer->groups = (hn_adamw_groups){
+        .count = optimizer->plan->groups,
+        .lr = values ? (float *)(values + sizeof(hn_step_values)) : NULL,
+        .trains = values ? (int32_t *)(values + sizeof(hn_step_values)) + groups : NULL,
+        .applied = hn_arena_take(arena, groups * sizeof(int64_t)),
+        .correction1 = hn_arena_take(arena, groups * sizeof(float)),
+        .correction2 = hn_arena_take(arena, groups * sizeof(float)),
+    };
     optimizer->listed = hn_arena_take(arena, (size_t)params * sizeof *optimizer->listed);
     optimizer->step = hn_arena_take(arena, sizeof *optimizer->step);
-    optimizer->correction1 = hn_arena_take(arena, groups);
-    optimizer->correction2 = hn_arena_take(arena, groups);
-    optimizer->group_lr = hn_arena_take(arena, groups);
+    optimizer->outcome = hn_arena_take(arena, sizeof *optimizer->outcome);
     optimizer->norm_squared = hn_arena_take(arena, sizeof *optimizer->norm_squared);
     for (int p = 0; p < params; p++) {
         if (!optimizer->plan->ever[param[p].group] || param[p].frozen) continue;
@@ -85,63 +109,78 @@ void hn_optimizer_select(hn_optimizer *optimizer, int64_t step)
     backend->copy_in(backend, optimizer->listed, optimizer->segments, (size_t)optimizer->segment_count * sizeof *optimizer->segments);
 }
 
-void hn_optimizer_zero_gradients(hn_optimizer *optimizer, hn_ops_context *ctx)
+/* Fills a slot of pinned memory. */
+static void write_values(const hn_optimizer *optimizer, unsigned char *slot, int64_t step, double rate, float loss_scale)
 {
-    optimizer->ops->zero(ctx, optimizer->gradients->base, optimizer->gradients->used);
+    const hn_train_config *config = optimizer->config;
+    int groups = optimizer->plan->groups;
+    float *lr = (float *)(slot + sizeof(hn_step_values));
+    int32_t *trains = (int32_t *)lr + groups;
+    *(hn_step_values *)slot = (hn_step_values){.control = {.clip = config->optim.clip,
+                                                           .beta1 = config->optim.beta1,
+                                                           .beta2 = config->optim.beta2,
+                                                           .lr = (float)rate,
+                                                           .epsilon = (float)config->optim.epsilon,
+                                                           .seed = (uint64_t)config->train.seed,
+                                                           .step = (uint32_t)step},
+                                               .loss_scale = loss_scale};
+    for (int g = 0; g < groups; g++) {
+        lr[g] = hn_freeze_plan_warmup(optimizer->plan, g, step);
+        trains[g] = optimizer->trainable[g];
+    }
 }
 
-/* Beyond this the second moment, the square, leaves fp32; clipping brings any finite gradient below. */
-static const double LARGEST_NORM = 1e18;
+hn_status hn_optimizer_begin(hn_optimizer *optimizer, hn_ops_context *ctx, int64_t step, double rate, float loss_scale,
+                             hn_error *error)
+{
+    void *slot;
+    hn_status status = hn_staging_take(&optimizer->values_staging, &slot, error);
+    if (status != HN_OK) return status;
+    write_values(optimizer, slot, step, rate, loss_scale);
+    ctx->backend->copy_in(ctx->backend, optimizer->values, slot, values_bytes(optimizer));
+    hn_staging_mark(&optimizer->values_staging);
+    optimizer->ops->zero(ctx, optimizer->gradients->base, optimizer->gradients->used);
+    return HN_OK;
+}
 
-/* *norm = global norm of all gradients, on the host. */
-static hn_status gradient_norm(hn_optimizer *optimizer, hn_ops_context *ctx, double *norm, hn_error *error)
+hn_status hn_optimizer_finish(hn_optimizer *optimizer, hn_ops_context *ctx, const double *loss, const int64_t *count,
+                              hn_error *error)
 {
     const hn_ops *ops = optimizer->ops;
-    hn_backend *backend = ctx->backend;
-    double squared = 0;
-    ops->zero(ctx, optimizer->norm_squared, sizeof squared);
+    void *slot;
+    ops->zero(ctx, optimizer->norm_squared, sizeof *optimizer->norm_squared);
     ops->sum_squares(ctx, optimizer->norm_squared, (const float *)optimizer->gradients->base,
                      (int64_t)(optimizer->gradients->used / sizeof(float)));
-    backend->copy_out(backend, &squared, optimizer->norm_squared, sizeof squared);
-    hn_status status = backend->synchronize(backend, error);
-    *norm = sqrt(squared);
+    ops->adamw_decide(ctx, optimizer->step, optimizer->outcome, &optimizer->groups, optimizer->norm_squared, loss, count,
+                      &optimizer->values->control);
+    ops->adamw(ctx, optimizer->listed, optimizer->segment_count, optimizer->chunks, optimizer->step);
+    hn_status status = hn_staging_take(&optimizer->outcome_staging, &slot, error);
+    if (status != HN_OK) return status;
+    ctx->backend->copy_out(ctx->backend, slot, optimizer->outcome, sizeof *optimizer->outcome);
+    hn_staging_mark(&optimizer->outcome_staging);
+    return HN_OK;
+}
+
+hn_status hn_optimizer_outcome(hn_optimizer *optimizer, int before, const hn_adamw_outcome **out, hn_error *error)
+{
+    void *slot;
+    hn_status status = hn_staging_wait(&optimizer->outcome_staging, before, &slot, error);
+    *out = slot;
     return status;
 }
 
-hn_status hn_optimizer_step(hn_optimizer *optimizer, hn_ops_context *ctx, int64_t step, double rate, double loss,
-                            double *norm, bool *applied, hn_error *error)
+hn_status hn_optimizer_fetch(hn_optimizer *optimizer, hn_error *error)
 {
-    const hn_ops *ops = optimizer->ops;
-    hn_backend *backend = ctx->backend;
-    const hn_freeze_plan *plan = optimizer->plan;
-    double clip = optimizer->config->optim.clip, beta1 = optimizer->config->optim.beta1,
-           beta2 = optimizer->config->optim.beta2;
-    *applied = false;
-    hn_status status = gradient_norm(optimizer, ctx, norm, error);
-    if (clip <= 0 && *norm > LARGEST_NORM) *norm = INFINITY;
-    if (status != HN_OK || !isfinite(*norm) || !isfinite(loss)) return status;
-    for (int g = 0; g < plan->groups; g++) {
-        if (optimizer->trainable[g]) optimizer->applied[g]++;
-        double t = (double)optimizer->applied[g];
-        float values[3] = {(float)(1 - pow(beta1, t)), (float)(1 - pow(beta2, t)), hn_freeze_plan_warmup(plan, g, step)};
-        backend->copy_in(backend, optimizer->correction1 + g, &values[0], sizeof(float));
-        backend->copy_in(backend, optimizer->correction2 + g, &values[1], sizeof(float));
-        backend->copy_in(backend, optimizer->group_lr + g, &values[2], sizeof(float));
-    }
-    hn_adamw_step values = {
-        .lr = (float)rate,
-        .beta1 = (float)beta1,
-        .beta2 = (float)beta2,
-        .epsilon = (float)optimizer->config->optim.epsilon,
-        .gradient_scale = clip > 0 && *norm > clip ? (float)(clip / (*norm + 1e-6)) : 1,
-        .correction1 = optimizer->correction1,
-        .correction2 = optimizer->correction2,
-        .group_lr = optimizer->group_lr,
-        .seed = (uint64_t)optimizer->config->train.seed,
-        .step = (uint32_t)step,
-    };
-    backend->copy_in(backend, optimizer->step, &values, sizeof values);
-    ops->adamw(ctx, optimizer->listed, optimizer->segment_count, optimizer->chunks, optimizer->step);
-    *applied = true;
+    hn_backend *backend = optimizer->gradients->backend;
+    backend->copy_out(backend, optimizer->applied, optimizer->groups.applied,
+                      (size_t)optimizer->groups.count * sizeof *optimizer->applied);
+    return backend->synchronize(backend, error);
+}
+
+hn_status hn_optimizer_restore(hn_optimizer *optimizer, hn_error *error)
+{
+    hn_backend *backend = optimizer->gradients->backend;
+    backend->copy_in(backend, optimizer->groups.applied, optimizer->applied,
+                     (size_t)optimizer->groups.count * sizeof *optimizer->applied);
     return backend->synchronize(backend, error);
 }

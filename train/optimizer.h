@@ -7,9 +7,16 @@
 #include <stdint.h>
 
 #include "core/arena.h"
+#include "core/staging.h"
 #include "models/model.h"
 #include "train/config.h"
 #include "train/freeze.h"
+
+/* What the host says of one step; it goes from pinned memory to the backend's in one copy, with the groups' arrays behind it. */
+typedef struct hn_step_values {
+    hn_adamw_control control;
+    float loss_scale; /* 1 / targets of the whole step */
+} hn_step_values;
 
 typedef struct hn_optimizer {
     const hn_train_config *config;
@@ -21,17 +28,22 @@ typedef struct hn_optimizer {
     int64_t segment_count, chunks;
     void **m, **v;              /* [parameters] of type `moments`; NULL of what never trains */
     hn_dtype moments;
-    int64_t *applied;           /* [groups] steps that changed the group */
+    int64_t *applied;           /* [groups] steps that changed the group, as hn_optimizer_fetch found them */
     bool *trainable;            /* [groups] now */
+    hn_staging values_staging, outcome_staging;
     /* In the backend's memory: */
     hn_adamw_segment *listed; /* the segments */
+    hn_step_values *values;
+    hn_adamw_groups groups;   /* arrays there; applied is the truth */
     hn_adamw_step *step;
-    float *correction1, *correction2, *group_lr; /* [groups] */
+    hn_adamw_outcome *outcome;
     double *norm_squared;
 } hn_optimizer;
 
 hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *config, const hn_freeze_plan *plan,
                             hn_model *model, const hn_ops *ops, const hn_arena *gradients, hn_error *error);
+/* Pinned memory; once the backend's is placed. */
+hn_status hn_optimizer_alloc(hn_optimizer *optimizer, hn_error *error);
 void hn_optimizer_close(hn_optimizer *optimizer);
 /* Moments and step values; run on a counting arena, then on the real one. */
 void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena);
@@ -39,10 +51,20 @@ void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena);
  * no step under way. */
 void hn_optimizer_select(hn_optimizer *optimizer, int64_t step);
 
-void hn_optimizer_zero_gradients(hn_optimizer *optimizer, hn_ops_context *ctx);
-/* Norm of the gradient (fp64), clipping, and AdamW. When the norm or `loss` is not finite nothing is changed and *norm is what
- * it is. */
-hn_status hn_optimizer_step(hn_optimizer *optimizer, hn_ops_context *ctx, int64_t step, double rate, double loss,
-                            double *norm, bool *applied, hn_error *error);
+/* A step is enqueued by begin, the gradients' forward and backward, and finish; none of them waits for what it enqueues. begin waits when
+ * it is two steps ahead. Outcomes are kept for the last two steps that were finished. */
+hn_status hn_optimizer_begin(hn_optimizer *optimizer, hn_ops_context *ctx, int64_t step, double rate, float loss_scale,
+                             hn_error *error);
+/* Norm of the gradient (fp64), the decision, AdamW; `loss` and `count` are in the backend's memory. When the norm or the loss is
+ * not finite nothing is changed. */
+hn_status hn_optimizer_finish(hn_optimizer *optimizer, hn_ops_context *ctx, const double *loss, const int64_t *count,
+                              hn_error *error);
+/* Waits for the step that was finished `before` others: 0 for the last, 1 for the one before it. *out stays until the next step is
+ * finished. */
+hn_status hn_optimizer_outcome(hn_optimizer *optimizer, int before, const hn_adamw_outcome **out, hn_error *error);
+
+/* `applied` from the backend, and to it. Waits. */
+hn_status hn_optimizer_fetch(hn_optimizer *optimizer, hn_error *error);
+hn_status hn_optimizer_restore(hn_optimizer *optimizer, hn_error *error);
 
 #endif

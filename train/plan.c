@@ -42,8 +42,7 @@ void hn_plan_advise(hn_strbuf *out, const size_t totals[HN_PLAN_RECOMPUTES], hn_
     if (helps)
         hn_strbuf_printf(out, "set train.recompute=%s, with which it takes %.0f MiB, %s ", hn_recompute_name(best),
                          (double)totals[best] / mib, fits ? "or" : "and");
-    hn_strbuf_puts(out, "lower train.slice_tokens, train.batch_tokens, train.batch_examples or data.max_tokens, set optim.moments=bf16, "
-                        "or freeze layers (`hone plan` shows what takes how much)");
+    hn_strbuf_puts(out, HN_PLAN_KNOBS);
 }
 
 hn_status hn_plan_make(hn_plan *plan, hn_job *job, hn_error *error)

@@ -10,11 +10,16 @@
 #include "models/model.h"
 #include "train/job.h"
 
-#define HN_PLAN_ROWS 7
+#define HN_PLAN_ROWS 8
 #define HN_PLAN_RECOMPUTES 3 /* settings of hn_recompute */
 /* MiB that a process takes beside its arenas: the program, its libraries, what oneDNN compiles. The token caches, which are mapped, come
  * on top. */
 #define HN_PLAN_BASE 24
+
+/* What makes a run smaller, for messages. */
+#define HN_PLAN_KNOBS                                                                                                  \
+    "lower train.slice_tokens, train.batch_tokens, train.batch_examples or data.max_tokens, set optim.moments=bf16, or " \
+    "freeze layers (`hone plan` shows what takes how much)"
 
 typedef struct hn_plan_row {
     const char *name;
@@ -22,7 +27,7 @@ typedef struct hn_plan_row {
 } hn_plan_row;
 
 typedef struct hn_plan {
-    hn_plan_row rows[HN_PLAN_ROWS]; /* the arenas, then what sample answers take */
+    hn_plan_row rows[HN_PLAN_ROWS]; /* the arenas, pinned memory for batches on their way, then what sample answers take */
     size_t total;      /* bytes of all rows */
     size_t totals[HN_PLAN_RECOMPUTES]; /* the same with each setting of train.recompute */
     hn_recompute recompute; /* of the run: the config's, or what auto chose */

@@ -14,12 +14,17 @@ double hnp_trainer_elapsed(const hn_trainer *trainer)
     return trainer->progress.elapsed + (trainer->started > 0 ? hn_clock() - trainer->started : 0);
 }
 
-static hn_status emit(hn_trainer *trainer, const char *kind, const hn_field *fields, size_t count, hn_error *error)
+static hn_status emit_at(hn_trainer *trainer, int64_t step, const char *kind, const hn_field *fields, size_t count, hn_error *error)
 {
-    hn_event event = {.kind = kind, .step = trainer->progress.step, .fields = fields, .count = count};
+    hn_event event = {.kind = kind, .step = step, .fields = fields, .count = count};
     hn_status status = hn_sinks_emit(&trainer->sinks, &event, error);
     if (status == HN_OK) trainer->progress.events++;
     return status;
+}
+
+static hn_status emit(hn_trainer *trainer, const char *kind, const hn_field *fields, size_t count, hn_error *error)
+{
+    return emit_at(trainer, trainer->progress.step, kind, fields, count, error);
 }
 
 /* Epochs done, as a fraction. */
@@ -98,11 +103,11 @@ hn_status hnp_trainer_log_sample(hn_trainer *trainer, int64_t number, const hn_s
     return emit(trainer, "sample", fields, count, error);
 }
 
-hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, const char *reason, hn_error *error)
+hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, int64_t step, const char *reason, hn_error *error)
 {
     const hn_field fields[] = {TEXT("reason", reason), INT("in_a_row", trainer->progress.bad_in_a_row),
                                FLOAT("time", hnp_trainer_elapsed(trainer))};
-    return emit(trainer, "bad_step", fields, sizeof fields / sizeof *fields, error);
+    return emit_at(trainer, step, "bad_step", fields, sizeof fields / sizeof *fields, error);
 }
 
 hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,

@@ -117,9 +117,12 @@ hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
     hn_named_tensor *tensors = NULL;
     size_t count;
     hn_mirror mirror = {0};
+    HN_ASSERT(!trainer->pending);
+    hn_status status = hn_optimizer_fetch(&trainer->optimizer, error);
+    if (status != HN_OK) return status;
     json_t *state = pack_state(trainer);
-    hn_status status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, NULL, &tensors, &count, error)
-                             : hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
+    status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, NULL, &tensors, &count, error)
+                   : hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
     if (status == HN_OK) status = hn_sinks_flush(&trainer->sinks, error);
     if (status == HN_OK) status = hn_mirror_open(&mirror, &trainer->runner.backend, tensors, count, error);
     if (status == HN_OK) status = hn_mirror_fetch(&mirror, error);
@@ -263,6 +266,7 @@ hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error)
     if (status == HN_OK)
         status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, trainer->optimizer.applied, &tensors, &count, error);
     if (status == HN_OK) status = hnp_load_tensors(&trainer->runner.backend, trainer->checkpoints, step, tensors, count, error);
+    if (status == HN_OK) status = hn_optimizer_restore(&trainer->optimizer, error);
     if (status != HN_OK) goto out;
     hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
     trainer->resumed = true;

@@ -1,5 +1,13 @@
 /* One optimizer step: the batch is cut into slices that fit memory, gradients of the slices add up, and the loss is divided
- * once, by the number of targets (examples, or tokens) of the whole batch. So a batch in slices and a batch at once are the same sum. */
+ * once, by the number of targets (examples, or tokens) of the whole batch. So a batch in slices and a batch at once are the same sum.
+ *
+ * A step is enqueued and not waited for: what the host gives goes through pinned memory that is not written again before it
+ * was read (core/staging.h), and what the step came to is read when the next one is on its way:
+ *
+ *     host      enqueue 0 | enqueue 1 | read 0 | enqueue 2 | read 1 | ...
+ *     device            step 0         | step 1          | step 2 ...
+ *
+ * Whoever needs to know where the run stands (a line of metrics, an evaluation, a checkpoint) reads what is left first. */
 #include "train/internal.h"
 
 /* Forward, loss and backward of one slice. */
@@ -10,58 +18,77 @@ static hn_status run_slice(hn_trainer *trainer, const uint32_t *examples, int32_
     const hn_batch *batch = &runner->batch.batch;
     hn_status status = hn_dataset_fill(trainer->job->train, &trainer->buffer, examples, count, error);
     if (status != HN_OK) return status;
-    hn_device_batch_upload(&runner->batch, &runner->backend, &trainer->buffer.batch);
+    status = hn_device_batch_upload(&runner->batch, &trainer->buffer.batch, error);
+    if (status != HN_OK) return status;
     hn_forward forward = {.training = true,
                           .plan = {.trainable = trainer->optimizer.trainable},
                           .seed = (uint64_t)trainer->config->train.seed,
-                          .step = runner->step};
+                          .step = &trainer->optimizer.values->control.step};
     hn_tensor trunk;
     bool cached = false;
     if (trainer->cache) {
         trunk = hn_trunk_cache_view(trainer->cache, &trainer->trunk, &trainer->buffer.batch);
-        cached = hn_trunk_cache_get(trainer->cache, &trunk, examples, count, &runner->backend);
+        cached = hn_trunk_cache_get(trainer->cache, &trunk, examples, count);
         if (cached) forward.trunk_output = &trunk;
         else forward.trunk_keep = &trunk;
     }
     hn_model_forward(runner->model, ctx, batch, &forward);
     hn_target_loss out = {.loss = runner->loss, .count = runner->count};
-    hn_model_loss(runner->model, ctx, &out, batch, (float)trainer->config->train.label_smoothing, runner->scale, true);
+    hn_model_loss(runner->model, ctx, &out, batch, (float)trainer->config->train.label_smoothing, &trainer->optimizer.values->loss_scale,
+                  true);
     hn_model_backward(runner->model, ctx, batch, &forward);
-    if (runner->step_error.status != HN_OK)
-        return hn_fail(error, runner->step_error.status, "step %lld: %s", (long long)trainer->progress.step,
-                       runner->step_error.message);
-    if (trainer->cache && !cached) hn_trunk_cache_put(trainer->cache, &trunk, examples, count, &runner->backend);
+    if (runner->step_error.status == HN_OK && trainer->cache && !cached)
+        hn_trunk_cache_put(trainer->cache, &trunk, examples, count);
     return HN_OK;
 }
 
-hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_step_result *result,
-                           hn_error *error)
+/* All of it; *tokens of the batch. */
+static hn_status enqueue(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
 {
     hn_runner *runner = &trainer->runner;
-    hn_backend *backend = &runner->backend;
-    uint32_t step = (uint32_t)trainer->progress.step;
-    hn_draw draw = {.seed = (uint64_t)trainer->config->train.seed, .step = step};
+    int64_t step = trainer->progress.step;
+    hn_draw draw = {.seed = (uint64_t)trainer->config->train.seed, .step = (uint32_t)step};
     float scale = 1.0f / (float)hn_dataset_targets(trainer->job->train, examples, count, &draw);
     trainer->buffer.draw = draw;
-    *result = (hn_step_result){0};
-    backend->copy_in(backend, runner->step, &step, sizeof step);
-    backend->copy_in(backend, runner->scale, &scale, sizeof scale);
+    hn_status status = hn_optimizer_begin(&trainer->optimizer, &runner->ctx, step, hn_schedule_rate(&trainer->schedule, step), scale,
+                                          error);
     runner->ops->zero(&runner->ctx, runner->loss, sizeof *runner->loss);
     runner->ops->zero(&runner->ctx, runner->count, sizeof *runner->count);
-    hn_optimizer_zero_gradients(&trainer->optimizer, &runner->ctx);
-    hn_status status = HN_OK;
-    for (int32_t first = 0; first < count && status == HN_OK;) {
+    for (int32_t first = 0; first < count && status == HN_OK && runner->step_error.status == HN_OK;) {
         int32_t length = hn_job_slice(trainer->job, examples + first, count - first);
         status = run_slice(trainer, examples + first, length, error);
-        result->tokens += trainer->buffer.batch.keys;
+        *tokens += trainer->buffer.batch.keys;
         first += length;
     }
-    if (status != HN_OK) return status;
-    backend->copy_out(backend, &result->loss_sum, runner->loss, sizeof result->loss_sum);
-    backend->copy_out(backend, &result->count, runner->count, sizeof result->count);
-    status = backend->synchronize(backend, error);
-    if (status != HN_OK) return status;
-    return hn_optimizer_step(&trainer->optimizer, &runner->ctx, trainer->progress.step,
-                             hn_schedule_rate(&trainer->schedule, trainer->progress.step), result->loss_sum,
-                             &result->norm, &result->applied, error);
+    if (status == HN_OK)
+        status = hn_optimizer_finish(&trainer->optimizer, &runner->ctx, runner->loss, runner->count, error);
+    return status;
+}
+
+hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
+{
+    const hn_error *recorded = &trainer->runner.step_error;
+    hn_error failure = {0};
+    *tokens = 0;
+    hn_status status = enqueue(trainer, examples, count, tokens, &failure);
+    if (recorded->status != HN_OK) failure = *recorded, status = recorded->status; /* it came first, and names the operation */
+    if (status != HN_OK)
+        return hn_fail(error, status, "step %lld: %s", (long long)trainer->progress.step, failure.message);
+    trainer->pending++;
+    return HN_OK;
+}
+
+hn_status hnp_trainer_collect(hn_trainer *trainer, hn_step_result *result, hn_error *error)
+{
+    const hn_adamw_outcome *outcome;
+    hn_error failure = {0};
+    int64_t step = trainer->progress.step - trainer->pending;
+    hn_status status = hn_optimizer_outcome(&trainer->optimizer, --trainer->pending, &outcome, &failure);
+    if (status != HN_OK) return hn_fail(error, status, "step %lld: %s", (long long)step, failure.message);
+    *result = (hn_step_result){.step = step + 1,
+                               .loss_sum = outcome->loss,
+                               .norm = outcome->norm,
+                               .count = outcome->count,
+                               .applied = !outcome->skipped};
+    return HN_OK;
 }

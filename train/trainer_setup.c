@@ -84,14 +84,15 @@ void hnp_trainer_place(hn_trainer *trainer)
 
 size_t hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_ROWS])
 {
-    enum { ARENAS = HN_PLAN_ROWS - 1 };
+    enum { ARENAS = HN_PLAN_ROWS - 2 };
     const hn_runner *runner = &trainer->runner;
     const hn_arena *arenas[ARENAS] = {&runner->parameters,  &trainer->gradients, &trainer->moments,
                                       &runner->activations, &runner->batches,    &runner->workspace};
     size_t total = 0;
     for (int i = 0; i < ARENAS; i++)
         rows[i] = (hn_plan_row){arenas[i]->name, arenas[i]->overflow ? SIZE_MAX : arenas[i]->used};
-    rows[ARENAS] = (hn_plan_row){"samples", hnp_answers_bytes(&trainer->answers)};
+    rows[ARENAS] = (hn_plan_row){"transfers", runner->batches.overflow ? SIZE_MAX : 2 * runner->batches.used};
+    rows[ARENAS + 1] = (hn_plan_row){"samples", hnp_answers_bytes(&trainer->answers)};
     for (int i = 0; i < HN_PLAN_ROWS; i++)
         if (!hn_size_add(total, rows[i].bytes, &total)) total = SIZE_MAX;
     return total;
@@ -118,15 +119,25 @@ static hn_status check_memory(hn_trainer *trainer, hn_error *error)
     return status;
 }
 
-hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)
+static hn_status alloc_all(hn_trainer *trainer, hn_error *error)
 {
-    hn_status status = check_memory(trainer, error);
-    if (status == HN_OK) status = hn_runner_alloc(&trainer->runner, error);
+    hn_status status = hn_runner_alloc(&trainer->runner, error);
     if (status == HN_OK) status = hn_arena_alloc(&trainer->gradients, error);
     if (status == HN_OK) status = hn_arena_alloc(&trainer->moments, error);
     if (status == HN_OK) status = hnp_answers_alloc(&trainer->answers, error);
     if (status != HN_OK) return status;
     hnp_trainer_place(trainer);
+    return hn_optimizer_alloc(&trainer->optimizer, error);
+}
+
+hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)
+{
+    hn_error refusal = {0};
+    hn_status status = check_memory(trainer, error);
+    if (status != HN_OK) return status;
+    status = alloc_all(trainer, &refusal);
+    if (status == HN_ERR_MEMORY) return hn_fail(error, status, "%s; set train.recompute, " HN_PLAN_KNOBS, refusal.message);
+    if (status != HN_OK) return hn_fail(error, status, "%s", refusal.message);
     hn_bounds a = trainer->runner.options.training, b = trainer->runner.options.evaluation;
     return hn_batch_buffer_init_shared(&trainer->buffer, a.tokens > b.tokens ? a.tokens : b.tokens,
                                        a.examples > b.examples ? a.examples : b.examples, a.keys > b.keys ? a.keys : b.keys, error);
@@ -146,9 +157,9 @@ void hnp_trainer_close(hn_trainer *trainer)
     hn_trunk_cache_free(trainer->cache);
     hn_order_free(trainer->order);
     hn_batch_buffer_close(&trainer->buffer);
+    hn_optimizer_close(&trainer->optimizer);
     hn_arena_close(&trainer->moments);
     hn_arena_close(&trainer->gradients);
-    hn_optimizer_close(&trainer->optimizer);
     hn_freeze_plan_close(&trainer->plan);
     hnp_answers_close(&trainer->answers);
     hn_runner_close(&trainer->runner);

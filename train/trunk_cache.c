@@ -16,16 +16,17 @@
 
 #include "core/file.h"
 #include "core/mem.h"
+#include "core/staging.h"
 
 struct hn_trunk_cache {
     int file;
     int64_t *first_row; /* [examples + 1] */
     int64_t examples;   /* that fit the budget; later ones are not kept */
     size_t row_bytes;
-    int64_t width;
     bool first_only, broken;
     uint64_t output_offset, digest_offset;
-    unsigned char *scratch; /* one example's rows */
+    hn_backend *backend;
+    hn_staging staging; /* of a slice's rows; none where the backend's memory is the host's */
 };
 
 /* Whether `path` is a cache of this key and these sizes; then its offsets. */
@@ -90,37 +91,37 @@ static bool make_file(const hn_trunk_cache *cache, const char *path, const char 
     return H5Fclose(file) >= 0 && made;
 }
 
-/* first_row, and how many examples fit the budget. Returns the rows of the longest example. */
-static int64_t lay_out(hn_trunk_cache *cache, const hn_dataset *dataset, uint64_t budget)
+/* first_row, and how many examples fit the budget. */
+static void lay_out(hn_trunk_cache *cache, const hn_dataset *dataset, uint64_t budget)
 {
-    int64_t longest = 1, count = hn_dataset_count(dataset);
+    int64_t count = hn_dataset_count(dataset);
     for (int64_t e = 0; e < count; e++) {
         int64_t rows = cache->first_only ? 1 : hn_dataset_length(dataset, e);
         if ((uint64_t)(cache->first_row[e] + rows) * cache->row_bytes > budget) break;
         cache->first_row[e + 1] = cache->first_row[e] + rows;
         cache->examples = e + 1;
-        if (rows > longest) longest = rows;
     }
-    return longest;
 }
 
 hn_status hn_trunk_cache_open(hn_trunk_cache **out, const char *path, hn_digest key, const hn_dataset *dataset,
-                              int64_t width, hn_dtype dtype, bool first_only, uint64_t budget, hn_error *error)
+                              const hn_tensor *buffer, hn_backend *backend, bool first_only, uint64_t budget, hn_error *error)
 {
     hn_status status = HN_OK;
     char text[HN_DIGEST_TEXT];
     hn_trunk_cache *cache = hn_calloc(1, sizeof *cache);
     if (!cache) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the trunk cache");
     cache->file = -1;
-    cache->width = width;
     cache->first_only = first_only;
-    cache->row_bytes = (size_t)width * hn_dtype_size(dtype);
+    cache->backend = backend;
+    cache->row_bytes = (size_t)buffer->shape[1] * hn_dtype_size(buffer->dtype);
     cache->first_row = hn_calloc((size_t)hn_dataset_count(dataset) + 1, sizeof *cache->first_row);
-    if (cache->first_row) cache->scratch = hn_malloc((size_t)lay_out(cache, dataset, budget) * cache->row_bytes);
-    if (!cache->scratch) {
+    if (!cache->first_row) {
         status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the trunk cache");
         goto out;
     }
+    lay_out(cache, dataset, budget);
+    if (!backend->host) status = hn_staging_alloc(&cache->staging, backend, 1, hn_tensor_bytes(buffer), error);
+    if (status != HN_OK) goto out;
     hn_digest_format(text, key);
     if (!cache->examples) goto out; /* the budget holds none: everything is computed each time */
     H5dont_atexit();                /* its clean-up at exit can crash after a disk was full */
@@ -144,8 +145,8 @@ void hn_trunk_cache_free(hn_trunk_cache *cache)
 {
     if (!cache) return;
     if (cache->file >= 0) close(cache->file);
+    hn_staging_close(&cache->staging);
     hn_free(cache->first_row);
-    hn_free(cache->scratch);
     hn_free(cache);
 }
 
@@ -172,40 +173,65 @@ static size_t example_bytes(const hn_trunk_cache *cache, uint32_t example)
     return (size_t)(cache->first_row[example + 1] - cache->first_row[example]) * cache->row_bytes;
 }
 
-bool hn_trunk_cache_get(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count,
-                        hn_backend *backend)
+/* Where the host reads or writes rows that go to or come from `rows`; NULL: the device has failed. */
+static unsigned char *host_rows(hn_trunk_cache *cache, const hn_tensor *rows)
 {
-    unsigned char *at = rows->data;
-    for (int32_t i = 0; i < count; i++) {
-        uint32_t e = examples[i];
-        hn_digest saved, none = {0, 0};
-        if (e >= cache->examples) return false;
-        size_t size = example_bytes(cache, e);
-        if (!transfer(cache->file, &saved, sizeof saved, cache->digest_offset + e * sizeof saved, false) ||
-            hn_digest_equal(saved, none) ||
-            !transfer(cache->file, cache->scratch, size, cache->output_offset + (uint64_t)cache->first_row[e] * cache->row_bytes,
-                      false) ||
-            !hn_digest_equal(saved, hn_digest_bytes(cache->scratch, size)))
-            return false;
-        backend->copy_in(backend, at, cache->scratch, size);
+    void *slot;
+    hn_error ignored = {0}; /* it comes again when the step is read */
+    if (cache->backend->host) return rows->data;
+    return hn_staging_take(&cache->staging, &slot, &ignored) == HN_OK ? slot : NULL;
+}
+
+/* One example's rows, when they are there and whole. */
+static bool get_example(const hn_trunk_cache *cache, unsigned char *at, uint32_t e, size_t size)
+{
+    hn_digest saved, none = {0, 0};
+    return transfer(cache->file, &saved, sizeof saved, cache->digest_offset + e * sizeof saved, false) &&
+           !hn_digest_equal(saved, none) &&
+           transfer(cache->file, at, size, cache->output_offset + (uint64_t)cache->first_row[e] * cache->row_bytes, false) &&
+           hn_digest_equal(saved, hn_digest_bytes(at, size));
+}
+
+bool hn_trunk_cache_get(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count)
+{
+    unsigned char *first = host_rows(cache, rows), *at = first;
+    for (int32_t i = 0; first && i < count; i++) {
+        if (examples[i] >= cache->examples) return false;
+        size_t size = example_bytes(cache, examples[i]);
+        if (!get_example(cache, at, examples[i], size)) return false;
         at += size;
     }
+    if (!first) return false;
+    if (cache->backend->host) return true;
+    cache->backend->copy_in(cache->backend, rows->data, first, (size_t)(at - first));
+    hn_staging_mark(&cache->staging);
     return true;
 }
 
-void hn_trunk_cache_put(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count,
-                        hn_backend *backend)
+/* The rows of a slice on the host; NULL: the device has failed. */
+static unsigned char *fetch_rows(hn_trunk_cache *cache, const hn_tensor *rows, size_t size)
 {
-    unsigned char *at = rows->data;
+    void *slot;
     hn_error ignored = {0};
-    for (int32_t i = 0; i < count && !cache->broken; i++) {
+    unsigned char *first = host_rows(cache, rows);
+    if (!first || cache->backend->host) return first;
+    cache->backend->copy_out(cache->backend, first, rows->data, size);
+    hn_staging_mark(&cache->staging);
+    return hn_staging_wait(&cache->staging, 0, &slot, &ignored) == HN_OK ? slot : NULL;
+}
+
+void hn_trunk_cache_put(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count)
+{
+    int32_t kept = 0;
+    size_t total = 0;
+    while (kept < count && examples[kept] < cache->examples) /* behind one that is not kept the batch can never be read back whole */
+        total += example_bytes(cache, examples[kept++]);
+    unsigned char *at = kept && !cache->broken ? fetch_rows(cache, rows, total) : NULL;
+    for (int32_t i = 0; at && i < kept && !cache->broken; i++) {
         uint32_t e = examples[i];
-        if (e >= cache->examples) break; /* the batch can never be read back whole */
         size_t size = example_bytes(cache, e);
-        backend->copy_out(backend, cache->scratch, at, size);
-        if (backend->synchronize(backend, &ignored) != HN_OK) break;
-        hn_digest digest = hn_digest_bytes(cache->scratch, size);
-        cache->broken = !transfer(cache->file, cache->scratch, size,
+        hn_digest digest = hn_digest_bytes(at, size);
+        cache->broken = !transfer(cache->file, at, size,
                                   cache->output_offset + (uint64_t)cache->first_row[e] * cache->row_bytes, true) ||
                         !transfer(cache->file, &digest, sizeof digest, cache->digest_offset + e * sizeof digest, true);
         at += size;

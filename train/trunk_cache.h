@@ -21,18 +21,18 @@
 
 typedef struct hn_trunk_cache hn_trunk_cache;
 
-/* Opens or makes `path`. `first_only`: one row an example. Examples from the first one that does not fit `budget` bytes on
+/* Opens or makes `path`, for rows of `buffer` [rows of a slice at most, C], in the backend's memory. `first_only`: one row an example. Examples from the first one that does not fit `budget` bytes on
  * are never kept; when that is the first one, no file is made. */
 hn_status hn_trunk_cache_open(hn_trunk_cache **out, const char *path, hn_digest key, const hn_dataset *dataset,
-                              int64_t width, hn_dtype dtype, bool first_only, uint64_t budget, hn_error *error);
+                              const hn_tensor *buffer, hn_backend *backend, bool first_only, uint64_t budget, hn_error *error);
 void hn_trunk_cache_free(hn_trunk_cache *cache);
 
 /* The rows of `buffer` that this batch's trunk output has: its tokens, or one an example. */
 hn_tensor hn_trunk_cache_view(const hn_trunk_cache *cache, const hn_tensor *buffer, const hn_batch *batch);
-/* Fills `rows` with the trunk's output of these examples; false when any of them is not there or damaged. */
-bool hn_trunk_cache_get(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count,
-                        hn_backend *backend);
-/* Keeps it. A failure to write (a full disk) ends keeping, and is no error of the run. */
-void hn_trunk_cache_put(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count,
-                        hn_backend *backend);
+/* Fills `rows` with the trunk's output of these examples; false when any of them is not there or damaged. Waits for nothing but the
+ * copy of the slice before. */
+bool hn_trunk_cache_get(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count);
+/* Keeps it; waits until it is computed. A failure to write (a full disk) ends keeping, and is no error of the run. */
+void hn_trunk_cache_put(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count);
+
 #endif

@@ -1,5 +1,5 @@
 /* The CUDA backend over the runtime's C interface. Everything is enqueued on one stream, in order, and nothing waits but alloc,
- * free and synchronize. An error of the runtime is kept (the first one) and given out by synchronize; after an error that
+ * free, synchronize and event_wait. An error of the runtime is kept (the first one) and given out by the last two; after an error that
  * CUDA calls sticky every later call fails too, and the message still names the first.
  *
  * Kernels tell of an index outside its table through one word of host memory (hn_cuda_fault), because a GPU cannot stop a step:
@@ -112,11 +112,10 @@ static hn_status report_fault(hn_cuda_device *device, hn_error *error)
                    (long long)(int32_t)(uint32_t)fault.word, (long long)fault.limit - 1);
 }
 
-static hn_status cuda_synchronize(hn_backend *backend, hn_error *error)
+/* What went wrong since the last report, when somebody has waited. */
+static hn_status report(backend_state *state, hn_error *error)
 {
-    backend_state *state = state_of(backend);
     hn_cuda_device *device = &state->device;
-    keep(state, "waiting for the GPU", cudaStreamSynchronize(device->stream));
     if (state->failure == cudaSuccess) return report_fault(device, error);
     hn_status status =
         hn_fail(error, HN_ERR_DEVICE, "%s: %s: %s (the last operation started was %s; HN_CUDA_SYNC=1 finds the one that failed)",
@@ -124,6 +123,41 @@ static hn_status cuda_synchronize(hn_backend *backend, hn_error *error)
                 device->operation ? device->operation : "none");
     state->failure = cudaSuccess;
     return status;
+}
+
+static hn_status cuda_synchronize(hn_backend *backend, hn_error *error)
+{
+    backend_state *state = state_of(backend);
+    keep(state, "waiting for the GPU", cudaStreamSynchronize(state->device.stream));
+    return report(state, error);
+}
+
+static void *cuda_event_new(hn_backend *backend, hn_error *error)
+{
+    (void)backend;
+    cudaEvent_t event = NULL;
+    cudaError_t status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+    if (status == cudaSuccess) return event;
+    failed(error, "making an event", status);
+    return NULL;
+}
+
+static void cuda_event_free(hn_backend *backend, void *event)
+{
+    if (event) keep(state_of(backend), "freeing an event", cudaEventDestroy(event));
+}
+
+static void cuda_event_record(hn_backend *backend, void *event)
+{
+    backend_state *state = state_of(backend);
+    keep(state, "recording an event", cudaEventRecord(event, state->device.stream));
+}
+
+static hn_status cuda_event_wait(hn_backend *backend, void *event, hn_error *error)
+{
+    backend_state *state = state_of(backend);
+    keep(state, "waiting for the GPU", cudaEventSynchronize(event));
+    return report(state, error);
 }
 
 static size_t cuda_memory_available(hn_backend *backend)
@@ -191,6 +225,10 @@ hn_status hn_backend_cuda_init(hn_backend *backend, hn_error *error)
                             .copy_in = cuda_copy_in,
                             .copy_out = cuda_copy_out,
                             .synchronize = cuda_synchronize,
+                            .event_new = cuda_event_new,
+                            .event_free = cuda_event_free,
+                            .event_record = cuda_event_record,
+                            .event_wait = cuda_event_wait,
                             .memory_available = cuda_memory_available,
                             .close = cuda_close};
     state->device.synchronous = synchronous && !strcmp(synchronous, "1");

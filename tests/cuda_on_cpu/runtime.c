@@ -42,6 +42,7 @@ typedef struct work {
 
 struct CUevent_st {
     double reached; /* seconds; 0: not recorded, or not reached yet */
+    size_t queued;  /* records of it that the stream has not come to */
 };
 
 static struct {
@@ -117,21 +118,26 @@ static void set_poison(bool poisoned)
     }
 }
 
-/* Runs all that was enqueued. */
-static cudaError_t drain(void)
+/* Runs what was enqueued, until the stream has come to `event`; NULL: all of it. */
+static cudaError_t drain_until(cudaEvent_t event)
 {
     if (gpu.first) set_poison(false);
-    while (gpu.first) {
+    while (gpu.first && (!event || event->queued)) {
         work *w = gpu.first;
         gpu.first = w->next;
+        gpu.queued--;
         if (gpu.sticky == cudaSuccess && !w->run(w->context)) gpu.sticky = cudaErrorLaunchFailure;
         w->release(w->context);
         free(w);
-        if (!gpu.first) set_poison(true);
     }
-    gpu.last = &gpu.first;
-    gpu.queued = 0;
+    set_poison(true);
+    if (!gpu.first) gpu.last = &gpu.first;
     return gpu.sticky;
+}
+
+static cudaError_t drain(void)
+{
+    return drain_until(NULL);
 }
 
 bool emu_enqueue(bool (*run)(void *context), void (*release)(void *context), void *context)
@@ -360,9 +366,9 @@ static bool reach(void *context)
     return true;
 }
 
-static void keep(void *context)
+static void passed(void *context)
 {
-    (void)context;
+    ((cudaEvent_t)context)->queued--;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
@@ -370,14 +376,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     (void)stream;
     event->reached = 0;
     if (gpu.trace) (void)reach(event);
-    return emu_enqueue(reach, keep, event) ? cudaSuccess : gpu.sticky != cudaSuccess ? gpu.sticky : gpu.fail_with;
+    event->queued++;
+    return emu_enqueue(reach, passed, event) ? cudaSuccess : gpu.sticky != cudaSuccess ? gpu.sticky : gpu.fail_with;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    (void)event;
     cudaError_t status = enter();
-    return status == cudaSuccess ? drain() : status;
+    return status == cudaSuccess ? drain_until(event) : status;
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)

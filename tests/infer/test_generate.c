@@ -124,7 +124,7 @@ static int32_t next_of_all(rig *r, const int32_t *ids, int32_t count, float *lea
     memcpy(batch->token, ids, (size_t)count * sizeof *ids);
     for (int32_t t = 0; t < count; t++) batch->position[t] = t;
     hn_runner_use(&r->runner, false, 0);
-    hn_device_batch_upload(&r->runner.batch, &r->runner.backend, batch);
+    if (hn_device_batch_upload(&r->runner.batch, batch, NULL)) abort();
     hn_model_forward(r->runner.model, &r->runner.ctx, &r->runner.batch.batch, &forward);
     hn_tensor logits = hn_model_logits(r->runner.model, &r->runner.ctx, &row, 1);
     const float *values = logits.data;

@@ -46,7 +46,7 @@ static hn_trunk_cache *open_cache(hn_digest key, bool first_only, uint64_t budge
 {
     hn_trunk_cache *cache = NULL;
     hn_error_reset(&error);
-    if (hn_trunk_cache_open(&cache, path, key, dataset, WIDTH, HN_F32, first_only, budget, &error)) {
+    if (hn_trunk_cache_open(&cache, path, key, dataset, &rows, &backend, first_only, budget, &error)) {
         fprintf(stderr, "%s\n", error.message);
         abort();
     }
@@ -57,7 +57,7 @@ static hn_trunk_cache *open_cache(hn_digest key, bool first_only, uint64_t budge
 static bool hits(hn_trunk_cache *cache, const uint32_t *examples, int32_t count, size_t bytes)
 {
     memset(got, 0, sizeof got);
-    return hn_trunk_cache_get(cache, &into, examples, count, &backend) && !memcmp(got, values, bytes);
+    return hn_trunk_cache_get(cache, &into, examples, count) && !memcmp(got, values, bytes);
 }
 
 TEST(kept_and_read_back)
@@ -65,7 +65,7 @@ TEST(kept_and_read_back)
     unlink(path);
     hn_trunk_cache *cache = open_cache(KEY, false, 1 << 20);
     bool before = hits(cache, all, EXAMPLES, 0);
-    hn_trunk_cache_put(cache, &rows, all, EXAMPLES, &backend);
+    hn_trunk_cache_put(cache, &rows, all, EXAMPLES);
     bool after = hits(cache, all, EXAMPLES, 12 * WIDTH * sizeof(float)); /* 3 + 4 + 5 tokens */
     hn_trunk_cache_free(cache);
     CHECK(!before);
@@ -84,7 +84,7 @@ TEST(one_row_an_example)
 {
     unlink(path);
     hn_trunk_cache *cache = open_cache(KEY, true, 1 << 20);
-    hn_trunk_cache_put(cache, &rows, all, EXAMPLES, &backend);
+    hn_trunk_cache_put(cache, &rows, all, EXAMPLES);
     bool hit = hits(cache, all, EXAMPLES, EXAMPLES * WIDTH * sizeof(float));
     hn_batch batch = {.n = EXAMPLES, .tokens = 12};
     hn_tensor view = hn_trunk_cache_view(cache, &rows, &batch);
@@ -98,7 +98,7 @@ TEST(a_damaged_byte_is_a_miss)
 {
     unlink(path);
     hn_trunk_cache *cache = open_cache(KEY, false, 1 << 20);
-    hn_trunk_cache_put(cache, &rows, all, EXAMPLES, &backend);
+    hn_trunk_cache_put(cache, &rows, all, EXAMPLES);
     size_t size = 12 * WIDTH * sizeof(float);
     FILE *file = fopen(path, "r+b");
     int misses = 0, wrong = 0, byte;
@@ -107,7 +107,7 @@ TEST(a_damaged_byte_is_a_miss)
         fputc(byte ^ 0x10, file);
         fflush(file);
         memset(got, 0, sizeof got);
-        bool hit = hn_trunk_cache_get(cache, &into, all, EXAMPLES, &backend);
+        bool hit = hn_trunk_cache_get(cache, &into, all, EXAMPLES);
         misses += !hit;
         wrong += hit && memcmp(got, values, size) != 0;
         fseek(file, at, SEEK_SET);
@@ -125,14 +125,14 @@ TEST(a_budget_that_holds_some_or_none)
     static const uint32_t last[] = {2};
     unlink(path);
     hn_trunk_cache *cache = open_cache(KEY, false, 7 * WIDTH * sizeof(float)); /* the first two */
-    hn_trunk_cache_put(cache, &rows, all, EXAMPLES, &backend);
+    hn_trunk_cache_put(cache, &rows, all, EXAMPLES);
     bool two = hits(cache, all, 2, 7 * WIDTH * sizeof(float)), third = hits(cache, last, 1, 0);
     hn_trunk_cache_free(cache);
     CHECK(two);
     CHECK(!third);
     unlink(path);
     cache = open_cache(KEY, false, 3);
-    hn_trunk_cache_put(cache, &rows, all, EXAMPLES, &backend);
+    hn_trunk_cache_put(cache, &rows, all, EXAMPLES);
     bool none = !hits(cache, all, 1, 0), made = access(path, F_OK) == 0;
     hn_trunk_cache_free(cache);
     CHECK(none);
@@ -145,12 +145,12 @@ TEST(a_file_of_something_else_starts_over)
     fputs("not HDF5", file);
     fclose(file);
     hn_trunk_cache *cache = open_cache(KEY, false, 1 << 20);
-    hn_trunk_cache_put(cache, &rows, all, EXAMPLES, &backend);
+    hn_trunk_cache_put(cache, &rows, all, EXAMPLES);
     bool hit = hits(cache, all, EXAMPLES, 12 * WIDTH * sizeof(float));
     hn_trunk_cache_free(cache);
     CHECK(hit);
     hn_error_reset(&error);
-    CHECK_INT(hn_trunk_cache_open(&cache, "/nowhere/trunk-cache.h5", KEY, dataset, WIDTH, HN_F32, false, 1 << 20, &error),
+    CHECK_INT(hn_trunk_cache_open(&cache, "/nowhere/trunk-cache.h5", KEY, dataset, &rows, &backend, false, 1 << 20, &error),
               HN_ERR_IO);
     CHECK_CONTAINS(error.message, "/nowhere/trunk-cache.h5");
 }
@@ -162,7 +162,7 @@ TEST(out_of_memory)
     for (size_t n = 1; status == HN_ERR_MEMORY; n++) {
         hn_error_reset(&error);
         hn_mem_fail_at(n);
-        status = hn_trunk_cache_open(&cache, path, KEY, dataset, WIDTH, HN_F32, false, 1 << 20, &error);
+        status = hn_trunk_cache_open(&cache, path, KEY, dataset, &rows, &backend, false, 1 << 20, &error);
         hn_mem_fail_at(0);
     }
     CHECK_INT(status, HN_OK);
