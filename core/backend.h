@@ -32,6 +32,8 @@ struct hn_backend {
     void (*event_free)(hn_backend *backend, void *event);
     void (*event_record)(hn_backend *backend, void *event);
     hn_status (*event_wait)(hn_backend *backend, void *event, hn_error *error);
+    /* Begins a named range on a profiler's timeline, of what this thread enqueues; NULL ends the one begun last. */
+    void (*range)(hn_backend *backend, const char *name);
     size_t (*memory_available)(hn_backend *backend); /* bytes, 0 when unknown */
     void (*close)(hn_backend *backend);
 };

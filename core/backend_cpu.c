@@ -85,6 +85,11 @@ static hn_status cpu_event_wait(hn_backend *backend, void *event, hn_error *erro
     return HN_OK;
 }
 
+static void cpu_range(hn_backend *backend, const char *name)
+{
+    (void)backend, (void)name;
+}
+
 /* What the kernel would give without swapping: free memory and the files it may forget. */
 static size_t cpu_memory_available(hn_backend *backend)
 {
@@ -118,6 +123,7 @@ void hn_backend_cpu_init(hn_backend *backend)
                             .event_free = cpu_event,
                             .event_record = cpu_event,
                             .event_wait = cpu_event_wait,
+                            .range = cpu_range,
                             .memory_available = cpu_memory_available,
                             .close = cpu_close};
 }

@@ -1,5 +1,5 @@
-/* Time by operation. A caller that wants it puts a zeroed hn_profile into ctx->profile; the table then adds the wall time of
- * every call to its operation. Without one nothing is timed. */
+/* Time by operation. A caller that wants it puts a zeroed hn_profile into ctx->profile; the table then adds the time of every call to its
+ * operation: on the CPU at once, on a GPU when the backend's synchronize is called. Without one nothing is timed. */
 #ifndef HONE_KERNELS_PROFILE_H
 #define HONE_KERNELS_PROFILE_H
 

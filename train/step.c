@@ -8,6 +8,8 @@
  *     device            step 0         | step 1          | step 2 ...
  *
  * Whoever needs to know where the run stands (a line of metrics, an evaluation, a checkpoint) reads what is left first. */
+#include <stdio.h>
+
 #include "train/internal.h"
 
 /* Forward, loss and backward of one slice. */
@@ -68,9 +70,14 @@ static hn_status enqueue(hn_trainer *trainer, const uint32_t *examples, int32_t 
 hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
 {
     const hn_error *recorded = &trainer->runner.step_error;
+    hn_backend *backend = &trainer->runner.backend;
     hn_error failure = {0};
+    char name[32];
     *tokens = 0;
+    snprintf(name, sizeof name, "step %lld", (long long)trainer->progress.step);
+    backend->range(backend, name);
     hn_status status = enqueue(trainer, examples, count, tokens, &failure);
+    backend->range(backend, NULL);
     if (recorded->status != HN_OK) failure = *recorded, status = recorded->status; /* it came first, and names the operation */
     if (status != HN_OK)
         return hn_fail(error, status, "step %lld: %s", (long long)trainer->progress.step, failure.message);

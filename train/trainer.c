@@ -376,7 +376,10 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     if (trainer->config->train.profile) trainer->runner.ctx.profile = &trainer->profile;
     status = run_steps(trainer, error);
     if (status == HN_OK) status = finish(trainer, error);
-    if (trainer->config->train.profile) hnp_trainer_print_profile(trainer);
+    if (trainer->config->train.profile) {
+        trainer->runner.backend.synchronize(&trainer->runner.backend, &(hn_error){0}); /* times of a GPU come with it */
+        hnp_trainer_print_profile(trainer);
+    }
 out:
     result->step = trainer->progress.step;
     result->any_best = trainer->stopping.any;

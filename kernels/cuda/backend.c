@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "kernels/cuda/range.h"
 
 typedef struct backend_state {
     hn_cuda_device device; /* first: hn_cuda_device_of */
@@ -129,6 +130,7 @@ static hn_status cuda_synchronize(hn_backend *backend, hn_error *error)
 {
     backend_state *state = state_of(backend);
     keep(state, "waiting for the GPU", cudaStreamSynchronize(state->device.stream));
+    if (state->device.waited) state->device.waited(state->device.waited_context);
     return report(state, error);
 }
 
@@ -158,6 +160,13 @@ static hn_status cuda_event_wait(hn_backend *backend, void *event, hn_error *err
     backend_state *state = state_of(backend);
     keep(state, "waiting for the GPU", cudaEventSynchronize(event));
     return report(state, error);
+}
+
+static void cuda_range(hn_backend *backend, const char *name)
+{
+    (void)backend;
+    if (name) hnp_cuda_range_begin(name);
+    else hnp_cuda_range_end();
 }
 
 static size_t cuda_memory_available(hn_backend *backend)
@@ -229,6 +238,7 @@ hn_status hn_backend_cuda_init(hn_backend *backend, hn_error *error)
                             .event_free = cuda_event_free,
                             .event_record = cuda_event_record,
                             .event_wait = cuda_event_wait,
+                            .range = cuda_range,
                             .memory_available = cuda_memory_available,
                             .close = cuda_close};
     state->device.synchronous = synchronous && !strcmp(synchronous, "1");

@@ -33,6 +33,8 @@ typedef struct hn_cuda_device {
     hn_cuda_fault *fault; /* as kernels see it */
     hn_cuda_fault *fault_host;
     const char *operation; /* that was launched last, for messages; NULL: none yet */
+    void (*waited)(void *context); /* called by synchronize when everything is done (timer.h); NULL: nothing to do */
+    void *waited_context;
     int capability;        /* 90 for sm_90 */
     int multiprocessors;
     size_t shared_limit;   /* bytes of shared memory that a block may ask for */

@@ -2,7 +2,8 @@
 # Without CUDA cuda/none.c stands in for all of it. hone_kernels takes HONE_GPU_SOURCES and HONE_GPU_LIBRARIES. HONE_CUDA=ON without nvcc is an error by CMake's own words.
 file(GLOB HONE_CUDA_KERNELS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
 file(GLOB HONE_CUDA_HOST CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.c)
-list(REMOVE_ITEM HONE_CUDA_HOST ${CMAKE_SOURCE_DIR}/kernels/cuda/none.c ${CMAKE_SOURCE_DIR}/kernels/cuda/cublas_lt_load.c)
+list(REMOVE_ITEM HONE_CUDA_HOST ${CMAKE_SOURCE_DIR}/kernels/cuda/none.c ${CMAKE_SOURCE_DIR}/kernels/cuda/cublas_lt_load.c
+  ${CMAKE_SOURCE_DIR}/kernels/cuda/nvtx.c ${CMAKE_SOURCE_DIR}/kernels/cuda/no_nvtx.c)
 list(APPEND HONE_CUDA_HOST ${CMAKE_SOURCE_DIR}/kernels/table.c)
 
 if(NOT HONE_CUDA)
@@ -20,7 +21,8 @@ find_package(CUDAToolkit REQUIRED)
 set(CMAKE_CUDA_STANDARD 17)
 message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, ${CMAKE_CUDA_ARCHITECTURES}")
 
-add_library(hone_cuda OBJECT ${HONE_CUDA_KERNELS} ${HONE_CUDA_HOST} ${CMAKE_SOURCE_DIR}/kernels/cuda/cublas_lt_load.c)
+add_library(hone_cuda OBJECT ${HONE_CUDA_KERNELS} ${HONE_CUDA_HOST} ${CMAKE_SOURCE_DIR}/kernels/cuda/cublas_lt_load.c
+  ${CMAKE_SOURCE_DIR}/kernels/cuda/nvtx.c)
 target_compile_definitions(hone_cuda PRIVATE HN_ISA=cuda)
 target_compile_options(hone_cuda PRIVATE
   "$<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size;-Werror;all-warnings;SHELL:-Xcompiler -Wall,-Wextra,-Wshadow,-Werror>")

@@ -4,7 +4,9 @@
 #include "core/mem.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/product.h"
+#include "kernels/cuda/range.h"
 #include "kernels/cuda/sizes.h"
+#include "kernels/cuda/timer.h"
 #include "kernels/device.h"
 #include "kernels/table.h"
 
@@ -12,6 +14,7 @@
 typedef struct table_state {
     char how[48]; /* hnp_table_products */
     hnp_cuda_products *products;
+    hnp_cuda_timer *timer; /* NULL: nobody has asked for times */
 } table_state;
 
 hnp_cuda_products *hnp_cuda_products_of(const hn_ops_context *ctx)
@@ -19,18 +22,30 @@ hnp_cuda_products *hnp_cuda_products_of(const hn_ops_context *ctx)
     return ((const table_state *)ctx->state)->products;
 }
 
-/* A time is that of the operation alone: with a profile each one is waited for. */
+/* The timer, made when the first operation asks for it; NULL: no time is wanted, or none can be had. */
+static hnp_cuda_timer *timer_of(hn_ops_context *ctx)
+{
+    table_state *state = ctx->state;
+    if (!ctx->profile) return NULL;
+    if (!state->timer) hnp_cuda_timer_open(&state->timer, hn_cuda_device_of(ctx->backend), ctx->error);
+    return state->timer;
+}
+
 double HN_ISA_NAME(hnp_operation_begin)(hn_ops_context *ctx, hn_operation operation)
 {
+    hnp_cuda_timer *timer = timer_of(ctx);
     hn_cuda_device_of(ctx->backend)->operation = hn_operation_name(operation);
-    return ctx->profile ? hn_profile_now() : 0;
+    hnp_cuda_range_begin(hn_operation_name(operation));
+    if (timer) hnp_cuda_timer_begin(timer);
+    return 0;
 }
 
 void HN_ISA_NAME(hnp_operation_end)(hn_ops_context *ctx, hn_operation operation, double begun, double flop)
 {
-    if (!ctx->profile) return;
-    ctx->backend->synchronize(ctx->backend, ctx->error);
-    hn_profile_add(ctx->profile, operation, hn_profile_now() - begun, flop);
+    (void)begun;
+    hnp_cuda_timer *timer = timer_of(ctx);
+    if (timer) hnp_cuda_timer_end(timer, ctx->profile, operation, flop);
+    hnp_cuda_range_end();
 }
 
 double HN_ISA_NAME(hnp_attention_flop)(const hn_attention *attention, int products)
@@ -87,6 +102,7 @@ hn_status HN_ISA_NAME(hnp_table_open)(hn_ops_context *ctx, hn_error *error)
 void HN_ISA_NAME(hnp_table_close)(hn_ops_context *ctx)
 {
     if (!ctx->state) return;
+    hnp_cuda_timer_free(((table_state *)ctx->state)->timer);
     hnp_cuda_products_free(hnp_cuda_products_of(ctx));
     hn_free(ctx->state);
     ctx->state = NULL;
