@@ -55,7 +55,7 @@ TEST(no_memory_is_an_error)
     hn_status status = hn_arena_alloc(&arena, &error);
     hn_mem_fail_at(0);
     CHECK_INT(status, HN_ERR_MEMORY);
-    CHECK_CONTAINS(error.message, "1024 bytes");
+    CHECK_CONTAINS(error.message, "gradients: out of memory: 1024 bytes");
 }
 
 TEST_MAIN(RUN(counts_what_it_places); RUN(overflow_is_an_error); RUN(no_memory_is_an_error))
