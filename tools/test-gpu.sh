@@ -68,10 +68,10 @@ table() { # tools... : a line a test and tool
 }
 
 echo "test-gpu: $description"
-run_all "${SECONDS_TESTS:-150}" plain
+run_all "${SECONDS_TESTS:-140}" plain
 table plain | tee "$out/table.txt"
 if [ -n "$sanitizer" ]; then
-    run_all "${SECONDS_SANITIZER:-240}" memcheck racecheck synccheck
+    run_all "${SECONDS_SANITIZER:-220}" memcheck racecheck synccheck
     table memcheck racecheck synccheck | tee -a "$out/table.txt"
 else
     echo "test-gpu: compute-sanitizer is not installed: memcheck, racecheck and synccheck did not run"
@@ -79,7 +79,7 @@ fi
 
 # Twice on the GPU, once on the CPU: 20 steps of configs/pretrain.json.
 train() { # folder, device, precision
-    timeout -k 5 60 "$hone" train configs/pretrain.json train.max_steps=20 train.log_every=1 train.device="$2" train.precision="$3" \
+    timeout -k 5 20 "$hone" train configs/pretrain.json train.max_steps=20 train.log_every=1 train.device="$2" train.precision="$3" \
         "output.dir=$out/$1" >"$out/logs/$1.log" 2>&1
 }
 losses() { # a run's losses, one a line

@@ -71,7 +71,7 @@ def one(name, setup, compiled, steps, device):
     tokens = sum(count for count, _ in batches)
     peak = torch.cuda.max_memory_allocated() >> 20 if device == "cuda" else None
     return {"setup": name, "how": "PyTorch bf16" + (", compile" if compiled else ""), "tokens_per_second": tokens / seconds,
-            "examples_per_second": steps * setup["sequences"] / seconds, "loss": float(loss), "peak_mib": peak}
+            "examples_per_second": steps * setup["sequences"] / seconds, "loss": float(loss.detach()), "peak_mib": peak}
 
 
 def main():
