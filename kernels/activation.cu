@@ -16,17 +16,23 @@ template <class T, int WIDTH> struct slope_pass : every_row {
     hn_activation activation;
 
     struct vector {
-        float d[N], z[N];
+        any_vector<N> dy, z;
     };
     __device__ void fetch(vector &v, const key &k, int c) const
     {
-        load_any(v.d, dy, k.r, c);
+        load_any(v.dy, dy, k.r, c);
         load_any(v.z, z, k.r, c);
     }
     __device__ void finish(const key &k, int c, vector &v) const
     {
-        apply_slope(v.d, v.z, activation);
-        store(dz.row(k.r) + c, v.d);
+        float d[N], at[N];
+        HN_UNROLL
+        for (int i = 0; i < N; i++) {
+            d[i] = any_element(v.dy, dy, i);
+            at[i] = any_element(v.z, z, i);
+        }
+        apply_slope(d, at, activation);
+        store(dz.row(k.r) + c, d);
     }
 };
 

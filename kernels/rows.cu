@@ -103,28 +103,28 @@ template <class T, int WIDTH> struct add_pass {
     chosen_rows rows;
 
     struct key {
-        T *to;
-        int64_t r;
+        int64_t to, r;
     };
     struct vector {
-        float x[N], y[N];
+        float x[N];
+        any_vector<N> y;
     };
     __device__ bool begin(key &k, int64_t r) const
     {
         if (!rows.has(r)) return false;
-        k = {x.row(rows.index[r]), r};
+        k = {rows.index[r], r};
         return true;
     }
     __device__ void fetch(vector &v, const key &k, int c) const
     {
-        load(v.x, k.to + c);
+        load(v.x, x.row(k.to) + c);
         load_any(v.y, y, k.r, c);
     }
     __device__ void finish(const key &k, int c, vector &v) const
     {
         HN_UNROLL
-        for (int i = 0; i < N; i++) v.x[i] += v.y[i];
-        store(k.to + c, v.x);
+        for (int i = 0; i < N; i++) v.x[i] += any_element(v.y, y, i);
+        store(x.row(k.to) + c, v.x);
     }
 };
 

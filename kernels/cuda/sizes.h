@@ -8,6 +8,8 @@
 
 /* layernorm_backward, for any number of rows */
 size_t hnp_cuda_layernorm_workspace(int64_t columns);
+/* embedding_backward */
+size_t hnp_cuda_embedding_workspace(int64_t rows, int64_t columns);
 /* attention_backward */
 size_t hnp_cuda_attention_workspace(int64_t query_rows, int heads);
 /* sum_squares, for any number of elements */

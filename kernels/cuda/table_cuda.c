@@ -63,6 +63,7 @@ size_t HN_ISA_NAME(hnp_table_workspace)(int64_t rows, int64_t widest, int64_t lo
 {
     (void)longest, (void)dtype;
     size_t most = larger(hnp_cuda_layernorm_workspace(widest), hnp_cuda_attention_workspace(rows, heads));
+    most = larger(most, hnp_cuda_embedding_workspace(rows, widest));
     most = larger(most, hnp_cuda_sum_squares_workspace());
     return larger(most, hnp_cuda_linear_workspace());
 }

@@ -75,14 +75,45 @@ static inline any_matrix any_matrix_of(const hn_tensor *tensor)
     return {tensor->data, tensor->stride, tensor->dtype == HN_BF16};
 }
 
+/* N of its elements as they lie in memory: loading does not wait for what is loaded, as a conversion behind a
+ * branch on the type would. */
+template <int N> struct any_vector {
+    uint32_t word[N]; /* bf16: two of them in a word, in the first half */
+};
+
+template <int N>
+__device__ __forceinline__ void load_any(any_vector<N> &v, const any_matrix &m, int64_t row, int64_t column)
+{
+    const int64_t at = row * m.stride + column;
+    if (!m.is_bf16) {
+        const pack<uint32_t, N> p = *reinterpret_cast<const pack<uint32_t, N> *>((const float *)m.data + at);
+        HN_UNROLL
+        for (int i = 0; i < N; i++) v.word[i] = p.element[i];
+    } else if constexpr (N == 1) {
+        v.word[0] = ((const uint16_t *)m.data)[at];
+    } else {
+        const pack<uint32_t, N / 2> p =
+            *reinterpret_cast<const pack<uint32_t, N / 2> *>((const bf16 *)m.data + at);
+        HN_UNROLL
+        for (int i = 0; i < N; i++) v.word[i] = i < N / 2 ? p.element[i % (N / 2)] : 0;
+    }
+}
+
+template <int N>
+__device__ __forceinline__ float any_element(const any_vector<N> &v, const any_matrix &m, int i)
+{
+    if (!m.is_bf16) return __uint_as_float(v.word[i]);
+    return __uint_as_float(i % 2 ? v.word[i / 2] & 0xffff0000u : v.word[i / 2] << 16);
+}
+
+/* At once, for what comes alone or out of the cache. */
 template <int N>
 __device__ __forceinline__ void load_any(float (&out)[N], const any_matrix &m, int64_t row, int64_t column)
 {
-    const int64_t at = row * m.stride + column;
-    if (m.is_bf16)
-        load(out, (const bf16 *)m.data + at);
-    else
-        load(out, (const float *)m.data + at);
+    any_vector<N> v;
+    load_any(v, m, row, column);
+    HN_UNROLL
+    for (int i = 0; i < N; i++) out[i] = any_element(v, m, i);
 }
 
 template <int N>

@@ -23,18 +23,18 @@ static hn_tensor twin(const hn_tensor *t)
     return copy;
 }
 
-static rows_data data_new(const rows_case *c)
+/* In place: contexts point into it. */
+static void data_init(rows_data *o, const rows_case *c)
 {
-    rows_data o = {.x = matrix_random(c->x, c->rows, c->columns, c->columns + c->gap, 1),
-                   .y = matrix_random(c->y, c->picked, c->columns, c->columns + c->gap, 1)};
-    o.x_cpu = twin(&o.x);
-    o.y_cpu = twin(&o.y);
-    o.index = malloc((size_t)c->picked * sizeof *o.index);
-    for (int64_t i = 0; i < c->picked; i++) o.index[i] = (int32_t)((i * 5 + 3) % c->rows); /* 5 does not divide the rows */
-    o.expected = malloc((size_t)((c->rows + c->picked) * c->columns) * sizeof *o.expected + 8);
-    device_open(&o.d, 0);
-    cpu_open(&o.cpu);
-    return o;
+    *o = (rows_data){.x = matrix_random(c->x, c->rows, c->columns, c->columns + c->gap, 1),
+                     .y = matrix_random(c->y, c->picked, c->columns, c->columns + c->gap, 1)};
+    o->x_cpu = twin(&o->x);
+    o->y_cpu = twin(&o->y);
+    o->index = malloc((size_t)c->picked * sizeof *o->index);
+    for (int64_t i = 0; i < c->picked; i++) o->index[i] = (int32_t)((i * 5 + 3) % c->rows); /* 5 does not divide the rows */
+    o->expected = malloc((size_t)((c->rows + c->picked) * c->columns) * sizeof *o->expected + 8);
+    device_open(&o->d, 0);
+    cpu_open(&o->cpu);
 }
 
 static void data_free(rows_data *o)
@@ -48,7 +48,8 @@ static void data_free(rows_data *o)
 static void check_gather(const rows_case *c)
 {
     if (!case_wanted()) return;
-    rows_data o = data_new(c);
+    rows_data o;
+    data_init(&o, c);
     for (int64_t i = 0; i < c->picked * c->columns; i++)
         o.expected[i] = get(&o.x, o.index[i / c->columns], i % c->columns);
     o.d.ops->gather_rows(&o.d.ctx, &o.y, &o.x, o.index);
@@ -62,7 +63,8 @@ static void check_gather(const rows_case *c)
 static void check_scatter(const rows_case *c, bool add)
 {
     if (!case_wanted()) return;
-    rows_data o = data_new(c);
+    rows_data o;
+    data_init(&o, c);
     for (int64_t i = 0; i < c->rows * c->columns; i++) o.expected[i] = get(&o.x, i / c->columns, i % c->columns);
     for (int64_t i = 0; i < c->picked * c->columns; i++) {
         double *to = &o.expected[o.index[i / c->columns] * c->columns + i % c->columns];
@@ -134,13 +136,29 @@ TEST(gather_moves_bytes)
     device_close(&d);
 }
 
+/* Columns from the second on: rows that lie 16 bytes apart, at places that do not. */
+TEST(gather_from_columns)
+{
+    hn_tensor whole = matrix_random(HN_BF16, 3, 16, 16, 1), x = hn_tensor_columns(&whole, 1, 8), y = matrix_new(HN_BF16, 2, 8, 8);
+    int32_t index[2] = {2, 1};
+    device d;
+    device_open(&d, 0);
+    d.ops->gather_rows(&d.ctx, &y, &x, index);
+    CHECK_TEXT(d.error.message, "");
+    for (int i = 0; i < 16; i++) CHECK(get(&y, i / 8, i % 8) == get(&x, index[i / 8], i % 8));
+    free(whole.data);
+    free(y.data);
+    device_close(&d);
+}
+
 /* Row r of x is the sum of r % 4 rows of y, some of which come several times. */
 static void check_sum(hn_dtype type, int64_t rows, int64_t columns, int64_t gap)
 {
     if (!case_wanted()) return;
     rows_case c = {type, type, rows, 9, columns, gap};
     int32_t *cu = malloc((size_t)(rows + 1) * sizeof *cu), *index = malloc((size_t)(rows * 3) * sizeof *index + 4);
-    rows_data o = data_new(&c);
+    rows_data o;
+    data_init(&o, &c);
     cu[0] = 0;
     for (int64_t r = 0; r < rows; r++) {
         cu[r + 1] = cu[r] + (int32_t)(r % 4);
@@ -216,5 +234,5 @@ TEST(an_index_outside_is_told)
     }
 }
 
-TEST_MAIN(RUN(gather_at_odd_sizes); RUN(scatter_at_odd_sizes); RUN(scatter_add_at_odd_sizes); RUN(gather_moves_bytes);
+TEST_MAIN(RUN(gather_at_odd_sizes); RUN(scatter_at_odd_sizes); RUN(scatter_add_at_odd_sizes); RUN(gather_moves_bytes); RUN(gather_from_columns);
           RUN(sums_at_odd_sizes); RUN(expand_at_odd_sizes); RUN(an_index_outside_is_told))

@@ -6,7 +6,7 @@ FAULTS = [
     ("rows.cu", "(size_t)m->shape[1] * size % sizeof(UNIT) == 0", "true", 0, "units where the width has a tail"),
     ("rows.cu", "scatter ? from->shape[0] : to->shape[0]", "to->shape[0]", 0, "as many rows as the target has"),
     ("rows.cu", "to->shape[1] * size / unit", "to->shape[1] * size / unit - 1", 0, "the last unit of a row left out"),
-    ("rows.cu", "v.x[i] += v.y[i]", "v.x[i] = v.y[i]", 0, "overwrites instead of adding"),
+    ("rows.cu", "v.x[i] += any_element", "v.x[i] = any_element", 0, "overwrites instead of adding"),
     ("rows.cu", "e < k.end; e++", "e <= k.end; e++", 0, "one entry too many"),
     ("rows.cu", "v.sum[i] = 0.0f", "v.sum[i] = v.sum[i]", 0, "a sum not cleared"),
     ("rows.cu", "if (!rows.has(e)) return false;", "rows.has(e);", 0, "a bad entry is used, sum"),
