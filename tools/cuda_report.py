@@ -62,8 +62,6 @@ def linear_cross_entropy(m):
 # operation -> bytes that its kernels load and store by their own design, caches not counted, and why, where they are not the ideal ones;
 # a number is times the ideal. Products are cuBLASLt's, which does not say.
 MOVED = {
-    "layernorm_backward": (lambda m: (4 + 2) / 4 if not m["causal"] else (5 + 2) / 5, "dy and h twice, the second time out of the cache"),
-    "rmsnorm_backward": (lambda m: (4 + 2) / 4, "dy and h twice, the second time out of the cache"),
     "attention_forward": (attention_forward, "K and V for every tile of 64 queries, out of the cache"),
     "attention_backward": (attention_backward, "up to 64 tokens once; beyond, delta and two kernels that share nothing"),
     "cross_entropy": (lambda m: 1.5, "logits twice in rows that the cache does not hold"),

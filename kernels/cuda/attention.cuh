@@ -14,8 +14,6 @@
 
 #include <type_traits>
 
-static constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
-
 /* What fits registers and sm_80's shared memory, for each type and padded head size. */
 template <class T, int D> struct shape {
     static constexpr bool BF16 = sizeof(T) == 2;

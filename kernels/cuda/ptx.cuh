@@ -16,6 +16,8 @@
 #define HN_SHARED(type, name, ...) __shared__ __align__(16) type name __VA_ARGS__
 #define HN_UNROLL _Pragma("unroll")
 #define HN_ROLLED _Pragma("unroll 1")
+#define HN_PRAGMA_(text) _Pragma(#text)
+#define HN_UNROLL_BY(count) HN_PRAGMA_(unroll(count)) /* a constant; 1: not at all */
 
 /* 2^x, relative error 2^-22; results below 2^-126 are 0; 2^-inf = 0. */
 static __device__ __forceinline__ float ptx_exp2(float x)

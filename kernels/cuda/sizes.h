@@ -6,15 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* layernorm_backward, for any number of rows */
-size_t hnp_cuda_layernorm_workspace(int64_t columns);
+/* layernorm_backward and rmsnorm_backward, for any number of rows; `columns` of a group */
+size_t hnp_cuda_norm_workspace(int64_t columns);
 /* embedding_backward */
 size_t hnp_cuda_embedding_workspace(int64_t rows, int64_t columns);
 /* attention_backward */
 size_t hnp_cuda_attention_workspace(int64_t query_rows, int heads);
 /* sum_squares, for any number of elements */
 size_t hnp_cuda_sum_squares_workspace(void);
-
 /* linear_forward and its backward, low_rank_project and low_rank_backward_weight, for any sizes */
 size_t hnp_cuda_linear_workspace(void);
 

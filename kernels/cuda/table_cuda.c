@@ -54,18 +54,14 @@ double HN_ISA_NAME(hnp_attention_flop)(const hn_attention *attention, int produc
     return 0;
 }
 
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 size_t HN_ISA_NAME(hnp_table_workspace)(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype)
 {
     (void)longest, (void)dtype;
-    size_t most = larger(hnp_cuda_layernorm_workspace(widest), hnp_cuda_attention_workspace(rows, heads));
-    most = larger(most, hnp_cuda_embedding_workspace(rows, widest));
-    most = larger(most, hnp_cuda_sum_squares_workspace());
-    return larger(most, hnp_cuda_linear_workspace());
+    const size_t need[] = {hnp_cuda_norm_workspace(widest), hnp_cuda_attention_workspace(rows, heads),
+                           hnp_cuda_sum_squares_workspace(), hnp_cuda_linear_workspace(), hnp_cuda_embedding_workspace(rows, widest)};
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof need / sizeof *need; i++) most = need[i] > most ? need[i] : most;
+    return most;
 }
 
 size_t HN_ISA_NAME(hnp_table_low_rank_workspace)(int64_t widest, int64_t width)

@@ -5,6 +5,8 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
 
+static constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
+
 struct bf16 {
     uint16_t bits;
 };
@@ -33,19 +35,56 @@ template <class T, int N> struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N
     T element[N];
 };
 
+/* N elements in registers as they lay in memory: words of 32 bits, where they fill any. A kernel that fetches all it needs
+ * before it unpacks any of it has it all under way at once. */
+template <class T, int N, bool WORDS = sizeof(T) * N % 4 == 0>
+struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) held {
+    uint32_t word[sizeof(T) * N / 4];
+};
+template <class T, int N> struct held<T, N, false> {
+    T element[N];
+};
+
+template <int N, class T> __device__ __forceinline__ held<T, N> fetch(const T *from)
+{
+    return *reinterpret_cast<const held<T, N> *>(from);
+}
+
+template <int N> __device__ __forceinline__ void unpack(float (&out)[N], const held<float, N> &from)
+{
+    HN_UNROLL
+    for (int i = 0; i < N; i++) out[i] = __uint_as_float(from.word[i]);
+}
+template <int N> __device__ __forceinline__ void unpack(float (&out)[N], const held<bf16, N> &from)
+{
+    if constexpr (N % 2 == 0) {
+        HN_UNROLL
+        for (int i = 0; i < N; i++)
+            out[i] = __uint_as_float(i % 2 ? from.word[i / 2] & 0xffff0000u : from.word[i / 2] << 16);
+    } else {
+        HN_UNROLL
+        for (int i = 0; i < N; i++) out[i] = to_float(from.element[i]);
+    }
+}
+
 template <int N, class T> __device__ __forceinline__ void load(float (&out)[N], const T *from)
 {
-    const pack<T, N> p = *reinterpret_cast<const pack<T, N> *>(from);
-    HN_UNROLL
-    for (int i = 0; i < N; i++) out[i] = to_float(p.element[i]);
+    unpack(out, fetch<N>(from));
 }
 
 template <int N, class T> __device__ __forceinline__ void store(T *to, const float (&in)[N])
 {
-    pack<T, N> p;
-    HN_UNROLL
-    for (int i = 0; i < N; i++) p.element[i] = from_float<T>(in[i]);
-    *reinterpret_cast<pack<T, N> *>(to) = p;
+    if constexpr (sizeof(T) == 2 && N % 2 == 0) {
+        held<T, N> p;
+        HN_UNROLL
+        for (int i = 0; i < N; i += 2) p.word[i / 2] = ptx_pack_bf16(in[i], in[i + 1]);
+        *reinterpret_cast<held<T, N> *>(to) = p;
+    } else {
+        pack<T, N> p;
+        HN_UNROLL
+        for (int i = 0; i < N; i++) p.element[i] = from_float<T>(in[i]);
+        *reinterpret_cast<pack<T, N> *>(to) = p;
+    }
 }
 
 /* A tensor as a kernel takes it. */

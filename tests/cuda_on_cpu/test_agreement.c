@@ -50,7 +50,7 @@ static void layernorm_agrees(hn_dtype type)
         }
     }
     cpu_open(&cpu);
-    device_open(&d, hnp_cuda_layernorm_workspace(COLUMNS));
+    device_open(&d, hnp_cuda_norm_workspace(COLUMNS));
     hn_tensor *c = t[0], *g = t[1];
     hn_ops_cpu()->layernorm_forward(&cpu.ctx, &c[Y], &c[H], mean[0], rstd[0], &c[X], &c[RESIDUAL], &c[GAMMA],
                                     &c[BETA], 1e-12f, &drop);

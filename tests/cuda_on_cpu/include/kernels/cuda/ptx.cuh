@@ -12,6 +12,7 @@
     }())
 #define HN_UNROLL
 #define HN_ROLLED
+#define HN_UNROLL_BY(count)
 
 template <class T> T &emu_shared(const void *key)
 {
