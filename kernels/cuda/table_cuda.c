@@ -57,7 +57,7 @@ double HN_ISA_NAME(hnp_attention_flop)(const hn_attention *attention, int produc
 size_t HN_ISA_NAME(hnp_table_workspace)(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype)
 {
     (void)longest, (void)dtype;
-    const size_t need[] = {hnp_cuda_norm_workspace(widest), hnp_cuda_attention_workspace(rows, heads),
+    const size_t need[] = {hnp_cuda_norm_workspace(widest), hnp_cuda_attention_workspace(rows, heads), hnp_cuda_loss_workspace(rows),
                            hnp_cuda_sum_squares_workspace(), hnp_cuda_linear_workspace(), hnp_cuda_embedding_workspace(rows, widest)};
     size_t most = 0;
     for (size_t i = 0; i < sizeof need / sizeof *need; i++) most = need[i] > most ? need[i] : most;
@@ -72,8 +72,7 @@ size_t HN_ISA_NAME(hnp_table_low_rank_workspace)(int64_t widest, int64_t width)
 
 size_t HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary)
 {
-    (void)rows, (void)width, (void)vocabulary;
-    return 0;
+    return hnp_cuda_linear_cross_entropy_workspace(rows, width, vocabulary);
 }
 
 const char *HN_ISA_NAME(hnp_table_products)(const hn_ops_context *ctx)

@@ -1,0 +1,25 @@
+"""Faults that test_loss must notice; ../mutants.py has the columns."""
+ENTROPY = "cuda/entropy.cuh"
+FAULTS = [
+    ("cuda/reduce.cuh", "        __syncthreads();\n", "", 2, "barrier missing after the warps' maxima are written"),
+    (ENTROPY, "        __syncthreads();\n        if (thread < half)", "        if (thread < half)", 0, "barrier missing between the halves of a sum"),
+    (ENTROPY, "    __syncthreads();\n    return total;", "    return total;", 0, "barrier missing before the sums are used again"),
+    (ENTROPY, "if (whole + lane >= row.classes) return;", "if (whole + lane > row.classes) return;", 0, "one class too many"),
+    (ENTROPY, "whole = row.classes / N * N", "whole = row.classes / N * N - N", 0, "a vector left out"),
+    (ENTROPY, "if (first + b * GROUP * N < whole)", "if (first < whole)", 0, "a batch beyond the row"),
+    (ENTROPY, "seen.sum *= ptx_exp2((seen.highest - most) * LOG2E);", "", 0, "sum not rescaled when the largest grows"),
+    (ENTROPY, "seen.highest > -INFINITY ? seen.highest : 0.0f", "seen.highest", 0, "-inf before any other logit"),
+    (ENTROPY, "if (seen.highest > -INFINITY) seen.sum *=", "if (false) seen.sum *=", 0, "threads' sums not rescaled"),
+    (ENTROPY, "(down ? steps - 1 - step : step)", "(down ? steps - step : step)", 0, "the row's front left out on the way down"),
+    (ENTROPY, "each + more : each", "more : each", 0, "label's share of the smoothing"),
+    (ENTROPY, "* (double)sums[1] / (double)row.classes", "* (double)sums[1]", 0, "smoothing not over the classes"),
+    (ENTROPY, "r < n; r += ENTROPY_ADDERS", "r < n - 1; r += ENTROPY_ADDERS", 0, "the last row's loss left out"),
+    (ENTROPY, "*loss += sum;", "*loss = sum;", 0, "overwrites instead of adding"),
+    (ENTROPY, "c < columns; c += GROUP * N", "c < columns - 1; c += GROUP * N", 0, "the last column not cleared"),
+    ("loss.cu", "if (r >= a.rows) return;", "if (r > a.rows) return;", 0, "one row too many"),
+    ("loss.cu", "row.label != HN_NO_TARGET && ", "", 0, "no target taken for a fault"),
+    ("loss.cu", "rows_aligned(logits) && (", "(", 0, "vectors of rows that are not aligned"),
+    ("loss.cu", "rows_aligned(dlogits))", "true)", 0, "vectors of a gradient that is not aligned"),
+    ("loss.cu", "counted += target;", "counted += 1;", 0, "a value that is NaN counted"),
+    ("cuda/vector.cuh", "row * m.stride + column", "row * m.stride / 2 + column", 1, "wrong stride of what is stored"),
+]
