@@ -45,11 +45,12 @@ def included(name):
     return found.union(*map(included, found))
 
 
-def sources_of(name, test, commands):
-    """What must be compiled anew when kernels/`name` changes: itself, or for a header the test's own sources that include it."""
+def sources_of(name, test, commands, named):
+    """What must be compiled anew when kernels/`name` changes: itself, or for a header the test's own sources that include it: those of
+    its name, and those that its faults name (of a template that two files use, the linker keeps one)."""
     if name in commands:
         return [name]
-    own = [s for s in commands if os.path.basename(s).startswith(test) and name in included(s)]
+    own = [s for s in commands if (os.path.basename(s).startswith(test) or s in named) and name in included(s)]
     return own or sys.exit(f"{name}: no source of test_{test} to compile")
 
 
@@ -112,6 +113,7 @@ def main():
     word, commands, lived, count = (sys.argv[2] if len(sys.argv) > 2 else ""), compile_commands(), 0, 0
     for test in tests:
         faults = runpy.run_path(os.path.join(HERE, "faults", test + ".py"))["FAULTS"]
+        named = {fault[0] for fault in faults}
         for name, old, new, which, kind in faults:
             if word not in f"{name} {old} {kind}":
                 continue
@@ -123,7 +125,7 @@ def main():
                     text = file.read()
                 with open(path, "w", encoding="utf8") as file:
                     file.write(mutate(text, old, new, which, name))
-                program = build(test, sources_of(name, test, commands), tree, folder, commands)
+                program = build(test, sources_of(name, test, commands, named), tree, folder, commands)
                 by = noticed(program) if program else "does not compile"
             count += 1
             lived += by is None

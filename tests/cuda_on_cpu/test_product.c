@@ -119,7 +119,8 @@ static void product_close(product_test *t)
 
 static void check(const product_test *t, bool done)
 {
-    double limit = tolerance(t->c.out);
+    bool gelu = t->c.epilogue == HNP_CUDA_GELU || t->c.epilogue == HNP_CUDA_GELU_SLOPE;
+    double limit = fmax(tolerance(t->c.out), gelu ? 1e-3 : 0); /* a library's tanh may be an approximate one: linear.cu wants it for bf16 alone */
     CHECK_MATRIX(&t->d, done ? t->full : t->bare, limit);
     CHECK(gaps_untouched(&t->d));
     if (!done) return;

@@ -1,7 +1,7 @@
 """Faults that test_linear must notice; ../mutants.py has the columns."""
 FAULTS = [
     ("linear.cu", "    __syncthreads();\n", "", 0, "barrier missing before the warps are added"),
-    ("linear.cu", "r < end && c < columns; r += SUM_WARPS", "r <= end && c < columns; r += SUM_WARPS", 0, "one row too many"),
+    ("linear.cu", "if (r + i * SUM_WARPS < end)", "if (r + i * SUM_WARPS <= end)", 0, "one row too many"),
     ("linear.cu", "if (r + i * SUM_WARPS < end)", "if (true)", 0, "rows beyond the part"),
     ("linear.cu", "r < end && c < columns", "r < end", 0, "columns beyond the matrix"),
     ("linear.cu", "at < 32 * N && strip + at < columns", "at < 32 * N", 0, "sums beyond the columns"),
