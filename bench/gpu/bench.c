@@ -61,7 +61,8 @@ void bench_workspace(bench *b, const bench_model *model, int64_t rows)
 {
     int64_t widest = model->inner > model->width ? 2 * model->inner : 2 * model->width;
     size_t size = b->ops->workspace(rows, widest, model->longest, (int)model->heads, HN_F32);
-    size_t head = b->ops->linear_cross_entropy_workspace(rows, model->width, model->vocabulary);
+    size += b->ops->low_rank_workspace(widest, 16);
+    size_t head = model->vocabulary ? b->ops->linear_cross_entropy_workspace(rows, model->width, model->vocabulary) : 0;
     if (head > size) size = head;
     b->backend.free(&b->backend, b->ctx.workspace);
     b->ctx.workspace = b->backend.alloc(&b->backend, size, false, &b->error);

@@ -176,6 +176,38 @@ static void time_linear(bench *b, const bench_model *m, const char *name, int64_
     bench_release(b);
 }
 
+/* --- LoRA: x [rows, width], A [r, width], low [rows, r] --- */
+
+enum { LOW_X, LOW_A, LOW, LOW_DA, RANK = 16 };
+
+static void run_project(void *context)
+{
+    call *c = context;
+    c->b->ops->low_rank_project(&c->b->ctx, &c->t[LOW], &c->t[LOW_X], &c->t[LOW_A], true, 2, NULL);
+}
+
+static void run_low_rank_weight(void *context)
+{
+    call *c = context;
+    c->b->ops->low_rank_backward_weight(&c->b->ctx, &c->t[LOW_DA], &c->t[LOW], &c->t[LOW_X], NULL);
+}
+
+static void time_low_rank(bench *b, const bench_model *m)
+{
+    call c;
+    if (!bench_wanted(b, "low_rank")) return;
+    call_open(&c, b, m);
+    bench_workspace(b, m, c.rows);
+    new_tensor(&c, LOW_X, HN_BF16, c.rows, m->width);
+    new_tensor(&c, LOW_A, HN_BF16, RANK, m->width);
+    new_tensor(&c, LOW, HN_BF16, c.rows, RANK);
+    new_tensor(&c, LOW_DA, HN_F32, RANK, m->width);
+    const double x = 2 * (double)c.rows * (double)m->width, low = 2 * (double)c.rows * RANK, weight = RANK * (double)m->width;
+    bench_row(b, "low_rank_project", m->name, x + low + 2 * weight, x * RANK, run_project, &c);
+    bench_row(b, "low_rank_backward_weight", m->name, x + low + 8 * weight, x * RANK, run_low_rank_weight, &c);
+    bench_release(b);
+}
+
 static void time_products(bench *b, const bench_model *m)
 {
     const int64_t qkv = (m->heads + 2 * m->kv_heads) * m->head_size, attended = m->heads * m->head_size;
@@ -456,6 +488,7 @@ void bench_model_cases(bench *b, const bench_model *m)
     time_attention(b, m);
     if (!m->inner) return;
     time_products(b, m);
+    time_low_rank(b, m);
     time_norms(b, m);
     time_mlp_rows(b, m);
     time_rows(b, m);
