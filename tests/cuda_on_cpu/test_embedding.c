@@ -116,7 +116,8 @@ static void check_backward(const lookup_case *c)
     if (!case_wanted()) return;
     lookup_data o;
     data_init(&o, c, true);
-    hn_tensor dy = matrix_random(c->type, c->rows, c->columns, c->columns + c->gap, 1);
+    int64_t gap = c->rows % 2 ? c->gap : 8; /* 8: rows of dy that allow vectors beside tables that may not */
+    hn_tensor dy = matrix_random(c->type, c->rows, c->columns, c->columns + gap, 1);
     double *expected[TABLES];
     for (int t = 0; t < TABLES; t++) {
         expected[t] = malloc((size_t)(limit_of[t] * c->columns) * sizeof(double));
