@@ -132,14 +132,18 @@ hn_status hn_cli_model_config(hn_cli_config *out, const char *model, const char 
                               hn_error *error)
 {
     char *checkpoints = hn_path_join(model, "checkpoints"), *config = hn_path_join(model, "config.json");
+    const char **all = hn_calloc((size_t)count + 1, sizeof *all);
     hn_status status;
-    if (!checkpoints || !config) {
+    if (!checkpoints || !config || !all) {
         hn_cli_tables(out);
         status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", model);
     } else {
         bool run = hn_path_is_folder(checkpoints) && hn_path_exists(config);
-        status = hn_cli_config_load(out, run ? config : NULL, overrides, count, true, error);
+        all[0] = "train.device=auto"; /* of this machine, wherever the run was */
+        for (int i = 0; i < count; i++) all[i + 1] = overrides[i];
+        status = hn_cli_config_load(out, run ? config : NULL, all, count + 1, true, error);
     }
+    hn_free(all);
     hn_free(checkpoints);
     hn_free(config);
     return status;

@@ -131,6 +131,7 @@ int main(int argc, char **argv)
         printf("SKIP: no GPU: ");
         return describe();
     }
+    if (setenv("HONE_TEST_DEVICE", "cuda", 1)) return 1; /* of the tests of whole models */
     dl_iterate_phdr(register_program, &status);
     if (failed("registering static data", status)) return 1;
     return run_on_pinned_stack(tests[which].run);
