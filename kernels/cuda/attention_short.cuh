@@ -128,7 +128,7 @@ __device__ __forceinline__ void short_query_half(const job<T> &a, const sequence
 
 /* Blocks of a multiprocessor, which bounds registers. */
 template <class T, int D, bool GROUPED>
-constexpr int SHORT_BLOCKS = (GROUPED ? 2 : 3) + (D <= 32 && sizeof(T) == 2);
+constexpr int SHORT_BLOCKS = GROUPED ? 2 : D <= 32 && sizeof(T) == 2 ? 4 : 3;
 
 /* GROUPED: several query heads share the K/V head. Else dk and dv need no registers while the queries' half runs. */
 template <class T, int D, bool DROP, bool GROUPED>
