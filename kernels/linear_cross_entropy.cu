@@ -25,6 +25,7 @@
  * hide behind products.
  *
  * Scratch: LOGITS_MOST and SLOPES_MOST bytes, unless a vocabulary is so large that LOGIT_LEAST rows take more. */
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/entropy.cuh"
 
 extern "C" {
@@ -40,7 +41,6 @@ const char *const NAME = "linear_cross_entropy";
 constexpr int64_t ROWS = 128, LOGIT_LEAST = 256, LOGIT_ROWS = 512, SLOPE_ROWS = 2048;
 constexpr int64_t LOGITS_MOST = 128 << 20, SLOPES_MOST = 256 << 20;
 constexpr int LISTERS = 1024, MOVERS = 128;
-constexpr int SUM_COLUMNS = 64, SUM_RUNS = 8; /* a block of column_sum_kernel */
 
 __device__ __forceinline__ bool is_target(int32_t label, int64_t classes)
 {
@@ -137,24 +137,6 @@ template <int GROUP> __global__ void __launch_bounds__(GROUP, 1) entropy_kernel(
     a.results[i] = result;
     if (target >= 0 && a.row_loss) a.row_loss[target] = (float)result.loss;
     if (target >= 0 && a.row_correct) a.row_correct[target] = result.correct;
-}
-
-/* out[c] += the sum of column c, SUM_RUNS runs of rows a column, then the runs. */
-__global__ void __launch_bounds__(SUM_COLUMNS *SUM_RUNS) column_sum_kernel(float *out, any_matrix from, int64_t rows, int columns)
-{
-    HN_SHARED(float, sums, [SUM_RUNS][SUM_COLUMNS]);
-    const int lane = (int)threadIdx.x % SUM_COLUMNS, run = (int)threadIdx.x / SUM_COLUMNS;
-    const int c = (int)blockIdx.x * SUM_COLUMNS + lane;
-    float sum = 0.0f, v[1];
-    for (int64_t r = run; r < rows && c < columns; r += SUM_RUNS) {
-        load_any(v, from, r, c);
-        sum += v[0];
-    }
-    sums[run][lane] = sum;
-    __syncthreads();
-    if (run != 0 || c >= columns) return;
-    for (int i = 1; i < SUM_RUNS; i++) sum += sums[i][lane];
-    out[c] += sum;
 }
 
 /* --- sizes --- */
@@ -292,9 +274,7 @@ void run_chunk(const job &j, int64_t first, int64_t rows)
         move(j, j.dx, &dx, list, rows, true);
     }
     if (present(j.dw)) multiply(j, j.dw, &slopes, true, &panel, false, true);
-    if (present(j.dbias))
-        launch(j.ctx, NAME, column_sum_kernel, dim3((unsigned)ceil_div(words, SUM_COLUMNS)), SUM_COLUMNS * SUM_RUNS, 0,
-               (float *)j.dbias->data, any_matrix_of(&slopes), rows, (int)words);
+    if (present(j.dbias)) column_sums(j.ctx, NAME, (float *)j.dbias->data, &slopes, nullptr);
 }
 
 void run(const job &j)
