@@ -7,18 +7,18 @@
 
 enum { ALIGN = 64 };
 
-static bool add_size(size_t *total, const hn_tensor *tensor)
+/* What a tensor takes of the block. */
+static size_t room(const hn_tensor *tensor)
 {
-    return hn_size_add(*total, hn_tensor_bytes(tensor) + ALIGN - 1, total) && ((*total &= ~(size_t)(ALIGN - 1)), true);
+    return (hn_tensor_bytes(tensor) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
 }
 
 hn_status hn_mirror_open(hn_mirror *mirror, hn_backend *backend, const hn_named_tensor *tensors, size_t count, hn_error *error)
 {
     size_t total = 0;
-    bool fits = true;
     *mirror = (hn_mirror){.backend = backend, .there = tensors, .count = count};
-    for (size_t i = 0; i < count; i++) fits = fits && hn_tensor_dense(&tensors[i].tensor) && add_size(&total, &tensors[i].tensor);
-    HN_ASSERT(fits);
+    for (size_t i = 0; i < count; i++)
+        HN_ASSERT(hn_tensor_dense(&tensors[i].tensor) && hn_size_add(total, room(&tensors[i].tensor), &total));
     mirror->tensors = hn_calloc(count ? count : 1, sizeof *mirror->tensors);
     if (!mirror->tensors) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a list of %zu tensors", count);
     if (count) memcpy(mirror->tensors, tensors, count * sizeof *tensors);
@@ -31,7 +31,7 @@ hn_status hn_mirror_open(hn_mirror *mirror, hn_backend *backend, const hn_named_
     total = 0;
     for (size_t i = 0; i < count; i++) {
         mirror->tensors[i].tensor.data = (char *)mirror->memory + total;
-        add_size(&total, &tensors[i].tensor);
+        total += room(&tensors[i].tensor);
     }
     return HN_OK;
 }
