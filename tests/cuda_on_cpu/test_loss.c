@@ -23,7 +23,7 @@ static void sums_free(sums *s)
 }
 
 typedef struct entropy_case {
-    int64_t rows, classes, gap;
+    int64_t rows, classes, gap, gradient_gap; /* more between the rows of the gradient */
     float smoothing;
     hn_dtype dtype, gradient;
     bool in_place, no_gradient;
@@ -52,7 +52,7 @@ static void check_entropy(const entropy_case *c)
     device d;
     device_open(&d, hnp_cuda_loss_workspace(c->rows));
     hn_tensor logits = matrix_random(c->dtype, c->rows, c->classes, stride, 4),
-              gradient = matrix_new(c->gradient, c->rows, c->classes, stride);
+              gradient = matrix_new(c->gradient, c->rows, c->classes, stride + c->gradient_gap);
     for (int64_t r = 0; r < c->rows; r++) {
         s->label[r] = r % 4 == 1 ? HN_NO_TARGET : (int32_t)((r * 7 + c->classes - 1) % c->classes);
         if (s->label[r] == HN_NO_TARGET) continue;
@@ -171,6 +171,34 @@ TEST(broken_logits)
     }
 }
 
+/* Logits that allow vectors, beside a gradient whose rows do not. */
+TEST(a_gradient_out_of_line)
+{
+    for (int bf16 = 0; bf16 < 2; bf16++)
+        check_entropy(&(entropy_case){.rows = 3, .classes = 40, .gradient_gap = 1, .dtype = bf16 ? HN_BF16 : HN_F32, .gradient = HN_F32});
+}
+
+/* Classes that cannot be, before all others: whole vectors of them come first to every thread. */
+TEST(impossible_classes_come_first)
+{
+    enum { CLASSES = 1100, POSSIBLE = 1090 };
+    sums *s = sums_new(1, 0, 0, 1);
+    double sum = 0;
+    device d;
+    device_open(&d, hnp_cuda_loss_workspace(1));
+    hn_tensor logits = matrix_random(HN_F32, 1, CLASSES, CLASSES, 1);
+    for (int k = 0; k < POSSIBLE; k++) put(&logits, 0, k, -INFINITY);
+    for (int k = POSSIBLE; k < CLASSES; k++) sum += exp(get(&logits, 0, k));
+    s->label[0] = POSSIBLE + 3;
+    d.ops->cross_entropy(&d.ctx, &s->loss, &s->count, NULL, &logits, s->label, 0, NULL);
+    device_wait(&d);
+    CHECK_TEXT(d.error.message, "");
+    CHECK_NEAR(s->loss, log(sum) - get(&logits, 0, POSSIBLE + 3), 1e-5);
+    free(logits.data);
+    sums_free(s);
+    device_close(&d);
+}
+
 TEST(same_bits_in_another_order)
 {
     enum { ROWS = 300, CLASSES = 37 };
@@ -275,5 +303,5 @@ TEST(agrees_with_the_cpu)
 }
 
 TEST_MAIN(RUN(cross_entropy_by_hand); RUN(cross_entropy_at_odd_sizes); RUN(cross_entropy_variants); RUN(a_label_outside_is_told);
-          RUN(broken_logits); RUN(same_bits_in_another_order); RUN(mean_squared_error); RUN(workspace_too_small_is_an_error);
+          RUN(broken_logits); RUN(a_gradient_out_of_line); RUN(impossible_classes_come_first); RUN(same_bits_in_another_order); RUN(mean_squared_error); RUN(workspace_too_small_is_an_error);
           RUN(agrees_with_the_cpu))
