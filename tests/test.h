@@ -6,6 +6,7 @@
 #define HONE_TESTS_TEST_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,5 +71,14 @@ static int test_failures, test_ran;
         printf("%d tests, %d failures\n", test_ran, test_failures);                                                    \
         return test_failures || !test_ran;                                                                             \
     }
+
+/* Whether the next case of a sweep runs: all do, or with HONE_TEST_SMALL=N every N-th, for what makes each a hundred times slower (an
+ * emulated GPU, compute-sanitizer). */
+static inline bool case_wanted(void)
+{
+    static int number;
+    const char *small = getenv("HONE_TEST_SMALL");
+    return !small || number++ % (atoi(small) > 0 ? atoi(small) : 1) == 0;
+}
 
 #endif

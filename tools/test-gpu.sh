@@ -43,7 +43,7 @@ fi
 set --
 if [ "$tool" != plain ]; then
     set -- "$SANITIZER" --tool "$tool" --report-api-errors no --target-processes all --error-exitcode 9 --print-limit 20
-    HONE_TEST_SMALL=1
+    HONE_TEST_SMALL=8
     export HONE_TEST_SMALL
 fi
 timeout -k 5 "$left" "$@" "$PROGRAMS" "$name" >"$log.log" 2>&1

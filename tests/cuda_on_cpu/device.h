@@ -110,14 +110,6 @@ static inline bool gaps_untouched(const hn_tensor *t)
     return true;
 }
 
-/* Whether the next case of a sweep runs: all do, or with HONE_TEST_SMALL=1 every eighth, for tools that make kernels a hundred times
- * slower (tools/test-gpu.sh). */
-static inline bool case_wanted(void)
-{
-    static int number;
-    return !getenv("HONE_TEST_SMALL") || number++ % 8 == 0;
-}
-
 typedef struct device {
     hn_backend backend;
     const hn_ops *ops;
