@@ -460,7 +460,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     const void *const pointers[4] = {a, b, c, d};
     uint32_t align[4];
     job j;
-    if (!handle || !stream || !alpha || !beta || !a || !b || !d || c != d) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!handle || !stream || !alpha || !beta || !a || !b || !d || c != d || !aligned(workspace, 256)) return CUBLAS_STATUS_INVALID_VALUE;
     if (knob.fail) {
         cublasStatus_t status = (cublasStatus_t)knob.fail;
         knob.fail = 0;

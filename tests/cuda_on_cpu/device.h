@@ -115,7 +115,10 @@ typedef struct device {
     const hn_ops *ops;
     hn_ops_context ctx;
     hn_error error;
+    char *scratch;
 } device;
+
+enum { SCRATCH_OFFSET = 64 }; /* an arena aligns no better */
 
 /* The GPU's table with `workspace` bytes of scratch, exactly; every launch is waited for. */
 static inline void device_open(device *d, size_t workspace)
@@ -125,7 +128,9 @@ static inline void device_open(device *d, size_t workspace)
     d->ops = hn_ops_cuda();
     HN_ASSERT(hn_backend_cuda_init(&d->backend, &d->error) == HN_OK);
     hn_cuda_device_of(&d->backend)->synchronous = true;
-    d->ctx = (hn_ops_context){.backend = &d->backend, .workspace = malloc(workspace), .workspace_size = workspace, .error = &d->error};
+    d->scratch = malloc(SCRATCH_OFFSET + workspace);
+    d->ctx = (hn_ops_context){
+        .backend = &d->backend, .workspace = d->scratch + SCRATCH_OFFSET, .workspace_size = workspace, .error = &d->error};
     if (workspace) memset(d->ctx.workspace, 0xFF, workspace);
     HN_ASSERT(d->ops->open(&d->ctx, &d->error) == HN_OK);
 }
@@ -140,7 +145,7 @@ static inline void device_close(device *d)
 {
     d->ops->close(&d->ctx);
     d->backend.close(&d->backend);
-    free(d->ctx.workspace);
+    free(d->scratch);
 }
 
 /* dropout's factor of one element: 0 or 1 / (1 - p). */
