@@ -1,7 +1,7 @@
 /* HDF5 at arm's length. What was learnt about version 1.10.8 and is kept to here:
  *
  * - It prints its error stack to stderr: silenced, and its innermost line becomes part of our error.
- * - It does not stand failing writes: it never sees one (sink.c). A file left with a handle open can crash
+ * - It does not stand failing writes: it never sees one (core/hdf5_sink.h). A file left with a handle open can crash
  * inside its exit handler: every handle is closed on the one `out:` path, and the exit handler is not
  * installed (H5dont_atexit).
  * - It can load filters from shared objects: switched off.
@@ -15,7 +15,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "checkpoints/sink.h"
+#include "core/hdf5_sink.h"
 #include "core/mem.h"
 
 /* Called at the start of every public function; only its first call in the process does anything. */
@@ -122,10 +122,10 @@ out:
 hn_status hnp_store_write(const char *path, const hn_named_tensor *tensors, size_t count, hn_error *error)
 {
     hn_status status = HN_OK;
-    hnp_sink sink = {.path = path};
+    hn_hdf5_sink sink = {.path = path};
     quiet();
     hid_t options = dataset_options(), access = access_options(), file = H5I_INVALID_HID;
-    if (options < 0 || access < 0 || !hnp_sink_use(access, &sink)) {
+    if (options < 0 || access < 0 || !hn_hdf5_sink_use(access, &sink)) {
         status = fail(error, path, NULL, "cannot set options");
         goto out;
     }

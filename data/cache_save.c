@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/hdf5_sink.h"
 #include "core/mem.h"
 #include "data/cache_format.h"
 
@@ -15,9 +16,7 @@
 
 static hn_status h5_failed(const char *path, const char *what, hn_error *error)
 {
-    return hn_fail(error, HN_ERR_IO,
-                   "%s: writing the token cache failed (%s); is the disk full? data.cache=off needs no disk",
-                   path, what);
+    return hn_fail(error, HN_ERR_IO, "%s: HDF5 failed at %s", path, what);
 }
 
 /* A contiguous dataset of `count` items; negative: failed. */
@@ -110,11 +109,11 @@ static hn_status write_info(hid_t file, const hn_dataset *set, const hnp_sources
     return status;
 }
 
-static hid_t create_file(const char *path)
+static hid_t create_file(const char *path, hn_hdf5_sink *sink)
 {
     hid_t creation = H5Pcreate(H5P_FILE_CREATE), access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
     if (creation >= 0 && access >= 0 && H5Pset_userblock(creation, HNP_CACHE_HEADER) >= 0 &&
-        H5Pset_alignment(access, 1, 64) >= 0)
+        H5Pset_alignment(access, 1, 64) >= 0 && hn_hdf5_sink_use(access, sink))
         file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
     if (creation >= 0) H5Pclose(creation);
     if (access >= 0) H5Pclose(access);
@@ -126,11 +125,14 @@ static hn_status write_file(hn_dataset *set, const hnp_sources *sources, hn_dige
 {
     void *block = hn_malloc(BLOCK_BYTES);
     if (!block) return hn_fail(error, HN_ERR_MEMORY, "token cache: out of memory");
-    hid_t file = create_file(path);
-    hn_status status = file < 0 ? h5_failed(path, "creating it", error) : HN_OK;
+    hn_hdf5_sink sink = {.path = path};
+    hid_t file = create_file(path, &sink);
+    hn_status status = file < 0 && !sink.error.status ? h5_failed(path, "creating it", error) : sink.error.status;
     for (int i = 0; i < HNP_COLUMNS && !status; i++) status = write_column(file, set, i, block, path, error);
     if (!status) status = write_info(file, set, sources, key, path, error);
     if (file >= 0 && H5Fclose(file) < 0 && !status) status = h5_failed(path, "closing it", error);
+    if (sink.error.status && (!status || file < 0))
+        status = hn_fail(error, sink.error.status, "%s", sink.error.message);
     hn_free(block);
     return status;
 }
@@ -164,12 +166,16 @@ hn_status hnp_cache_save(hn_dataset *dataset, const hnp_sources *sources, hn_dig
     hn_strbuf_printf(&temporary, "%.*s.tmp-%s", (int)(name - path), path, name);
     if (temporary.failed) return hn_fail(error, HN_ERR_MEMORY, "token cache: out of memory");
     hnp_quiet quiet;
+    hn_error why = {0};
     hnp_quiet_begin(&quiet);
-    hn_status status = write_file(dataset, sources, key, temporary.text, error);
+    hn_status status = write_file(dataset, sources, key, temporary.text, &why);
     hnp_quiet_end(&quiet);
-    if (!status) status = write_header(temporary.text, error);
-    if (!status) status = hn_folder_commit(temporary.text, path, false, error); /* works on files alike */
-    if (status) unlink(temporary.text);
+    if (!status) status = write_header(temporary.text, &why);
+    if (!status) status = hn_folder_commit(temporary.text, path, false, &why); /* works on files alike */
+    if (status) {
+        unlink(temporary.text);
+        hn_fail(error, status, "%s%s", why.message, status == HN_ERR_IO ? " (the token cache; data.cache=off needs none)" : "");
+    }
     hn_strbuf_close(&temporary);
     return status;
 }

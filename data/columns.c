@@ -18,6 +18,7 @@ static hn_status open_spool(hnp_column *column, const char *folder, hn_error *er
     char *path = hn_path_join(folder, ".tmp-spool-XXXXXX");
     if (!path) return hn_fail(error, HN_ERR_MEMORY, "token cache: out of memory");
     column->fd = mkostemp(path, O_CLOEXEC);
+    column->folder = folder;
     hn_status status = column->fd < 0 ? hn_fail_errno(error, "%s: creating", path) : HN_OK;
     if (!status && unlink(path)) status = hn_fail_errno(error, "%s: removing", path);
     hn_free(path);
@@ -39,13 +40,13 @@ hn_status hnp_columns_init(hnp_columns *columns, bool wide, const char *spool, h
     return status;
 }
 
-static hn_status write_all(int fd, const unsigned char *bytes, size_t size, hn_error *error)
+static hn_status write_all(const hnp_column *column, const unsigned char *bytes, size_t size, hn_error *error)
 {
     while (size) {
-        ssize_t wrote = hn_file_calls.write(fd, bytes, size);
+        ssize_t wrote = hn_file_calls.write(column->fd, bytes, size);
         if (wrote < 0 && errno == EINTR) continue;
         if (wrote <= 0)
-            return hn_fail_errno(error, "token cache: writing a temporary file (data.cache=off needs none)");
+            return hn_fail_errno(error, "%s: the token cache: writing a temporary file (data.cache=off needs none)", column->folder);
         bytes += wrote;
         size -= (size_t)wrote;
     }
@@ -55,7 +56,7 @@ static hn_status write_all(int fd, const unsigned char *bytes, size_t size, hn_e
 static hn_status flush(hnp_column *column, hn_error *error)
 {
     hn_status status =
-        write_all(column->fd, column->memory, (column->count - column->written) * column->item, error);
+        write_all(column, column->memory, (column->count - column->written) * column->item, error);
     column->written = column->count;
     return status;
 }
@@ -99,8 +100,8 @@ hn_status hnp_column_read(hnp_column *column, void *items, size_t from, size_t c
     while (left && !status) {
         ssize_t got = pread(column->fd, to, left, at);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return hn_fail_errno(error, "token cache: reading a temporary file");
-        if (got == 0) return hn_fail(error, HN_ERR_IO, "token cache: a temporary file ends early");
+        if (got < 0) return hn_fail_errno(error, "%s: the token cache: reading a temporary file", column->folder);
+        if (got == 0) return hn_fail(error, HN_ERR_IO, "%s: the token cache: a temporary file ends early", column->folder);
         to += got;
         at += got;
         left -= (size_t)got;

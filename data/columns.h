@@ -28,6 +28,7 @@ typedef struct hnp_column {
     size_t capacity;       /* of `memory`, in items */
     size_t written;        /* spooled: items in the file */
     int fd;                /* -1: in memory */
+    const char *folder;    /* of the file; borrowed */
 } hnp_column;
 
 typedef struct hnp_columns {

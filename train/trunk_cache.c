@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/hdf5_sink.h"
 #include "core/mem.h"
 #include "core/staging.h"
 
@@ -76,7 +77,10 @@ static bool make_dataset(hid_t file, const char *name, hsize_t bytes, bool fill)
 
 static bool make_file(const hn_trunk_cache *cache, const char *path, const char *key)
 {
-    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), text = -1, space = -1, attribute = -1;
+    hn_hdf5_sink sink = {.path = path};
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1, text = -1, space = -1, attribute = -1;
+    if (access >= 0 && hn_hdf5_sink_use(access, &sink)) file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    if (access >= 0) H5Pclose(access);
     if (file < 0) return false;
     bool made = make_dataset(file, "digest", (hsize_t)cache->examples * sizeof(hn_digest), true) &&
                 make_dataset(file, "output", (hsize_t)cache->first_row[cache->examples] * cache->row_bytes, false);
@@ -88,7 +92,7 @@ static bool make_file(const hn_trunk_cache *cache, const char *path, const char 
     if (attribute >= 0) H5Aclose(attribute);
     H5Sclose(space);
     H5Tclose(text);
-    return H5Fclose(file) >= 0 && made;
+    return H5Fclose(file) >= 0 && made && !sink.error.status;
 }
 
 /* first_row, and how many examples fit the budget. */

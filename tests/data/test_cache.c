@@ -325,6 +325,14 @@ static ssize_t full_disk(int fd, const void *bytes, size_t size)
     return -1;
 }
 
+static int write_calls, fail_write_at;
+static ssize_t failing_write(int fd, const void *bytes, size_t size)
+{
+    if (++write_calls < fail_write_at) return write(fd, bytes, size);
+    errno = EDQUOT;
+    return -1;
+}
+
 static int no_fsync(int fd)
 {
     (void)fd;
@@ -355,6 +363,31 @@ TEST(disk_failures)
 }
 
 /* Several processes at once: one makes it, the others wait and use it. */
+/* From the n-th write on, HDF5's among them, whatever n is. */
+TEST(every_write_fails)
+{
+    hn_tokenizer tokenizer = {.vocabulary = 400, .digest = 1};
+    hn_data_config config = config_of();
+    hn_file_hooks before = hn_file_calls;
+    int cached = -1;
+    for (fail_write_at = 1; cached < 0; fail_write_at++) {
+        hn_error error = {0};
+        wipe_cache();
+        CHECK_OK(hn_folder_make(cache, &error));
+        write_calls = 0;
+        hn_file_calls.write = failing_write;
+        cached = open_once(&config, &tokenizer, NULL, &error);
+        hn_file_calls = before;
+        if (cached >= 0) break;
+        CHECK_INT(error.status, HN_ERR_IO);
+        CHECK_CONTAINS(error.message, cache);
+        CHECK_CONTAINS(error.message, "Disk quota exceeded");
+        CHECK_CONTAINS(error.message, "data.cache=off");
+        CHECK_INT(count_entries(), 0);
+    }
+    CHECK(fail_write_at > 20);
+}
+
 TEST(processes)
 {
     hn_tokenizer tokenizer = {.vocabulary = 400, .digest = 1};
@@ -449,7 +482,7 @@ int main(void)
     RUN(damage_anywhere);
     RUN(links_are_not_followed);
     RUN(stamps);
-    RUN(disk_failures);
+    RUN(disk_failures); RUN(every_write_fails);
     RUN(processes);
     RUN(larger_than_a_block);
     RUN(memory_failures);

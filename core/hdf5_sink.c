@@ -5,7 +5,7 @@
  * errno. Nothing believes the file until then; what is believed later is what was read back.
  *
  * It also makes HDF5's writes count for the tests' fault hooks. */
-#include "checkpoints/sink.h"
+#include "core/hdf5_sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,7 @@
 /* HDF5's view of the file; `public` must come first. */
 typedef struct driver_file {
     H5FD_t public;
-    hnp_sink *sink;
+    hn_hdf5_sink *sink;
     int fd;
     haddr_t allocated,
         written; /* first address behind what HDF5 has given out, and behind what it believes written */
@@ -28,7 +28,7 @@ typedef struct driver_file {
 
 /* The driver's info in the access options: copied by HDF5 byte for byte. */
 typedef struct driver_info {
-    hnp_sink *sink;
+    hn_hdf5_sink *sink;
 } driver_info;
 
 static H5FD_t *sink_open(const char *name, unsigned flags, hid_t access, haddr_t limit)
@@ -42,7 +42,7 @@ static H5FD_t *sink_open(const char *name, unsigned flags, hid_t access, haddr_t
         return NULL;
     }
     file->sink = info->sink;
-    file->fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    file->fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | (flags & H5F_ACC_EXCL ? O_EXCL : O_TRUNC), 0666);
     if (file->fd >= 0) return &file->public;
     hn_fail_errno(&info->sink->error, "%s: cannot create", name);
     hn_free(file);
@@ -140,7 +140,7 @@ static const H5FD_class_t sink_class = {
     .fl_map = H5FD_FLMAP_DICHOTOMY,
 };
 
-bool hnp_sink_use(hid_t access, hnp_sink *sink)
+bool hn_hdf5_sink_use(hid_t access, hn_hdf5_sink *sink)
 {
     driver_info info = {.sink = sink};
     hid_t driver = H5FDregister(&sink_class);
