@@ -119,6 +119,7 @@ static inline int64_t hn_adamw_chunks(hn_adamw_segment *segments, int64_t count)
 typedef struct hn_adamw_control {
     double clip; /* the gradient's largest norm; 0: none */
     double beta1, beta2;
+    double most_loss, most_norm; /* loss over count, and norm, beyond which the step is skipped; 0: any */
     float lr, epsilon;
     uint64_t seed; /* of the rounding of bf16 moments, with the step */
     uint32_t step;
@@ -147,7 +148,7 @@ typedef struct hn_adamw_outcome {
 typedef struct hn_adamw_step {
     float lr, beta1, beta2, epsilon;
     float gradient_scale; /* clipping */
-    int32_t skip;         /* nonzero: a gradient was not finite; nothing is changed */
+    int32_t skip;         /* nonzero: nothing is changed (hnp_adamw_decide) */
     const float *correction1, *correction2; /* [groups] 1 - beta^t of each group */
     const float *group_lr;                  /* [groups] warm-up factor of a group after its unfreezing */
     uint64_t seed;                          /* of the rounding of bf16 moments, with the step */

@@ -96,7 +96,8 @@ void HN_ISA_NAME(hnp_adamw_decide)(hn_ops_context *ctx, hn_adamw_step *step, hn_
     (void)ctx;
     double norm = sqrt(*norm_squared), clip = control->clip;
     if (clip <= 0 && norm > HN_ADAMW_LARGEST_NORM) norm = INFINITY;
-    bool skip = !isfinite(norm) || !isfinite(*loss);
+    bool skip = !isfinite(norm) || !isfinite(*loss) || (control->most_norm > 0 && norm > control->most_norm) ||
+                (control->most_loss > 0 && *loss > control->most_loss * (double)*count);
     *outcome = (hn_adamw_outcome){.loss = *loss, .norm = norm, .count = *count, .skipped = skip};
     *step = (hn_adamw_step){.lr = control->lr,
                             .beta1 = (float)control->beta1,

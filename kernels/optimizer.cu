@@ -94,7 +94,8 @@ __global__ void __launch_bounds__(DECIDERS)
     const hn_adamw_control asked = *control;
     double norm = sqrt(*norm_squared);
     if (asked.clip <= 0 && norm > HN_ADAMW_LARGEST_NORM) norm = HUGE_VAL;
-    const bool skip = !isfinite(norm) || !isfinite(*loss);
+    const bool skip = !isfinite(norm) || !isfinite(*loss) || (asked.most_norm > 0 && norm > asked.most_norm) ||
+                      (asked.most_loss > 0 && *loss > asked.most_loss * (double)*count);
     for (int g = (int)threadIdx.x; g < groups.count; g += DECIDERS) {
         const int64_t applied = groups.applied[g] + (!skip && groups.trains[g]);
         groups.applied[g] = applied;

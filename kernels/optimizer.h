@@ -10,7 +10,7 @@ void HN_ISA_NAME(hnp_sum_squares)(hn_ops_context *ctx, double *sum, const float 
 
 /* With norm = sqrt(*norm_squared), infinite beyond HN_ADAMW_LARGEST_NORM when nothing is clipped:
  *
- *     skip            when norm or *loss is not finite
+ *     skip            when norm or *loss is not finite, or norm > most_norm > 0, or *loss > most_loss * *count and most_loss > 0
  *     applied[g]      += 1 for the groups that train, unless skipped
  *     correction[g]   = 1 - beta^applied[g]
  *     gradient_scale  = clip / (norm + 1e-6) when norm > clip > 0, else 1

@@ -22,6 +22,7 @@ typedef struct hn_field {
  *     eval        set (text), loss, accuracy, macro_f1, ..., best (0 or 1)
  *     sample      number (from 1), prompt, answer, finish (why it ended), tokens; reference and row, when it is from data
  *     checkpoint  path          unfreeze  group          bad_step  reason, in_a_row
+ *     spike       reason, loss, grad_norm, in_a_row
  *     warning     message       stop      reason
  *
  * Rates are per second, times in seconds; `time` counts from the start of the run. */

@@ -191,9 +191,10 @@ static void add_named(hn_strbuf *out, const hn_event *event, const char *name)
     if (field) add_value(out, field);
 }
 
-static void add_bad_step(hn_strbuf *out, const hn_event *event)
+/* A step that was no good, and how many there were. */
+static void add_bad_step(hn_strbuf *out, const hn_event *event, const char *what)
 {
-    hn_strbuf_puts(out, "skipped: ");
+    hn_strbuf_puts(out, what);
     add_named(out, event, "reason");
     const hn_field *count = find(event, "in_a_row");
     if (count && count->integer > 1) hn_strbuf_printf(out, " (%lld in a row)", (long long)count->integer);
@@ -219,7 +220,9 @@ static void add_event(hn_strbuf *out, const hn_event *event)
         add_named(out, event, "group");
         hn_strbuf_puts(out, " trains from here");
     } else if (!strcmp(kind, "bad_step")) {
-        add_bad_step(out, event);
+        add_bad_step(out, event, "skipped: ");
+    } else if (!strcmp(kind, "spike")) {
+        add_bad_step(out, event, "spike: ");
     } else if (!strcmp(kind, "warning")) {
         hn_strbuf_puts(out, "warning: ");
         add_named(out, event, "message");
@@ -236,7 +239,7 @@ static void add_event(hn_strbuf *out, const hn_event *event)
 static const char *colour_of(const hn_event *event)
 {
     const hn_field *best = find(event, "best");
-    if (!strcmp(event->kind, "warning") || !strcmp(event->kind, "bad_step")) return YELLOW;
+    if (!strcmp(event->kind, "warning") || !strcmp(event->kind, "bad_step") || !strcmp(event->kind, "spike")) return YELLOW;
     return best && best->integer ? GREEN : NULL;
 }
 

@@ -4,6 +4,7 @@
 #include <float.h>
 
 #include "eval/metrics.h"
+#include "train/spikes.h"
 
 #define AT(member) .offset = offsetof(hn_train_config, member)
 #define MAX_COUNT 1e15
@@ -46,6 +47,13 @@ const hn_key hn_train_keys[] = {
      .help = "Share of the target spread over all labels"},
     {"train", "max_bad_steps", HN_KEY_INT, AT(train.max_bad_steps), .unit = "steps", .min = 1, .max = 1e6,
      .fallback = "10", .help = "Steps in a row with a NaN or Inf, all skipped, after which the run stops"},
+    {"train", "spike_threshold", HN_KEY_FLOAT, AT(train.spike_threshold), .unit = "MADs", .max = 1e6, .fallback = "20",
+     .help = "A step is a spike when its loss, or the logarithm of its gradient's norm, is so many median distances above the median of the "
+             "last steps; 0: none is"},
+    {"train", "spike_window", HN_KEY_INT, AT(train.spike_window), .unit = "steps", .min = 4, .max = HN_SPIKE_WINDOW_MOST,
+     .fallback = "64", .help = "Steps that median and distances are of; NaN and Inf are left out"},
+    {"train", "spike_action", HN_KEY_CHOICE, AT(train.spike_action), .choices = "warn|skip", .fallback = "\"warn\"",
+     .help = "What becomes of a spike: a warning; or the step is not made"},
     {"train", "device", HN_KEY_CHOICE, AT(train.device), .choices = "auto|cpu|cuda", .fallback = "\"auto\"", .safe_on_resume = true,
      .help = "Where the model runs, in every verb; auto: the first GPU that CUDA shows, if hone was built with CUDA and there is one"},
     {"train", "threads", HN_KEY_INT, AT(train.threads), .unit = "threads", .max = 4096, .fallback = "0",

@@ -11,6 +11,7 @@ typedef enum hn_schedule_kind {
     HN_SCHEDULE_LINEAR, HN_SCHEDULE_COSINE, HN_SCHEDULE_CONSTANT, HN_SCHEDULE_INVERSE_SQRT, HN_SCHEDULE_WSD
 } hn_schedule_kind;
 enum { HN_RECOMPUTE_AUTO = 3 }; /* behind hn_recompute of models/model.h: the first of them that fits the memory */
+typedef enum hn_spike_action { HN_SPIKE_WARN, HN_SPIKE_SKIP } hn_spike_action;
 typedef enum hn_direction { HN_DIRECTION_AUTO, HN_DIRECTION_MAX, HN_DIRECTION_MIN } hn_direction;
 
 typedef struct hn_train_config {
@@ -29,6 +30,9 @@ typedef struct hn_train_config {
         int64_t seed;
         double label_smoothing;
         int64_t max_bad_steps, threads, log_every;
+        double spike_threshold; /* MADs */
+        int spike_action;       /* hn_spike_action */
+        int64_t spike_window;
         bool profile, share_prefixes;
         int device; /* hn_device */
         int recompute; /* hn_recompute, or HN_RECOMPUTE_AUTO */

@@ -23,7 +23,7 @@ typedef struct hn_progress {
     /* The last step whose turn of each kind is over; so an action that a signal interrupted is done on resume, and no other
      * twice. */
     int64_t logged, thawed, evaluated;
-    int64_t bad_in_a_row, skipped;
+    int64_t bad_in_a_row, spikes_in_a_row, skipped;
     int64_t events;    /* in the log: what it is cut back to */
     double elapsed; /* seconds of training before this process */
     /* Since the last line of metrics: */
@@ -58,6 +58,7 @@ typedef struct hn_trainer {
     hn_optimizer optimizer;
     hn_schedule schedule;
     hn_early_stopping stopping;
+    hn_spikes spikes;
     hn_progress progress;
     int pending; /* steps enqueued, of which progress.step counts all and the rest of progress none */
     bool resumed; /* progress is a checkpoint's */
@@ -110,6 +111,9 @@ hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_
 /* What the oldest pending step came to; waits for it. */
 hn_status hnp_trainer_collect(hn_trainer *trainer, hn_step_result *result, hn_error *error);
 
+/* settle.c: counts what steps came to, in their order, until `left` of them are still pending. */
+hn_status hnp_trainer_settle(hn_trainer *trainer, int left, hn_error *error);
+
 /* state.c: checkpoints. */
 /* Weights of every parameter that trains in this run, and with an optimizer their moments; with `applied` ([groups] steps) only of
  * groups that were stepped. Names and list are one allocation (hn_free). */
@@ -139,6 +143,7 @@ hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const
 hn_status hnp_trainer_log_sample(hn_trainer *trainer, int64_t number, const hn_sample *sample, const hnp_answer *answer,
                                  hn_error *error);
 hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, int64_t step, const char *reason, hn_error *error);
+hn_status hnp_trainer_log_spike(hn_trainer *trainer, const hn_step_result *result, const char *reason, hn_error *error);
 hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,
                                hn_error *error);
 /* With train.profile: where the time of the operations went, as a table. */

@@ -119,6 +119,8 @@ static void write_values(const hn_optimizer *optimizer, unsigned char *slot, int
     *(hn_step_values *)slot = (hn_step_values){.control = {.clip = config->optim.clip,
                                                            .beta1 = config->optim.beta1,
                                                            .beta2 = config->optim.beta2,
+                                                           .most_loss = optimizer->limits.loss,
+                                                           .most_norm = optimizer->limits.norm,
                                                            .lr = (float)rate,
                                                            .epsilon = (float)config->optim.epsilon,
                                                            .seed = (uint64_t)config->train.seed,

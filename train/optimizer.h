@@ -11,6 +11,7 @@
 #include "models/model.h"
 #include "train/config.h"
 #include "train/freeze.h"
+#include "train/spikes.h"
 
 /* What the host says of one step; it goes from pinned memory to the backend's in one copy, with the groups' arrays behind it. */
 typedef struct hn_step_values {
@@ -30,6 +31,7 @@ typedef struct hn_optimizer {
     hn_dtype moments;
     int64_t *applied;           /* [groups] steps that changed the group, as hn_optimizer_fetch found them */
     bool *trainable;            /* [groups] now */
+    hn_spike_limits limits;     /* the caller's, of the next step: one beyond them is not made */
     hn_staging values_staging, outcome_staging;
     /* In the backend's memory: */
     hn_adamw_segment *listed; /* the segments */
@@ -56,7 +58,7 @@ void hn_optimizer_select(hn_optimizer *optimizer, int64_t step);
 hn_status hn_optimizer_begin(hn_optimizer *optimizer, hn_ops_context *ctx, int64_t step, double rate, float loss_scale,
                              hn_error *error);
 /* Norm of the gradient (fp64), the decision, AdamW; `loss` and `count` are in the backend's memory. When the norm or the loss is
- * not finite nothing is changed. */
+ * not finite, or beyond `limits`, nothing is changed. */
 hn_status hn_optimizer_finish(hn_optimizer *optimizer, hn_ops_context *ctx, const double *loss, const int64_t *count,
                               hn_error *error);
 /* Waits for the step that was finished `before` others: 0 for the last, 1 for the one before it. *out stays until the next step is

@@ -110,6 +110,14 @@ hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, int64_t step, const char
     return emit_at(trainer, step, "bad_step", fields, sizeof fields / sizeof *fields, error);
 }
 
+hn_status hnp_trainer_log_spike(hn_trainer *trainer, const hn_step_result *result, const char *reason, hn_error *error)
+{
+    const hn_field fields[] = {TEXT("reason", reason), FLOAT("loss", result->loss_sum / (double)result->count),
+                               FLOAT("grad_norm", result->norm), INT("in_a_row", trainer->progress.spikes_in_a_row),
+                               FLOAT("time", hnp_trainer_elapsed(trainer))};
+    return emit_at(trainer, result->step, "spike", fields, sizeof fields / sizeof *fields, error);
+}
+
 hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,
                                hn_error *error)
 {

@@ -95,7 +95,7 @@ static json_t *pack_state(const hn_trainer *trainer)
     const hn_job *job = trainer->job;
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:s?, s:o, "
                      "s:o, s:o, s:o, s:o, "
-                     "s:o, s:s, s:O}",
+                     "s:o, s:s, s:O, s:I, s:o}",
                      "step", (json_int_t)p->step, "epoch", (json_int_t)p->epoch, "batch",
                      (json_int_t)p->batch, "logged", (json_int_t)p->logged, "thawed", (json_int_t)p->thawed,
                      "evaluated", (json_int_t)p->evaluated, "bad_in_a_row", (json_int_t)p->bad_in_a_row,
@@ -109,7 +109,8 @@ static json_t *pack_state(const hn_trainer *trainer)
                      "dev_digest", digest_text(dev_digest(job)), "tokenizer_digest",
                      digest_text(hn_tokenizer_digest(job->source->tokenizer)), "products",
                      trainer->runner.ops->products(&trainer->runner.ctx),
-                     "config", (json_t *)(size_t)trainer->options->resolved);
+                     "config", (json_t *)(size_t)trainer->options->resolved, "spikes_in_a_row",
+                     (json_int_t)p->spikes_in_a_row, "spikes", hn_spikes_save(&trainer->spikes));
 }
 
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
@@ -206,7 +207,7 @@ static hn_status unpack_progress(hn_progress *p, const json_t *state, hn_error *
                     {"batch", &p->batch},       {"logged", &p->logged},
                     {"thawed", &p->thawed},     {"evaluated", &p->evaluated},
                     {"skipped", &p->skipped},   {"bad_in_a_row", &p->bad_in_a_row},
-                    {"events", &p->events},
+                    {"events", &p->events},     {"spikes_in_a_row", &p->spikes_in_a_row},
                     {"window_count", &p->window_count}, {"window_steps", &p->window_steps}};
     hn_status status = HN_OK;
     for (size_t i = 0; status == HN_OK && i < sizeof integers / sizeof *integers; i++)
@@ -246,6 +247,7 @@ static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error
     if (status == HN_OK) status = unpack_groups(trainer, json_object_get(state, "groups"), error);
     if (status == HN_OK)
         status = hn_early_stopping_load(&trainer->stopping, json_object_get(state, "early_stopping"), error);
+    if (status == HN_OK) status = hn_spikes_load(&trainer->spikes, json_object_get(state, "spikes"), error);
     if (status == HN_OK) status = unpack_progress(&trainer->progress, state, error);
     if (status == HN_OK) status = check_cursor(trainer, error);
     return status;

@@ -52,6 +52,7 @@ static hn_status enqueue(hn_trainer *trainer, const uint32_t *examples, int32_t 
     hn_draw draw = {.seed = (uint64_t)trainer->config->train.seed, .step = (uint32_t)step};
     float scale = 1.0f / (float)hn_dataset_targets(trainer->job->train, examples, count, &draw);
     trainer->buffer.draw = draw;
+    if (trainer->config->train.spike_action != HN_SPIKE_WARN) trainer->optimizer.limits = hn_spikes_limits(&trainer->spikes, step);
     hn_status status = hn_optimizer_begin(&trainer->optimizer, &runner->ctx, step, hn_schedule_rate(&trainer->schedule, step), scale,
                                           error);
     runner->ops->zero(&runner->ctx, runner->loss, sizeof *runner->loss);

@@ -3,7 +3,6 @@
  * killed anywhere does on resume just what is left, and its metrics are those of a run that was never killed. */
 #include "train/trainer.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -110,48 +109,6 @@ static hn_status save_and_go_on(hn_trainer *trainer, hn_error *error)
     return hnp_trainer_log_text(trainer, "warning", "message", failure.message, error);
 }
 
-static hn_status count_bad_step(hn_trainer *trainer, const hn_step_result *result, hn_error *error)
-{
-    hn_progress *p = &trainer->progress;
-    char reason[128];
-    p->skipped++;
-    p->bad_in_a_row++;
-    snprintf(reason, sizeof reason, "%s is %s; the step was skipped",
-             isfinite(result->loss_sum) ? "the gradient's norm" : "the loss",
-             isnan(isfinite(result->loss_sum) ? result->norm : result->loss_sum) ? "NaN" : "infinite");
-    hn_status status = hnp_trainer_log_bad_step(trainer, result->step, reason, error);
-    if (status == HN_OK && p->bad_in_a_row >= trainer->config->train.max_bad_steps)
-        status = hn_fail(error, HN_ERR_NUMERIC,
-                         "step %lld: %lld steps in a row had a loss or gradient that is NaN or infinite; the weights are those "
-                         "before them. Expected causes: optim.lr (%g) too high, a checkpoint that overflows in %s, labels or "
-                         "texts that are broken; try a smaller optim.lr or train.precision=fp32",
-                         (long long)result->step, (long long)p->bad_in_a_row, trainer->config->optim.lr,
-                         trainer->config->train.precision == HN_PRECISION_BF16 ? "bf16" : "fp32");
-    return status;
-}
-
-/* Counts what steps came to, in their order, until `left` of them are still pending. */
-static hn_status settle(hn_trainer *trainer, int left, hn_error *error)
-{
-    hn_progress *p = &trainer->progress;
-    hn_status status = HN_OK;
-    while (trainer->pending > left && status == HN_OK) {
-        hn_step_result result;
-        status = hnp_trainer_collect(trainer, &result, error);
-        if (status != HN_OK) break;
-        if (!result.applied) {
-            status = count_bad_step(trainer, &result, error);
-            continue;
-        }
-        p->bad_in_a_row = 0;
-        p->window_loss += result.loss_sum;
-        p->window_count += result.count;
-        p->window_norm += result.norm;
-        p->window_steps++;
-    }
-    return status;
-}
-
 /* What is due after the current step, most often nothing; whatever it is sees the run as of this step. */
 static hn_status turn(hn_trainer *trainer, hn_error *error)
 {
@@ -162,7 +119,7 @@ static hn_status turn(hn_trainer *trainer, hn_error *error)
     bool thaws = group >= 0 && p->thawed != p->step && !stopping;
     bool evaluates = trainer->job->dev_count && p->evaluated != p->step && (is_due(trainer, trainer->config->eval.every) || last);
     bool saves = is_due(trainer, trainer->config->checkpoint.every) && !last;
-    hn_status status = log || thaws || evaluates || saves || last ? settle(trainer, 0, error) : HN_OK;
+    hn_status status = log || thaws || evaluates || saves || last ? hnp_trainer_settle(trainer, 0, error) : HN_OK;
     if (status == HN_OK && log) {
         status = hnp_trainer_log_step(trainer, error);
         if (status == HN_OK) p->logged = p->step;
@@ -207,14 +164,14 @@ static hn_status advance(hn_trainer *trainer, hn_error *error)
     const uint32_t *examples = hn_order_examples(trainer->order, p->batch, &count);
     status = hnp_trainer_step(trainer, examples, count, &tokens, error);
     if (status != HN_OK) {
-        settle(trainer, 0, &(hn_error){0}); /* what came before is counted and logged all the same */
+        hnp_trainer_settle(trainer, 0, &(hn_error){0}); /* what came before is counted and logged all the same */
         return status;
     }
     p->step++;
     p->batch++;
     trainer->window_tokens += tokens;
     trainer->window_examples += count;
-    return settle(trainer, 1, error);
+    return hnp_trainer_settle(trainer, 1, error);
 }
 
 /* Steps until nothing is left to do, early stopping, a signal or a failure. */
@@ -224,7 +181,7 @@ static hn_status run_steps(hn_trainer *trainer, hn_error *error)
         hn_status status = *trainer->options->stop ? hn_fail(error, HN_ERR_INTERRUPTED, "stopped") : turn(trainer, error);
         if (status == HN_ERR_INTERRUPTED) {
             hn_error_reset(error);
-            status = settle(trainer, 0, error);
+            status = hnp_trainer_settle(trainer, 0, error);
             if (status == HN_OK) status = hnp_trainer_save(trainer, error);
             if (status != HN_OK) return status;
             return hn_fail(error, HN_ERR_INTERRUPTED,

@@ -51,6 +51,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     bool lower = config->eval.direction == HN_DIRECTION_AUTO ? hn_metric_lower_is_better(metric)
                                                              : config->eval.direction == HN_DIRECTION_MIN;
     hn_early_stopping_init(&trainer->stopping, lower, config->eval.min_delta, config->eval.patience);
+    hn_spikes_init(&trainer->spikes, (int)config->train.spike_window, config->train.spike_threshold);
     hn_schedule_init(&trainer->schedule, config, job->total_steps);
     hn_runner_options runner = runner_options(job, options->counting);
     hn_status status = hn_runner_init(&trainer->runner, &job->model, &runner, error);

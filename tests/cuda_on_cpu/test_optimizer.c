@@ -197,7 +197,8 @@ TEST(agrees_with_the_cpu)
 }
 
 /* One decision by both tables; corrections of fp64 powers may part by a unit in the last place of fp32. */
-static void decide_alike(double squared, double loss, double clip, bool skipped, double norm, double scale)
+static void decide_within(double squared, double loss, double clip, double most_loss, double most_norm, bool skipped, double norm,
+                          double scale)
 {
     enum { GROUPS_HERE = 70 };
     static const double beta[2] = {0.9, 0.999};
@@ -209,8 +210,8 @@ static void decide_alike(double squared, double loss, double clip, bool skipped,
     int32_t trains[GROUPS_HERE];
     hn_adamw_step step[2];
     hn_adamw_outcome outcome[2];
-    hn_adamw_control control = {.clip = clip, .beta1 = beta[0], .beta2 = beta[1], .lr = 0.01f, .epsilon = 1e-6f,
-                                .seed = 0xfedcba9876543210u, .step = 12};
+    hn_adamw_control control = {.clip = clip, .beta1 = beta[0], .beta2 = beta[1], .most_loss = most_loss, .most_norm = most_norm,
+                                .lr = 0.01f, .epsilon = 1e-6f, .seed = 0xfedcba9876543210u, .step = 12};
     device d;
     device_open(&d, 0);
     hn_backend_cpu_init(&backend);
@@ -238,6 +239,23 @@ static void decide_alike(double squared, double loss, double clip, bool skipped,
     CHECK_TEXT(d.error.message, "");
     CHECK(step[0].gradient_scale == step[1].gradient_scale || isnan(norm));
     device_close(&d);
+}
+
+static void decide_alike(double squared, double loss, double clip, bool skipped, double norm, double scale)
+{
+    decide_within(squared, loss, clip, 0, 0, skipped, norm, scale);
+    if (!skipped) decide_within(squared, loss, clip, loss / 77 * 1.0001, norm * 1.0001, false, norm, scale);
+}
+
+TEST(steps_beyond_a_limit_are_skipped)
+{
+    decide_within(4, 77, 0, 1, 2, false, 2, 1);
+    decide_within(4, 77, 0, 0.999, 2, true, 2, 1);
+    decide_within(4, 77, 0, 1, 1.999, true, 2, 0);
+    decide_within(4, 77, 0, 0, 1.999, true, 2, 0);
+    decide_within(4, 77, 0, 0.999, 0, true, 2, 0);
+    decide_within(NAN, 77, 0, 1, 2, true, NAN, 0);
+    decide_within(4, NAN, 0, 1, 2, true, 2, 0);
 }
 
 TEST(decisions)
@@ -354,5 +372,5 @@ TEST(zero_that_fails)
     device_close(&d);
 }
 
-TEST_MAIN(RUN(segments); RUN(long_list); RUN(agrees_with_the_cpu); RUN(decisions); RUN(squares); RUN(cast); RUN(zero_and_scale);
+TEST_MAIN(RUN(segments); RUN(long_list); RUN(agrees_with_the_cpu); RUN(decisions); RUN(steps_beyond_a_limit_are_skipped); RUN(squares); RUN(cast); RUN(zero_and_scale);
           RUN(zero_that_fails))

@@ -80,6 +80,8 @@ TEST(plain_lines)
     CHECK_TEXT(seen(), "step 311: skipped: the loss is not a number\n");
     EVENT(sink, "bad_step", 312, TEXT("reason", "the loss is not a number"), INT("in_a_row", 2));
     CHECK_TEXT(seen(), "step 312: skipped: the loss is not a number (2 in a row)\n");
+    EVENT(sink, "spike", 313, TEXT("reason", "the loss is 9, beyond 3"), FLOAT("loss", 9), INT("in_a_row", 2));
+    CHECK_TEXT(seen(), "step 313: spike: the loss is 9, beyond 3 (2 in a row)\n");
     EVENT(sink, "warning", 313, TEXT("message", "mind this"));
     CHECK_TEXT(seen(), "step 313: warning: mind this\n");
     EVENT(sink, "stop", 400, TEXT("reason", "accuracy did not improve"));

@@ -1,0 +1,62 @@
+"""Spikes of loss and gradient: warned of or skipped, whatever is logged when, and the same after a kill."""
+import os, random
+from tiny import digests, hone, killed_run, main, make_config, make_model, metrics
+
+SPIKES = (91, 120, 170) # rows whose value is far off
+
+
+def make_rows(path):
+    rng = random.Random(5)
+    with open(path, "w") as f:
+        for i in range(200):
+            value = 3000.0 if i in SPIKES else rng.random()
+            f.write('{"text": "a %s", "label": %.3f}\n' % (" ".join(rng.choice("bcdefg") for _ in range(4)), value))
+
+
+def setup(folder, run, **sections):
+    make_rows(os.path.join(folder, "rows.jsonl"))
+    sections.setdefault("train", {}).update({"batch_examples": 4, "epochs": 2, "spike_window": 8})
+    sections["eval"] = {"metric": "loss"}
+    config = make_config(os.path.join(folder, run + ".json"), make_model(os.path.join(folder, "model")), os.path.join(folder, run),
+                         task={"kind": "regress", "labels": []}, data={"train": [os.path.join(folder, "rows.jsonl")], "dev": [],
+                         "fields": {"text": "text", "label": "label"}}, **sections)
+    return config, os.path.join(folder, run)
+
+
+def spikes(run):
+    return [e for e in metrics(run) if e["event"] == "spike"]
+
+
+def a_spike_is_warned_of(folder):
+    config, run = setup(folder, "warn")
+    done = hone("train", config)
+    found = spikes(run)
+    assert 4 <= len(found) <= 6 and all(e["loss"] > 1e5 and e["in_a_row"] in (1, 2) for e in found), found
+    assert f"step {found[0]['step']}: spike: the loss is" in done.stderr and "skipped" not in done.stderr, done.stderr
+    config, off = setup(folder, "off", train={"spike_threshold": 0})
+    hone("train", config)
+    assert not spikes(off) and digests(off) == digests(run), "a warning changed the weights"
+
+
+def a_spike_is_skipped(folder):
+    config, run = setup(folder, "skip", train={"spike_action": "skip", "log_every": 1})
+    hone("train", config)
+    found, steps = spikes(run), {e["step"]: e for e in metrics(run) if e["event"] == "step"}
+    assert 4 <= len(found) <= 6 and all("skipped" in e["reason"] for e in found), found
+    assert max(e["loss"] for e in steps.values() if e["loss"] is not None) < 100, "a skipped step is in the log's sums"
+    config, rare = setup(folder, "rare", train={"spike_action": "skip", "log_every": 50, "profile": True}, checkpoint={"every": "30 steps"})
+    hone("train", config)
+    assert digests(rare) == digests(run) and spikes(rare) == found, "what is logged and saved changed what is skipped"
+
+
+def kills_change_no_decision(folder):
+    sections = dict(train={"spike_action": "skip"}, checkpoint={"every": "20 steps"})
+    config, run = setup(folder, "plain", **sections)
+    hone("train", config)
+    config, killed = setup(folder, "killed", **sections)
+    assert killed_run(config, random.Random(3), 3, shortest=0.3, longest=1.5) > 0
+    assert digests(killed) == digests(run) and metrics(killed) == metrics(run) and spikes(run), "a kill changed the run"
+
+
+if __name__ == "__main__":
+    main(a_spike_is_warned_of, a_spike_is_skipped, kills_change_no_decision)
