@@ -18,6 +18,7 @@
 #include "core/backend.h"
 #include "core/batch.h"
 #include "core/error.h"
+#include "core/strbuf.h"
 #include "core/tensor.h"
 
 /* What random numbers are keyed by (core/philox.h). Rows of an activation belong to tokens: row r is the token at
@@ -163,6 +164,19 @@ typedef struct hn_target_loss {
     float *row_loss;    /* [n] of each row, 0 without a label; NULL: not wanted */
     bool *row_correct;  /* [n]; NULL: not wanted */
 } hn_target_loss;
+
+/* Choosing by time among several ways to run the same operation, where a table has more than one. Other ways are other bits: a run
+ * chooses before its first step, keeps the choice and takes it again whenever it goes on. Between open and close. */
+typedef struct hn_tuning {
+    /* Times the ways of everything that ran so far and keeps the fastest. `size` bytes at `memory` of the backend are spoiled; what
+     * finds no room there stays as it is. Waits. */
+    hn_status (*run)(hn_ops_context *ctx, void *memory, size_t size, hn_error *error);
+    /* Appends what was chosen, as text. */
+    void (*save)(const hn_ops_context *ctx, hn_strbuf *out);
+    /* Takes such a text (`name` is what errors call it), or nothing of it: HN_ERR_MISMATCH, it was made by other hardware or another
+     * library; HN_ERR_FORMAT. */
+    hn_status (*load)(hn_ops_context *ctx, const char *text, const char *name, hn_error *error);
+} hn_tuning;
 
 typedef struct hn_ops hn_ops;
 struct hn_ops {
@@ -311,9 +325,11 @@ struct hn_ops {
     size_t (*low_rank_workspace)(int64_t widest, int64_t width);
     /* ... and that linear_cross_entropy needs for up to `rows` rows: the caller plans for the larger of the two. */
     size_t (*linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary);
-    /* How products run, for the log, the manifest and what must not outlive a change of it: "fp32 avx512", "cuda sm_90", ...
-     * Between open and close. */
+    /* How products run, for the log, the manifest and what must not outlive a change of it: "fp32 avx512", "cuda sm_90, NVIDIA H200,
+     * cublaslt 130100", ... Between open and close. */
     const char *(*products)(const hn_ops_context *ctx);
+    /* NULL: every operation has one way to run here. */
+    const hn_tuning *(*tuning)(void);
     /* Makes and frees ctx->state. */
     hn_status (*open)(hn_ops_context *ctx, hn_error *error);
     void (*close)(hn_ops_context *ctx);

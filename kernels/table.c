@@ -305,6 +305,7 @@ const hn_ops HN_ISA_NAME(hnp_ops) = {
     .low_rank_workspace = HN_ISA_NAME(hnp_table_low_rank_workspace),
     .linear_cross_entropy_workspace = HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace),
     .products = HN_ISA_NAME(hnp_table_products),
+    .tuning = HN_ISA_NAME(hnp_table_tuning),
     .open = HN_ISA_NAME(hnp_table_open),
     .close = HN_ISA_NAME(hnp_table_close),
 };

@@ -23,6 +23,7 @@ size_t HN_ISA_NAME(hnp_table_workspace)(int64_t rows, int64_t widest, int64_t lo
 size_t HN_ISA_NAME(hnp_table_low_rank_workspace)(int64_t widest, int64_t width);
 size_t HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary);
 const char *HN_ISA_NAME(hnp_table_products)(const hn_ops_context *ctx);
+const hn_tuning *HN_ISA_NAME(hnp_table_tuning)(void);
 hn_status HN_ISA_NAME(hnp_table_open)(hn_ops_context *ctx, hn_error *error);
 void HN_ISA_NAME(hnp_table_close)(hn_ops_context *ctx);
 #endif

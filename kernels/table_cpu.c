@@ -76,3 +76,9 @@ const char *HN_ISA_NAME(hnp_table_products)(const hn_ops_context *ctx)
     (void)ctx;
     return hn_ops_cpu_isa();
 }
+
+/* Products are cut by rule, whatever the machine's speed. */
+const hn_tuning *HN_ISA_NAME(hnp_table_tuning)(void)
+{
+    return NULL;
+}

@@ -58,6 +58,8 @@ const hn_key hn_train_keys[] = {
      .help = "Where the model runs, in every verb; auto: the first GPU that CUDA shows, if hone was built with CUDA and there is one"},
     {"train", "threads", HN_KEY_INT, AT(train.threads), .unit = "threads", .max = 4096, .fallback = "0",
      .safe_on_resume = true, .help = "Threads of the CPU backend; 0: one a core. Results do not depend on it"},
+    {"train", "tune", HN_KEY_BOOL, AT(train.tune), .fallback = "false", .safe_on_resume = true,
+     .help = "Times cuBLASLt's algorithms before the first step and keeps the fastest, in plans.jsonl of the run; other bits than the rule's"},
     {"train", "log_every", HN_KEY_INT, AT(train.log_every), .unit = "steps", .min = 1, .max = 1e9, .fallback = "10",
      .safe_on_resume = true, .help = "Steps between two lines of metrics"},
     {"train", "profile", HN_KEY_BOOL, AT(train.profile), .fallback = "false", .safe_on_resume = true,
@@ -144,6 +146,6 @@ const hn_key hn_train_keys[] = {
     {"output", "dir", HN_KEY_STRING, AT(output.dir), .help = "Run folder"},
 
     {"resume", "force", HN_KEY_BOOL, AT(resume.force), .fallback = "false", .safe_on_resume = true,
-     .help = "Go on although keys marked as safe to change differ from the run's"},
+     .help = "Go on although keys marked as safe to change differ from the run's, or tuned products were lost"},
 };
 const size_t hn_train_key_count = sizeof hn_train_keys / sizeof *hn_train_keys;

@@ -2,6 +2,7 @@
 #ifndef HONE_TRAIN_INTERNAL_H
 #define HONE_TRAIN_INTERNAL_H
 
+#include "core/digest.h"
 #include "eval/early_stopping.h"
 #include "eval/evaluator.h"
 #include "infer/generate.h"
@@ -62,6 +63,7 @@ typedef struct hn_trainer {
     hn_progress progress;
     int pending; /* steps enqueued, of which progress.step counts all and the rest of progress none */
     bool resumed; /* progress is a checkpoint's */
+    char tuned[HN_DIGEST_TEXT]; /* digest of the tuned products (tuning.c): the checkpoint's, then those that run; empty: none */
     hn_batch_buffer buffer;
     hn_order *order;
     int64_t order_epoch; /* that `order` is of, -1: none */
@@ -108,11 +110,17 @@ typedef struct hn_step_result {
 } hn_step_result;
 /* Enqueues the step after progress.step, which the caller counts then, and adds it to those that are pending (two at most). */
 hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error);
+/* Gradients and loss of a batch as the next step would make them, which begins anew: nothing of the run changes. */
+hn_status hnp_trainer_rehearse(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_error *error);
 /* What the oldest pending step came to; waits for it. */
 hn_status hnp_trainer_collect(hn_trainer *trainer, hn_step_result *result, hn_error *error);
 
 /* settle.c: counts what steps came to, in their order, until `left` of them are still pending. */
 hn_status hnp_trainer_settle(hn_trainer *trainer, int left, hn_error *error);
+
+/* tuning.c: with train.tune the products of the run, from its folder or made now. Before the first step, with the groups that train
+ * selected. */
+hn_status hnp_trainer_tune(hn_trainer *trainer, hn_error *error);
 
 /* state.c: checkpoints. */
 /* Weights of every parameter that trains in this run, and with an optimizer their moments; with `applied` ([groups] steps) only of

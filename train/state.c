@@ -95,7 +95,7 @@ static json_t *pack_state(const hn_trainer *trainer)
     const hn_job *job = trainer->job;
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:s?, s:o, "
                      "s:o, s:o, s:o, s:o, "
-                     "s:o, s:s, s:O, s:I, s:o}",
+                     "s:o, s:s, s:s?, s:O, s:I, s:o}",
                      "step", (json_int_t)p->step, "epoch", (json_int_t)p->epoch, "batch",
                      (json_int_t)p->batch, "logged", (json_int_t)p->logged, "thawed", (json_int_t)p->thawed,
                      "evaluated", (json_int_t)p->evaluated, "bad_in_a_row", (json_int_t)p->bad_in_a_row,
@@ -108,7 +108,7 @@ static json_t *pack_state(const hn_trainer *trainer)
                      digest_text(job->weights), "data_digest", digest_text(hn_dataset_digest(job->train)),
                      "dev_digest", digest_text(dev_digest(job)), "tokenizer_digest",
                      digest_text(hn_tokenizer_digest(job->source->tokenizer)), "products",
-                     trainer->runner.ops->products(&trainer->runner.ctx),
+                     trainer->runner.ops->products(&trainer->runner.ctx), "tuned", trainer->tuned[0] ? trainer->tuned : NULL,
                      "config", (json_t *)(size_t)trainer->options->resolved, "spikes_in_a_row",
                      (json_int_t)p->spikes_in_a_row, "spikes", hn_spikes_save(&trainer->spikes));
 }
@@ -235,6 +235,24 @@ static hn_status check_cursor(const hn_trainer *trainer, hn_error *error)
                    (long long)p->step, (long long)(p->step - before), (long long)p->epoch, (long long)p->batch);
 }
 
+/* Other hardware or another library is no other run, but its bits are others; products tuned for what is no longer there bind nobody. */
+static hn_status unpack_products(hn_trainer *trainer, const json_t *state, hn_error *error)
+{
+    const char *saved = NULL, *tuned = NULL, *now = trainer->runner.ops->products(&trainer->runner.ctx);
+    char text[1024];
+    hn_status status = hn_json_get_string(&saved, state, "products", STATE, error);
+    if (status == HN_OK) status = hn_json_get_string(&tuned, state, "tuned", STATE, error);
+    if (status != HN_OK) return status;
+    if (saved && !strcmp(saved, now)) {
+        snprintf(trainer->tuned, sizeof trainer->tuned, "%s", tuned ? tuned : "");
+        return HN_OK;
+    }
+    snprintf(text, sizeof text, "the checkpoint was made with %.400s products, here are %s: the run goes on, with other bits than it would "
+             "have had there", saved ? saved : "unknown", now);
+    trainer->options->notice(text);
+    return HN_OK;
+}
+
 static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error *error)
 {
     const hn_job *job = trainer->job;
@@ -250,6 +268,7 @@ static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error
     if (status == HN_OK) status = hn_spikes_load(&trainer->spikes, json_object_get(state, "spikes"), error);
     if (status == HN_OK) status = unpack_progress(&trainer->progress, state, error);
     if (status == HN_OK) status = check_cursor(trainer, error);
+    if (status == HN_OK) status = unpack_products(trainer, state, error);
     return status;
 }
 

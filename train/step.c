@@ -44,8 +44,8 @@ static hn_status run_slice(hn_trainer *trainer, const uint32_t *examples, int32_
     return HN_OK;
 }
 
-/* All of it; *tokens of the batch. */
-static hn_status enqueue(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
+/* All gradients of a batch, and its loss; *tokens of it. */
+static hn_status accumulate(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
 {
     hn_runner *runner = &trainer->runner;
     int64_t step = trainer->progress.step;
@@ -63,9 +63,23 @@ static hn_status enqueue(hn_trainer *trainer, const uint32_t *examples, int32_t 
         *tokens += trainer->buffer.batch.keys;
         first += length;
     }
-    if (status == HN_OK)
-        status = hn_optimizer_finish(&trainer->optimizer, &runner->ctx, runner->loss, runner->count, error);
     return status;
+}
+
+static hn_status enqueue(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
+{
+    hn_runner *runner = &trainer->runner;
+    hn_status status = accumulate(trainer, examples, count, tokens, error);
+    if (status != HN_OK) return status;
+    return hn_optimizer_finish(&trainer->optimizer, &runner->ctx, runner->loss, runner->count, error);
+}
+
+hn_status hnp_trainer_rehearse(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_error *error)
+{
+    const hn_error *recorded = &trainer->runner.step_error;
+    int64_t tokens = 0;
+    hn_status status = accumulate(trainer, examples, count, &tokens, error);
+    return recorded->status == HN_OK ? status : hn_fail(error, recorded->status, "%s", recorded->message);
 }
 
 hn_status hnp_trainer_step(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)

@@ -76,6 +76,7 @@ static hn_status open_cache(hn_trainer *trainer, hn_error *error)
         hn_hasher_add(hasher, parts, sizeof parts);
         hn_hasher_add(hasher, facts, sizeof facts);
         hn_hasher_add_text(hasher, trainer->runner.ops->products(&trainer->runner.ctx));
+        hn_hasher_add_text(hasher, trainer->tuned);
         status = hn_trunk_cache_open(&trainer->cache, path, hn_hasher_digest(hasher), trainer->job->train,
                                      &trainer->trunk, &trainer->runner.backend, first_only,
                                      (uint64_t)(config->freeze.cache_budget * 1073741824.0), error);
@@ -326,9 +327,10 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     if (result->was_finished) goto out;
     trainer->progress.finished[0] = 0; /* finished once, and now it has more steps */
     hnp_trainer_select(trainer);
-    status = open_cache(trainer, error);
-    if (status != HN_OK) goto out;
     announce(trainer, &initialised);
+    status = hnp_trainer_tune(trainer, error);
+    if (status == HN_OK) status = open_cache(trainer, error);
+    if (status != HN_OK) goto out;
     trainer->started = trainer->window_started = hn_clock();
     if (trainer->config->train.profile) trainer->runner.ctx.profile = &trainer->profile;
     status = run_steps(trainer, error);

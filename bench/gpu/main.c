@@ -40,8 +40,7 @@ int main(int argc, char **argv)
         }
     }
     bench_open(&b);
-    printf("%s; %s%s\n", hn_cuda_device_of(&b.backend)->name, b.ops->products(&b.ctx),
-           b.rehearse ? "; a rehearsal: these times mean nothing" : "");
+    printf("%s%s\n", b.ops->products(&b.ctx), b.rehearse ? "; a rehearsal: these times mean nothing" : "");
     bench_ceilings(&b);
     if (b.json)
         fprintf(b.json, "{\"gpu\": \"%s\", \"products\": \"%s\", \"rehearsal\": %s, \"copy_bytes_per_second\": %.4g, \"bf16_flop_per_second\": %.4g,\n \"operations\": [",

@@ -46,7 +46,7 @@ def markdown(kernels, operations, steps):
     if kernels:
         if kernels["rehearsal"]:
             lines += ["A rehearsal: none of these times means anything.", ""]
-        lines += [f"{kernels['gpu']}; {kernels['products']}. Ceilings of this run: copy {kernels['copy_bytes_per_second'] / 1e9:,.0f} GB/s, "
+        lines += [f"{kernels['products']}. Ceilings of this run: copy {kernels['copy_bytes_per_second'] / 1e9:,.0f} GB/s, "
                   f"bf16 product {kernels['bf16_flop_per_second'] / 1e12:,.0f} TFLOP/s.", "",
                   "| operation | shape | us | GB/s | TFLOP/s | of ceiling | PyTorch us | times as fast | PyTorch's way |", "|---|---|---|---|---|---|---|---|---|"]
         for row in operations:

@@ -12,7 +12,7 @@
 
 /* ctx->state of the GPU's table. */
 typedef struct table_state {
-    char how[48]; /* hnp_table_products */
+    char how[320]; /* hnp_table_products */
     hnp_cuda_products *products;
     hnp_cuda_timer *timer; /* NULL: nobody has asked for times */
 } table_state;
@@ -80,6 +80,22 @@ const char *HN_ISA_NAME(hnp_table_products)(const hn_ops_context *ctx)
     return ((const table_state *)ctx->state)->how;
 }
 
+static void save_plans(const hn_ops_context *ctx, hn_strbuf *out)
+{
+    hnp_cuda_products_export(hnp_cuda_products_of(ctx), out);
+}
+
+static hn_status load_plans(hn_ops_context *ctx, const char *text, const char *name, hn_error *error)
+{
+    return hnp_cuda_products_import(hnp_cuda_products_of(ctx), text, name, error);
+}
+
+const hn_tuning *HN_ISA_NAME(hnp_table_tuning)(void)
+{
+    static const hn_tuning tuning = {.run = hnp_cuda_products_tune, .save = save_plans, .load = load_plans};
+    return &tuning;
+}
+
 hn_status HN_ISA_NAME(hnp_table_open)(hn_ops_context *ctx, hn_error *error)
 {
     const hn_cuda_device *device = hn_cuda_device_of(ctx->backend);
@@ -90,7 +106,8 @@ hn_status HN_ISA_NAME(hnp_table_open)(hn_ops_context *ctx, hn_error *error)
         hn_free(state);
         return status;
     }
-    snprintf(state->how, sizeof state->how, "cuda sm_%d, cublaslt %zu", device->capability, hnp_cuda_products_version());
+    snprintf(state->how, sizeof state->how, "cuda sm_%d, %s, cublaslt %zu", device->capability, device->name,
+             hnp_cuda_products_version());
     ctx->state = state;
     return HN_OK;
 }

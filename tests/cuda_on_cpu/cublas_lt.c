@@ -86,6 +86,8 @@ void emu_lt_version(uint64_t version)
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
 {
+    const char *fastest = getenv("HONE_EMU_LT_FASTEST");
+    if (fastest) knob.fastest = (int)strtol(fastest, NULL, 10);
     open_handles++;
     *handle = (cublasLtHandle_t)(void *)&open_handles;
     return CUBLAS_STATUS_SUCCESS;

@@ -26,7 +26,7 @@ const emu_lt_counts *emu_lt_counted(void);
 void emu_lt_reset(void);
 /* No algorithm is offered for this epilogue (cublasLtEpilogue_t) from now on. */
 void emu_lt_refuse(int epilogue);
-/* Every algorithm but this one is slow; -1: none is. */
+/* Every algorithm but this one is slow; -1: none is. A program that knows nothing of tests is told by HONE_EMU_LT_FASTEST. */
 void emu_lt_fastest(int algorithm);
 /* The next product ends in this cublasStatus_t. */
 void emu_lt_fail(int status);

@@ -9,7 +9,7 @@
  *
  * Faults for tests: emu_fail_after() makes the n-th call from now on fail; an error of a kernel is sticky, as CUDA's are. A program that
  * knows nothing of tests is told by its environment, which the first look for a GPU reads: HONE_EMU_ABSENT=1, HONE_EMU_MEMORY=bytes,
- * HONE_EMU_FAIL=calls:error. */
+ * HONE_EMU_FAIL=calls:error; and HONE_EMU_NAME, what the GPU is called. */
 #include "runtime.h"
 
 #include <cuda_runtime_api.h>
@@ -182,7 +182,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
 {
     if (device != 0) return cudaErrorInvalidValue;
     memset(properties, 0, sizeof *properties);
-    snprintf(properties->name, sizeof properties->name, "emulated GPU");
+    const char *name = getenv("HONE_EMU_NAME");
+    snprintf(properties->name, sizeof properties->name, "%s", name ? name : "emulated GPU");
     properties->major = 8;
     properties->multiProcessorCount = 2;
     properties->sharedMemPerBlockOptin = EMU_SHARED_LIMIT;
