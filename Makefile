@@ -1,5 +1,5 @@
 # The front door: `make`, `make demo`, `make test`, `make bench-*`. CMake does the work.
-.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean cuda test-gpu bench-gpu bundle
+.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean cuda test-gpu bench-gpu bundle torture
 
 all: packages
 	@tools/build.sh release hone
@@ -18,6 +18,12 @@ test: packages
 	@tools/build.sh debug
 	@tools/build.sh fuzz
 	@tools/test.sh
+
+torture: packages # docs/reliability.md; under an hour
+	@tools/build.sh release hone
+	@tools/build.sh debug
+	@tools/build.sh fuzz
+	@python3 tools/torture.py $(ARGS)
 
 cuda: packages # hone with CUDA: build/cuda/hone
 	@tools/build.sh cuda

@@ -59,6 +59,11 @@ static int test_failures, test_ran;
     do {                                                                                                               \
         if ((call) != HN_OK) TEST_FAIL("%s: %s", #call, error.message);                                                \
     } while (0)
+/* The result of a promise that was tried many times, in the words that tools/torture.py gathers. */
+static inline void test_promise(const char *promise, size_t tried, size_t held)
+{
+    printf("%s: tried %zu, held %zu\n", promise, tried, held);
+}
 #define TEST_SKIP(reason)                                                                                              \
     do {                                                                                                               \
         printf("SKIP: %s\n", reason);                                                                                  \

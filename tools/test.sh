@@ -20,8 +20,8 @@ suite() { # preset, ctest arguments...
     failed=$((failed + wrong))
     [ "$wrong" = 0 ] || grep -vE '^ +Start|Passed' "$log" | tail -n 150
 }
-suite debug -LE fuzz
-suite release -L 'kernels|models|train|cli|cuda_on_cpu'
+suite debug -LE 'fuzz|torture'
+suite release -L 'kernels|models|train|cli|cuda_on_cpu|torture'
 suite fuzz -L fuzz
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

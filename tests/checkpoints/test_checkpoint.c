@@ -116,12 +116,13 @@ TEST(every_flipped_byte_is_found)
 {
     hn_error error = {0};
     static const char *const names[] = {"rank-0.h5", "manifest.json"};
+    size_t tried = 0;
     fresh();
     CHECK_OK(save_step(3, &error));
     for (int i = 0; i < 2; i++) {
         size_t size = 0;
         hn_free(slurp(file_of(path, 3, names[i]), &size));
-        for (size_t at = 0; at < size; at++) {
+        for (size_t at = 0; at < size; at++, tried++) {
             int bits = at % 3 ? 1 << at % 8 : 0xff;
             hn_error_reset(&error);
             flip(path, (long)at, bits);
@@ -133,6 +134,7 @@ TEST(every_flipped_byte_is_found)
     }
     hn_error_reset(&error);
     CHECK_OK(load_step(3, &error));
+    test_promise("every flipped byte of a small checkpoint is found", tried, tried);
 }
 
 TEST(truncation_is_found)
@@ -351,6 +353,7 @@ TEST(out_of_memory)
         CHECK_OK(load_step(1, &error));
     }
     CHECK(nth > 100);
+    test_promise("the n-th allocation fails, saving a checkpoint", nth - 1, nth - 1);
     status = HN_ERR_MEMORY;
     for (nth = 1; status != HN_OK; nth++) {
         hn_error failure = {0};
@@ -372,6 +375,7 @@ TEST(out_of_memory)
         CHECK(step == 2 || step == -2); /* never an older one for want of memory */
     }
     CHECK_INT(newest(said), 2);
+    test_promise("the n-th allocation fails, finding, loading, verifying and retaining checkpoints", nth - 1, nth - 1);
 }
 
 CHECKPOINT_MAIN(RUN(saves_and_loads); RUN(lists_in_order); RUN(the_same_run_gives_the_same_bytes);

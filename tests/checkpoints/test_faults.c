@@ -116,6 +116,7 @@ static void check_after(int at)
 
 TEST(every_call_fails)
 {
+    size_t tried = 0;
     for (fault_kind kind = FAIL_ONCE; kind <= TEAR; kind++) {
         int failed = 0, failures = test_failures;
         for (int at = 1;; at++) {
@@ -126,6 +127,7 @@ TEST(every_call_fails)
             end_fault();
             CHECK_INT(fault.retried, 0);
             if (fault.calls < at) break;
+            tried++;
             if (status != HN_OK) CHECK_CONTAINS(error.message, folder);
             failed += status != HN_OK;
             check_after(at);
@@ -133,6 +135,7 @@ TEST(every_call_fails)
         }
         CHECK(failed > 12);
     }
+    test_promise("every call of a save fails, once and for good, and every write tears", tried, tried);
 }
 
 TEST(a_failed_save_is_said_and_leaves_nothing)
@@ -179,6 +182,7 @@ TEST(killed_at_every_call)
         if (test_failures != failures) return;
     }
     CHECK(killed > 15);
+    test_promise("killed at every call of a save", (size_t)killed, (size_t)killed);
 }
 
 static int open_files(void)

@@ -1,7 +1,8 @@
 """Hostile and damaged files, given to hone the way a user meets them. Every case must end in time, with bounded memory, with
 exit code 1 or 2 and a message that names the file and the place in it, and must leave nothing in the output folder but the
 token cache. Some odd files are valid and must be read. The cases stand in test_hostile_*.py, by what is hurt; each of these, with
-`--table`, prints what its cases say (docs/hostile-input.md), and with a word runs those whose names hold it.
+`--table`, prints what its cases say (docs/hostile-input.md), with a word runs those whose names hold it, and with `--watch` runs them
+under strace: no file may make hone start a program, use the network, or open what was not named.
 
 What needs digests that only hone computes (checkpoints that lie with the right digest: external links, filters, other types)
 is in tests/checkpoints/test_hostile.c."""
@@ -13,6 +14,9 @@ SECONDS = 30 if SANITIZED else 5  # of processor: far above what any case takes,
 MEMORY = (3 << 30) if SANITIZED else (768 << 20)  # at the peak; the sanitizer's own books included
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive",  # an allocation that fails is hone's to report
                "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":allocator_may_return_null=1"}
+WATCH = ["strace", "-f", "-qq", "-e", "trace=execve,execveat,open,openat,openat2,creat,socket,connect"]
+SYSTEM = ("/proc/", "/sys/", "/dev/null", "/dev/shm", "/dev/urandom", "/etc/ld.so", "/lib", "/usr/lib", "/usr/local/lib", "/usr/share/locale",
+          "/etc/localtime")
 CASES = []
 ST = "model/model.safetensors"
 ROW = b'{"premise": "a man", "hypothesis": "a dog", "label": "neutral"}'
@@ -69,6 +73,35 @@ class Folder:
     def trained(self):
         """Puts a finished run of 20 steps in place of `run`."""
         shutil.copytree(os.path.join(self.base, "run"), self.run)
+
+
+def may_watch():
+    return shutil.which("strace") and not subprocess.run([*WATCH, "-o", "/dev/null", "true"], capture_output=True).returncode
+
+
+def touched(log, folder):
+    """What a process that strace wrote down did beside its work in `folder`: programs, sockets, other files."""
+    calls = [l.split(None, 1)[1] for l in open(log, errors="replace") if "(" in l]
+    problems = [c for c in calls if c.startswith(("socket", "connect"))]
+    problems += [c for c in calls if c.startswith("execve")][1:]
+    for call in calls:
+        named = re.search(r'^(?:open|creat)\w*\(.*?"([^"]*)"', call)
+        path = os.path.normpath(os.path.join(folder, named[1])) if named else folder
+        if not path.startswith((folder, *SYSTEM)) and path not in ("/", os.path.dirname(folder)):
+            problems.append(call)
+    return [p.strip() for p in problems]
+
+
+def watch_case(make, base, folder):
+    """What the case touches beside its folder; how it ends is run_case's to judge."""
+    w = Folder(base, folder)
+    args, stdin = make(w) or w.train(), None
+    if isinstance(args, tuple):
+        args, stdin = args
+    log = w.at("strace")
+    subprocess.run([*WATCH, "-o", log, HONE, *map(str, args)], cwd=folder, input=stdin or b"", capture_output=True, timeout=300,
+                   env={**ENVIRONMENT, "ASAN_OPTIONS": "detect_leaks=0"})
+    return touched(log, folder)
 
 
 def run_case(name, make, parts, code, base, folder):
@@ -142,15 +175,21 @@ def make_base(base, trained):
         hone("train", "c.json", cwd=base)
 
 
-def every_case(base, only, table):
-    failed = 0
+def every_case(base, only, table, watch):
+    failed = tried = 0
     if table:
         print("| case | hone says |\n|---|---|")
     for name, make, parts, code in CASES:
         if only and only not in name:
             continue
+        tried += 1
         folder = tempfile.mkdtemp(prefix="hone-hostile-")
         try:
+            if watch:
+                problems = watch_case(make, base, folder)
+                failed += bool(problems)
+                print(f"FAILED {name}: {'; '.join(problems)}" if problems else f"ok {name}")
+                continue
             problems, message, said, seconds, peak = run_case(name, make, parts, code, base, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -161,18 +200,23 @@ def every_case(base, only, table):
             print(f"| {name} | {message} |")
         else:
             print(f"ok {name} ({seconds:.2f} s, {peak >> 20} MiB)")
+    if not table:
+        print(f"{'files run no code' if watch else 'hostile files'} ({os.path.basename(sys.argv[0])[13:-3]}): tried {tried}, held {tried - failed}")
     return failed
 
 
 def run_all(trained=False, more=None):
     """Every case that was registered. `trained`: some begin with a finished run; `more`: a check of the base folder that is
     no case and gives the number of its failures."""
-    table = "--table" in sys.argv
-    words = [a for a in sys.argv[1:] if a != "--table"]
+    table, watch = "--table" in sys.argv, "--watch" in sys.argv
+    words = [a for a in sys.argv[1:] if not a.startswith("--")]
+    if watch and not may_watch():
+        print("SKIP: strace does not run here")
+        sys.exit(77)
     base = tempfile.mkdtemp(prefix="hone-hostile-")
     try:
         make_base(base, trained)
-        failed = every_case(base, words[0] if words else None, table)
+        failed = every_case(base, words[0] if words else None, table, watch)
         if more and not table and not words:
             failed += more(base)
     finally:

@@ -124,34 +124,27 @@ def _(w):
 def nothing_else_is_touched(base):
     """Watched by strace: a model is loaded, and trained on, without starting a program, without the network, and without
     opening files but the system's libraries and those of the folders that were named."""
-    watch = ["strace", "-f", "-qq", "-e", "trace=execve,execveat,open,openat,openat2,creat,socket,connect"]
-    if not shutil.which("strace") or subprocess.run([*watch, "-o", "/dev/null", "true"], capture_output=True).returncode:
+    if not may_watch():
         print("skipped: strace does not run here")
         return 0
     log, problems = os.path.join(base, "strace"), []
-    system = ("/proc/", "/sys/", "/dev/null", "/dev/shm", "/dev/urandom", "/etc/ld.so", "/lib", "/usr/lib", "/usr/local/lib", "/usr/share/locale",
-              "/etc/localtime")
     shutil.copytree(os.path.join(base, "model"), os.path.join(base, "hostile"))
     for name in ("vocab.txt", "config.json", "model.safetensors"):
         os.remove(os.path.join(base, "hostile", name))
         os.symlink("/etc/passwd", os.path.join(base, "hostile", name))
-    for code, *args in ([0, "train", "c.json", "output.dir=watched"], [0, "eval", "watched", "--json"], [0, "verify", "watched"],
-                        [1, "train", "c.json", "model.path=hostile"], [1, "tokenize", "hostile"]):
-        done = subprocess.run([*watch, "-o", log, HONE, *args], cwd=base, capture_output=True,
+    verbs = [[0, "train", "c.json", "output.dir=watched"], [0, "eval", "watched", "--json"], [0, "verify", "watched"],
+             [0, "predict", "watched", "data.predict=small.jsonl"], [0, "plan", "c.json"], [0, "data", "c.json"],
+             [0, "export", "watched", "exported"], [0, "tokenize", "model"],
+             [1, "train", "c.json", "model.path=hostile"], [1, "tokenize", "hostile"]]
+    for code, *args in verbs:
+        done = subprocess.run([*WATCH, "-o", log, HONE, *args], cwd=base, capture_output=True, stdin=subprocess.DEVNULL,
                               env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
         if done.returncode != code:
             problems.append(f"{args}: exit code {done.returncode}")
-        calls = [l.split(None, 1)[1] for l in open(log) if "(" in l]
-        problems += [c.strip() for c in calls if c.startswith(("socket", "connect"))]
-        problems += [c.strip() for c in calls if c.startswith("execve")][1:]
-        for call in calls:
-            named = re.search(r'^(?:open|creat)\w*\(.*?"([^"]*)"', call)
-            path = os.path.normpath(os.path.join(base, named[1])) if named else base
-            if not path.startswith((base, *system)) and path not in ("/", os.path.dirname(base)):
-                problems.append(call.strip())
+        problems += touched(log, base)
     for problem in problems:
         print("FAILED strace:", problem)
-    print(f"{'FAILED' if problems else 'ok'} nothing else is touched")
+    print(f"files run no code (every verb on sound and hostile folders): tried {len(verbs)}, held {len(verbs) - min(len(problems), len(verbs))}")
     return len(problems)
 
 

@@ -442,6 +442,7 @@ static void memory_runs_out_of(const char *json, const char *const *overrides, s
         CHECK_INT(status, HN_ERR_MEMORY);
     }
     CHECK(n > 20);
+    test_promise(end == HN_OK ? "the n-th allocation fails, reading a config" : "the n-th allocation fails, reading a bad config", n, n);
 }
 
 TEST(memory_runs_out)

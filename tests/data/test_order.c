@@ -102,6 +102,41 @@ TEST(same_arguments_same_order)
     CHECK_TEXT(text, "c17e03f7cd1d636f0efd4465b2f011a2");
 }
 
+/* Whoever opens the order anew at any batch of any epoch finds there what one who came from the first batch found. */
+TEST(resumed_at_every_batch)
+{
+    hn_dataset dataset = lengths(500, 64);
+    static uint32_t ids[500];
+    size_t tried = 0;
+    for (int64_t epoch = 0; epoch < 3; epoch++) {
+        hn_order_options options = {42, epoch, 512, 16, 8, true};
+        hn_order *whole = NULL, *order = NULL;
+        hn_error error = {0};
+        size_t before = 0;
+        int32_t count;
+        CHECK_OK(hn_order_open(&whole, &dataset, &options, &error));
+        int64_t batches = hn_order_batches(whole);
+        for (int64_t b = 0; b < batches; b++, before += (size_t)count) {
+            const uint32_t *examples = hn_order_examples(whole, b, &count);
+            memcpy(ids + before, examples, (size_t)count * sizeof *ids);
+        }
+        hn_order_free(whole);
+        before = 0;
+        for (int64_t from = 0; from < batches; from++, tried++) {
+            CHECK_OK(hn_order_open(&order, &dataset, &options, &error));
+            size_t at = before;
+            for (int64_t b = from; b < batches; b++, at += (size_t)count) {
+                const uint32_t *examples = hn_order_examples(order, b, &count);
+                CHECK(!memcmp(examples, ids + at, (size_t)count * sizeof *ids));
+                if (b == from) before += (size_t)count;
+            }
+            hn_order_free(order);
+            CHECK_INT(at, 500);
+        }
+    }
+    test_promise("the ids of the samples, from every batch of an epoch on", tried, tried);
+}
+
 /* Sorting makes the lengths of a batch alike and leaves no pattern over the epoch. */
 TEST(windows_and_mixing)
 {
@@ -164,5 +199,5 @@ TEST(memory_failures)
     CHECK(nth > 7);
 }
 
-TEST_MAIN(RUN(every_example_once_within_bounds); RUN(same_arguments_same_order); RUN(windows_and_mixing);
+TEST_MAIN(RUN(every_example_once_within_bounds); RUN(same_arguments_same_order); RUN(resumed_at_every_batch); RUN(windows_and_mixing);
           RUN(too_long_for_a_batch); RUN(memory_failures))

@@ -293,6 +293,7 @@ TEST(out_of_memory_while_opening)
         if (status != HN_OK && status != HN_ERR_MEMORY) TEST_FAIL("allocation %zu: %s", nth, error.message);
     }
     CHECK(nth > 50);
+    test_promise("the n-th allocation fails, opening a model's folder", nth - 1, nth - 1);
 }
 
 /* Saving. */
@@ -483,6 +484,7 @@ static void without_memory(bool copy)
         if (strcmp(now, "old") && strcmp(now, "new")) TEST_FAIL("allocation %zu: %s", nth, now);
     }
     CHECK_TEXT(what_is_saved(), "new");
+    test_promise(copy ? "the n-th allocation fails, copying a model's folder" : "the n-th allocation fails, saving a model's folder", nth - 1, nth - 1);
 }
 
 TEST(out_of_memory_while_saving)

@@ -108,7 +108,8 @@ TEST(opening_without_memory)
 {
     hn_job *job = NULL;
     hn_status status = HN_ERR_MEMORY;
-    for (size_t n = 1; status != HN_OK; n++) {
+    size_t tried = 0;
+    for (size_t n = 1; status != HN_OK; n++, tried++) {
         hn_error_reset(&error);
         hn_mem_fail_at(n);
         status = hn_job_open(&job, &train, &data, HN_JOB_ALL, &error);
@@ -117,6 +118,7 @@ TEST(opening_without_memory)
             TEST_FAIL("allocation %zu: status %d, \"%s\"", n, (int)status, error.message);
     }
     int64_t steps = job->total_steps;
+    test_promise("the n-th allocation fails, opening model, tokenizer and data", tried, tried);
     hn_job_free(job);
     CHECK_INT(steps, 2);
 }
@@ -144,7 +146,8 @@ TEST(training_without_memory)
 {
     hn_train_result result;
     hn_status status = HN_ERR_MEMORY;
-    for (size_t n = 1; status != HN_OK; n += 1 + n / 24) {
+    size_t tried = 0;
+    for (size_t n = 1; status != HN_OK; n += 1 + n / 24, tried++) {
         hn_mem_fail_at(n);
         status = run(&result);
         hn_mem_fail_at(0);
@@ -155,6 +158,7 @@ TEST(training_without_memory)
     CHECK_INT(result.step, 2);
     CHECK_OK(run(&result));
     CHECK(result.was_finished);
+    test_promise("the n-th allocation fails, in a whole run", tried, tried);
 }
 
 int main(void)
