@@ -15,10 +15,11 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/hdf5_lock.h"
 #include "core/hdf5_sink.h"
 #include "core/mem.h"
 
-/* Called at the start of every public function; only its first call in the process does anything. */
+/* Called at the start of every public function, inside HDF5's lock. */
 static void quiet(void)
 {
     H5dont_atexit();
@@ -123,6 +124,7 @@ hn_status hnp_store_write(const char *path, const hn_named_tensor *tensors, size
 {
     hn_status status = HN_OK;
     hn_hdf5_sink sink = {.path = path};
+    hn_hdf5_enter();
     quiet();
     hid_t options = dataset_options(), access = access_options(), file = H5I_INVALID_HID;
     if (options < 0 || access < 0 || !hn_hdf5_sink_use(access, &sink)) {
@@ -134,12 +136,16 @@ hn_status hnp_store_write(const char *path, const hn_named_tensor *tensors, size
         if (sink.error.status == HN_OK) status = fail(error, path, NULL, "cannot create");
         goto out;
     }
-    for (size_t i = 0; i < count && status == HN_OK; i++)
+    for (size_t i = 0; i < count && status == HN_OK; i++) {
         status = write_dataset(file, options, &tensors[i], path, error);
+        hn_hdf5_leave(); /* a file of gigabytes keeps nobody waiting */
+        hn_hdf5_enter();
+    }
 out:
     if (file >= 0 && H5Fclose(file) < 0 && status == HN_OK) status = fail(error, path, NULL, "cannot close");
     if (access >= 0) H5Pclose(access);
     if (options >= 0) H5Pclose(options);
+    hn_hdf5_leave();
     if (status == HN_OK && sink.error.status != HN_OK)
         status = hn_fail(error, sink.error.status, "%s", sink.error.message);
     return status;
@@ -225,6 +231,7 @@ hn_status hnp_store_check(const char *path, hnp_entry *entries, size_t count, bo
 {
     hn_status status = HN_OK;
     H5G_info_t root;
+    hn_hdf5_enter();
     quiet();
     hid_t file = H5I_INVALID_HID, access = access_options();
     if (access < 0) {
@@ -246,5 +253,6 @@ hn_status hnp_store_check(const char *path, hnp_entry *entries, size_t count, bo
 out:
     if (file >= 0 && H5Fclose(file) < 0 && status == HN_OK) status = fail(error, path, NULL, "cannot close");
     if (access >= 0) H5Pclose(access);
+    hn_hdf5_leave();
     return status;
 }

@@ -17,6 +17,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "core/hdf5_lock.h"
 #include "core/mem.h"
 #include "data/cache_format.h"
 
@@ -67,6 +68,7 @@ hid_t hnp_cache_column_type(int column, bool wide)
 
 void hnp_quiet_begin(hnp_quiet *quiet)
 {
+    hn_hdf5_enter();
     H5PLset_loading_state(0); /* no filter comes from a shared object */
     H5dont_atexit(); /* its clean-up at exit can crash after a disk was full */
     H5Eget_auto2(H5E_DEFAULT, &quiet->function, &quiet->data);
@@ -76,4 +78,5 @@ void hnp_quiet_begin(hnp_quiet *quiet)
 void hnp_quiet_end(const hnp_quiet *quiet)
 {
     H5Eset_auto2(H5E_DEFAULT, quiet->function, quiet->data);
+    hn_hdf5_leave();
 }

@@ -15,7 +15,7 @@ void hnp_cache_header(char header[HNP_CACHE_HEADER], const unsigned char *rest, 
 const char *hnp_cache_column_name(int column);
 hid_t hnp_cache_column_type(int column, bool wide); /* as it lies in the file: little-endian */
 
-/* HDF5 prints its own errors unless told not to; these put back what was set before. */
+/* Between these two HDF5 is this thread's (core/hdf5_lock.h), and prints no errors of its own; the second puts back what was set before. */
 typedef struct hnp_quiet {
     H5E_auto2_t function;
     void *data;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/hdf5_lock.h"
 #include "core/hdf5_sink.h"
 #include "core/mem.h"
 #include "core/staging.h"
@@ -95,6 +96,18 @@ static bool make_file(const hn_trunk_cache *cache, const char *path, const char 
     return H5Fclose(file) >= 0 && made && !sink.error.status;
 }
 
+/* The offsets of the file that is there, or of a new one. A checkpoint may be written at the same time. */
+static bool find_or_make(hn_trunk_cache *cache, const char *path, const char *key)
+{
+    hn_hdf5_enter();
+    H5dont_atexit(); /* its clean-up at exit can crash after a disk was full */
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    bool found = (hn_path_exists(path) && offsets_of(cache, path, key)) ||
+                 (make_file(cache, path, key) && offsets_of(cache, path, key));
+    hn_hdf5_leave();
+    return found;
+}
+
 /* first_row, and how many examples fit the budget. */
 static void lay_out(hn_trunk_cache *cache, const hn_dataset *dataset, uint64_t budget)
 {
@@ -128,14 +141,10 @@ hn_status hn_trunk_cache_open(hn_trunk_cache **out, const char *path, hn_digest 
     if (status != HN_OK) goto out;
     hn_digest_format(text, key);
     if (!cache->examples) goto out; /* the budget holds none: everything is computed each time */
-    H5dont_atexit();                /* its clean-up at exit can crash after a disk was full */
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    if (!hn_path_exists(path) || !offsets_of(cache, path, text)) {
-        if (!make_file(cache, path, text) || !offsets_of(cache, path, text)) {
-            status = hn_fail(error, HN_ERR_IO, "%s: the trunk cache could not be made (freeze.cache_budget or the disk's "
-                             "space may be too small; freeze.cache=false does without)", path);
-            goto out;
-        }
+    if (!find_or_make(cache, path, text)) {
+        status = hn_fail(error, HN_ERR_IO, "%s: the trunk cache could not be made (freeze.cache_budget or the disk's "
+                         "space may be too small; freeze.cache=false does without)", path);
+        goto out;
     }
     cache->file = open(path, O_RDWR | O_CLOEXEC);
     if (cache->file < 0) status = hn_fail_errno(error, "%s: cannot open the trunk cache", path);
