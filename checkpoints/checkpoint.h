@@ -24,9 +24,15 @@
 hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
                              const json_t *state, hn_error *error);
 
+/* Whether the disk of `folder` (made, if need be) has room for such a checkpoint beside those that are there. What interrupted saves left
+ * is removed first. A save asks again. */
+hn_status hn_checkpoint_check_space(const char *folder, const hn_named_tensor *tensors, size_t count, hn_error *error);
+
 /* Deletes the oldest checkpoints beyond the newest `keep` (at least 1), never `best` (a step, or -1), never
  * the newest that verifies; and what interrupted saves left. */
 hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t best, hn_error *error);
+/* The same right after step `good` was saved, which is not read again to see that it verifies. */
+hn_status hn_checkpoint_retain_beside(const char *folder, int keep, int64_t good, hn_error *error);
 
 /* The newest checkpoint of the folder whose manifest and every byte verify. What was passed over and why goes
  * to `passed_over`, a line each. HN_OK with *step = -1 (and *state NULL) when there is none. *state is a new

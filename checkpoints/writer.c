@@ -1,0 +1,175 @@
+/* One slot for one job, whose state says who may touch it:
+ *
+ *     IDLE --start--> ASKED --thread--> DONE --poll, wait--> IDLE
+ *
+ * It is the caller's while IDLE and DONE, the thread's while ASKED; the state itself changes under the lock. So the caller's objects
+ * (the state's JSON, whose reference counts are not for two threads) are made and released on the caller's side alone.
+ *
+ * There is no queue: a second save would need a second copy of everything, and training that is faster than its disk has to wait for it
+ * anyhow. */
+#include "checkpoints/writer.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+
+#include "checkpoints/checkpoint.h"
+#include "core/clock.h"
+#include "core/mem.h"
+
+typedef enum slot_state { IDLE, ASKED, DONE, ENDED } slot_state;
+
+struct hn_checkpoint_writer {
+    char *folder;
+    int keep;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* state */
+    slot_state state;
+    hn_checkpoint_job job;
+    void *warm; /* instead of a job: memory to touch */
+    size_t warm_size;
+    hn_checkpoint_outcome outcome;
+};
+
+static void touch(unsigned char *memory, size_t size)
+{
+    enum { PAGE = 4096 };
+    for (size_t i = 0; i < size; i += PAGE) *(volatile unsigned char *)(memory + i) = 0;
+}
+
+static hn_status save(const hn_checkpoint_writer *writer, hn_error *error)
+{
+    const hn_checkpoint_job *job = &writer->job;
+    hn_status status = job->before ? job->before(job->context, error) : HN_OK;
+    if (status == HN_OK) status = hn_checkpoint_save(writer->folder, job->step, job->tensors, job->count, job->state, error);
+    if (status == HN_OK) status = hn_checkpoint_retain_beside(writer->folder, writer->keep, job->step, error);
+    return status;
+}
+
+static void run_job(hn_checkpoint_writer *writer)
+{
+    double before = hn_clock();
+    writer->outcome = (hn_checkpoint_outcome){.step = writer->job.step};
+    if (writer->warm) touch(writer->warm, writer->warm_size);
+    else save(writer, &writer->outcome.error);
+    writer->outcome.seconds = hn_clock() - before;
+}
+
+static void *work(void *argument)
+{
+    hn_checkpoint_writer *writer = argument;
+    pthread_mutex_lock(&writer->lock);
+    for (;;) {
+        while (writer->state == IDLE || writer->state == DONE) pthread_cond_wait(&writer->changed, &writer->lock);
+        if (writer->state == ENDED) break;
+        pthread_mutex_unlock(&writer->lock);
+        run_job(writer);
+        pthread_mutex_lock(&writer->lock);
+        writer->state = DONE;
+        pthread_cond_broadcast(&writer->changed);
+    }
+    pthread_mutex_unlock(&writer->lock);
+    return NULL;
+}
+
+static void set_state(hn_checkpoint_writer *writer, slot_state state)
+{
+    pthread_mutex_lock(&writer->lock);
+    writer->state = state;
+    pthread_cond_broadcast(&writer->changed);
+    pthread_mutex_unlock(&writer->lock);
+}
+
+static void release(hn_checkpoint_writer *writer)
+{
+    pthread_cond_destroy(&writer->changed);
+    pthread_mutex_destroy(&writer->lock);
+    hn_free(writer->folder);
+    hn_free(writer);
+}
+
+hn_status hn_checkpoint_writer_open(hn_checkpoint_writer **out, const char *folder, int keep, hn_error *error)
+{
+    sigset_t all, before;
+    hn_checkpoint_writer *writer = hn_calloc(1, sizeof *writer);
+    char *copy = hn_strdup(folder);
+    if (!writer || !copy) {
+        hn_free(writer);
+        hn_free(copy);
+        return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the writer of checkpoints", folder);
+    }
+    writer->folder = copy;
+    writer->keep = keep;
+    pthread_mutex_init(&writer->lock, NULL);
+    pthread_cond_init(&writer->changed, NULL);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int code = pthread_create(&writer->thread, NULL, work, writer);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (code) {
+        release(writer);
+        return hn_fail(error, HN_ERR_DEVICE, "%s: a thread for writing checkpoints could not be started: %s", folder, strerror(code));
+    }
+    *out = writer;
+    return HN_OK;
+}
+
+void hn_checkpoint_writer_free(hn_checkpoint_writer *writer)
+{
+    hn_checkpoint_outcome ignored;
+    if (!writer) return;
+    hn_checkpoint_writer_wait(writer, &ignored);
+    set_state(writer, ENDED);
+    pthread_join(writer->thread, NULL);
+    release(writer);
+}
+
+static void ask(hn_checkpoint_writer *writer)
+{
+    pthread_mutex_lock(&writer->lock);
+    HN_ASSERT(writer->state == IDLE);
+    writer->state = ASKED;
+    pthread_cond_broadcast(&writer->changed);
+    pthread_mutex_unlock(&writer->lock);
+}
+
+void hn_checkpoint_writer_warm(hn_checkpoint_writer *writer, void *memory, size_t size)
+{
+    writer->job = (hn_checkpoint_job){.step = -1};
+    writer->warm = memory;
+    writer->warm_size = size;
+    ask(writer);
+}
+
+void hn_checkpoint_writer_start(hn_checkpoint_writer *writer, const hn_checkpoint_job *job)
+{
+    writer->job = *job;
+    writer->warm = NULL;
+    ask(writer);
+}
+
+/* Takes the outcome of a job that is over. */
+static bool take(hn_checkpoint_writer *writer, hn_checkpoint_outcome *outcome, bool waits)
+{
+    pthread_mutex_lock(&writer->lock);
+    while (waits && writer->state == ASKED) pthread_cond_wait(&writer->changed, &writer->lock);
+    bool over = writer->state == DONE;
+    if (over) writer->state = IDLE;
+    pthread_mutex_unlock(&writer->lock);
+    if (!over) return false;
+    *outcome = writer->outcome;
+    json_decref(writer->job.state);
+    writer->job.state = NULL;
+    return true;
+}
+
+bool hn_checkpoint_writer_poll(hn_checkpoint_writer *writer, hn_checkpoint_outcome *outcome)
+{
+    return take(writer, outcome, false);
+}
+
+bool hn_checkpoint_writer_wait(hn_checkpoint_writer *writer, hn_checkpoint_outcome *outcome)
+{
+    return take(writer, outcome, true);
+}

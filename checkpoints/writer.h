@@ -1,0 +1,52 @@
+/* Saving beside the training: a thread that writes one checkpoint at a time by the commit protocol (checkpoint.h) and then lets
+ * retention delete what is too old. The caller hands over tensors that nobody changes until the save is over, a copy of the run's or,
+ * when it waits, the run's own.
+ *
+ *     start      at most one save is under way: the one before it must be over and its outcome taken
+ *     poll       whether it is over, without waiting; its outcome, once
+ *     wait       the same, waiting */
+#ifndef HONE_CHECKPOINTS_WRITER_H
+#define HONE_CHECKPOINTS_WRITER_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/tensor.h"
+
+typedef struct hn_checkpoint_writer hn_checkpoint_writer;
+
+typedef struct hn_checkpoint_job {
+    int64_t step;
+    const hn_named_tensor *tensors; /* [count] they and their bytes stay as they are until the save is over */
+    size_t count;
+    json_t *state; /* an object that only the writer uses; it is released with the outcome */
+    /* Called on the writer's thread before anything is written; its failure is the save's. May be NULL. */
+    hn_status (*before)(void *context, hn_error *error);
+    void *context;
+} hn_checkpoint_job;
+
+/* What a save came to. */
+typedef struct hn_checkpoint_outcome {
+    int64_t step;
+    double seconds; /* from start to end */
+    hn_error error; /* HN_OK: it is safe. Whatever failed, the checkpoints before it are as they were */
+} hn_checkpoint_outcome;
+
+/* Checkpoints go into `folder`, and `keep` of them stay. The thread takes no signals. */
+hn_status hn_checkpoint_writer_open(hn_checkpoint_writer **out, const char *folder, int keep, hn_error *error);
+/* Waits for a save under way, whose outcome is lost. Takes NULL. */
+void hn_checkpoint_writer_free(hn_checkpoint_writer *writer);
+
+/* Has the thread touch memory that was just allocated, all zeros, so that the first copy into it does not wait for the system to find
+ * its pages. Counts as a save under way, whose outcome has step -1. */
+void hn_checkpoint_writer_warm(hn_checkpoint_writer *writer, void *memory, size_t size);
+/* Takes job->state. Starting while a save is under way, or before its outcome was taken, is our bug. */
+void hn_checkpoint_writer_start(hn_checkpoint_writer *writer, const hn_checkpoint_job *job);
+/* true: a save is over, and *outcome is what it came to. false: there is none, or it is under way. */
+bool hn_checkpoint_writer_poll(hn_checkpoint_writer *writer, hn_checkpoint_outcome *outcome);
+/* The same, but a save under way is waited for. */
+bool hn_checkpoint_writer_wait(hn_checkpoint_writer *writer, hn_checkpoint_outcome *outcome);
+
+#endif
