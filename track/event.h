@@ -37,7 +37,7 @@ typedef struct hn_sink hn_sink;
 struct hn_sink {
     void *state;
     hn_status (*emit)(hn_sink *sink, const hn_event *event, hn_error *error);
-    hn_status (*flush)(hn_sink *sink, hn_error *error); /* NULL: nothing to flush */
+    hn_status (*flush)(hn_sink *sink, hn_error *error); /* NULL: nothing to flush; may run on a thread while another one emits */
     void (*close)(hn_sink *sink);                       /* frees the sink too */
 };
 
@@ -48,7 +48,7 @@ typedef struct hn_sinks {
 
 /* To every sink, in order, also behind one that failed; the first error is returned. */
 hn_status hn_sinks_emit(hn_sinks *sinks, const hn_event *event, hn_error *error);
-/* What was emitted is on the disk after this. Called before a checkpoint takes its name, so that no checkpoint is ahead of
+/* What was emitted is on the disk after this. May run on a thread while another one emits. Called before a checkpoint takes its name, so that no checkpoint is ahead of
  * its log. */
 hn_status hn_sinks_flush(hn_sinks *sinks, hn_error *error);
 void hn_sinks_close(hn_sinks *sinks);

@@ -2,7 +2,10 @@
 #ifndef HONE_TRAIN_INTERNAL_H
 #define HONE_TRAIN_INTERNAL_H
 
+#include "checkpoints/writer.h"
 #include "core/digest.h"
+#include "core/lock.h"
+#include "core/mirror.h"
 #include "eval/early_stopping.h"
 #include "eval/evaluator.h"
 #include "infer/generate.h"
@@ -30,6 +33,7 @@ typedef struct hn_progress {
     /* Since the last line of metrics: */
     double window_loss, window_norm;
     int64_t window_count, window_steps;
+    int64_t best_lost; /* the step of an evaluation that was the best while best/ could not be written; 0: best/ is the best's */
     char finished[32]; /* why: "steps", "early stopping"; empty: not yet */
 } hn_progress;
 
@@ -46,6 +50,20 @@ typedef struct hnp_answers {
     bool interrupted;
     hn_error problem; /* why there are none this time; HN_OK: there are */
 } hnp_answers;
+
+/* saving.c: checkpoints on their way to the disk. */
+typedef struct hnp_saving {
+    hn_checkpoint_writer *writer;
+    hn_named_tensor *tensors; /* [count] what is saved, in the backend's memory */
+    size_t count;
+    size_t bytes;      /* of a copy of them for the writer; 0: training waits for each save */
+    hn_mirror copy;    /* of `bytes` */
+    int64_t last;      /* step of the save that was started last, or of the checkpoint that the run goes on from; 0: none */
+    bool warmed, told; /* the copy's pages are asked for; a wait for the disk was told */
+    /* For the profile: saves while training went on, what they held it up, and what the writer took. */
+    int64_t saves;
+    double held, most_held, written;
+} hnp_saving;
 
 typedef struct hn_trainer {
     hn_job *job;
@@ -73,7 +91,10 @@ typedef struct hn_trainer {
     hnp_answers answers;
     hn_profile profile; /* with train.profile */
     hn_sinks sinks;
+    int64_t lost_lines;  /* of the log, since the disk last took one */
+    hn_lock lock;        /* of the run folder */
     char *checkpoints;   /* folder */
+    hnp_saving saving;
     double started;      /* clock at the start of this process's loop */
     double window_started;
     int64_t window_tokens, window_examples;
@@ -130,9 +151,26 @@ hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer,
 /* Reads them from a checkpoint into the backend's memory. */
 hn_status hnp_load_tensors(hn_backend *backend, const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
                            hn_error *error);
-hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error);
+/* Everything of a checkpoint but the tensors, as a new object; NULL: out of memory. */
+json_t *hnp_state_pack(const hn_trainer *trainer);
 /* Finds and loads the newest good checkpoint; progress.step stays 0 when there is none. */
 hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error);
+
+/* saving.c. */
+/* Bytes of a second copy of what is saved, which a save beside the training needs; 0: no save is due before the last step. */
+size_t hnp_saving_bytes(const hn_trainer *trainer);
+/* The writer, the copy if it is planned (saving.bytes), and whether the disk has room for a checkpoint. */
+hn_status hnp_saving_open(hn_trainer *trainer, hn_error *error);
+void hnp_saving_close(hnp_saving *saving);
+/* To be called after every step; what the writer could not save is told. */
+hn_status hnp_saving_poll(hn_trainer *trainer, hn_error *error);
+/* A save between steps, with none of them pending. What the disk refuses costs no training and is told, now or later; only a failure of
+ * the backend or the host's memory is returned. */
+hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error);
+/* The last save of this process: waits until it is safe; HN_OK means that. */
+hn_status hnp_trainer_save_last(hn_trainer *trainer, hn_error *error);
+/* The run ends without a last save: waits for one that is under way, and tells what became of it. */
+void hnp_saving_end(hn_trainer *trainer);
 
 /* publish.c: Hugging Face and PEFT folders. `type` is that of a whole model's weights. */
 hn_status hnp_publish(const hn_job *job, const hn_model *model, const char *path, hn_export_kind kind, hn_dtype type,
@@ -154,6 +192,8 @@ hn_status hnp_trainer_log_bad_step(hn_trainer *trainer, int64_t step, const char
 hn_status hnp_trainer_log_spike(hn_trainer *trainer, const hn_step_result *result, const char *reason, hn_error *error);
 hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char *name, const char *text,
                                hn_error *error);
+/* Something at `step` that does not end the run. */
+hn_status hnp_trainer_warn(hn_trainer *trainer, int64_t step, const char *message, hn_error *error);
 /* With train.profile: where the time of the operations went, as a table. */
 void hnp_trainer_print_profile(const hn_trainer *trainer);
 double hnp_trainer_elapsed(const hn_trainer *trainer);

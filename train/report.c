@@ -1,5 +1,6 @@
 /* What the loop says, as events. Field names are those of metrics.jsonl (docs/run-folder.md). */
 #include <math.h>
+#include <stdio.h>
 
 #include "core/clock.h"
 #include "core/strbuf.h"
@@ -14,12 +15,36 @@ double hnp_trainer_elapsed(const hn_trainer *trainer)
     return trainer->progress.elapsed + (trainer->started > 0 ? hn_clock() - trainer->started : 0);
 }
 
+/* A log that the disk does not take costs no training. It is said once, and once more when the disk takes lines again. What is missing
+ * is not counted, so that a resume keeps just what was there. */
+static void tell_lost(hn_trainer *trainer, const hn_error *failure)
+{
+    char text[sizeof failure->message + 100];
+    snprintf(text, sizeof text, "%s; training goes on, and the log lacks lines until the disk takes them again", failure->message);
+    if (!trainer->lost_lines++) trainer->options->notice(text);
+}
+
+static void tell_found(hn_trainer *trainer)
+{
+    char text[100];
+    snprintf(text, sizeof text, "the log is written again; it lacks %lld lines", (long long)trainer->lost_lines);
+    trainer->lost_lines = 0;
+    trainer->options->notice(text);
+}
+
 static hn_status emit_at(hn_trainer *trainer, int64_t step, const char *kind, const hn_field *fields, size_t count, hn_error *error)
 {
     hn_event event = {.kind = kind, .step = step, .fields = fields, .count = count};
-    hn_status status = hn_sinks_emit(&trainer->sinks, &event, error);
-    if (status == HN_OK) trainer->progress.events++;
-    return status;
+    hn_error failure = {0};
+    hn_status status = hn_sinks_emit(&trainer->sinks, &event, &failure);
+    if (status != HN_OK && status != HN_ERR_IO) return hn_fail(error, status, "%s", failure.message);
+    if (status == HN_ERR_IO) {
+        tell_lost(trainer, &failure);
+        return HN_OK;
+    }
+    trainer->progress.events++;
+    if (trainer->lost_lines) tell_found(trainer);
+    return HN_OK;
 }
 
 static hn_status emit(hn_trainer *trainer, const char *kind, const hn_field *fields, size_t count, hn_error *error)
@@ -125,6 +150,12 @@ hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char
     return emit(trainer, kind, fields, 2, error);
 }
 
+hn_status hnp_trainer_warn(hn_trainer *trainer, int64_t step, const char *message, hn_error *error)
+{
+    const hn_field fields[] = {TEXT("message", message), FLOAT("time", hnp_trainer_elapsed(trainer))};
+    return emit_at(trainer, step, "warning", fields, 2, error);
+}
+
 void hnp_trainer_print_profile(const hn_trainer *trainer)
 {
     const hn_profile *profile = &trainer->profile;
@@ -143,6 +174,11 @@ void hnp_trainer_print_profile(const hn_trainer *trainer)
         seen += seconds;
     }
     hn_strbuf_printf(&text, "%-24s %9s %9.3f %6.1f%%", "everything else", "", total - seen, 100 * (total - seen) / total);
+    const hnp_saving *saving = &trainer->saving;
+    if (saving->saves)
+        hn_strbuf_printf(&text, "\nsaves: %lld, which held training up %.1f ms each (%.1f at most) and took %.1f ms each to write",
+                         (long long)saving->saves, 1e3 * saving->held / (double)saving->saves, 1e3 * saving->most_held,
+                         1e3 * saving->written / (double)saving->saves);
     if (!text.failed) trainer->options->notice(text.text);
     hn_strbuf_close(&text);
 }

@@ -88,14 +88,13 @@ static json_t *pack_groups(const hn_trainer *trainer)
     return groups;
 }
 
-/* The state object; NULL: out of memory. */
-static json_t *pack_state(const hn_trainer *trainer)
+json_t *hnp_state_pack(const hn_trainer *trainer)
 {
     const hn_progress *p = &trainer->progress;
     const hn_job *job = trainer->job;
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:s?, s:o, "
                      "s:o, s:o, s:o, s:o, "
-                     "s:o, s:s, s:s?, s:O, s:I, s:o}",
+                     "s:o, s:s, s:s?, s:o, s:I, s:o, s:I}",
                      "step", (json_int_t)p->step, "epoch", (json_int_t)p->epoch, "batch",
                      (json_int_t)p->batch, "logged", (json_int_t)p->logged, "thawed", (json_int_t)p->thawed,
                      "evaluated", (json_int_t)p->evaluated, "bad_in_a_row", (json_int_t)p->bad_in_a_row,
@@ -109,32 +108,9 @@ static json_t *pack_state(const hn_trainer *trainer)
                      "dev_digest", digest_text(dev_digest(job)), "tokenizer_digest",
                      digest_text(hn_tokenizer_digest(job->source->tokenizer)), "products",
                      trainer->runner.ops->products(&trainer->runner.ctx), "tuned", trainer->tuned[0] ? trainer->tuned : NULL,
-                     "config", (json_t *)(size_t)trainer->options->resolved, "spikes_in_a_row",
-                     (json_int_t)p->spikes_in_a_row, "spikes", hn_spikes_save(&trainer->spikes));
-}
-
-hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
-{
-    hn_named_tensor *tensors = NULL;
-    size_t count;
-    hn_mirror mirror = {0};
-    HN_ASSERT(!trainer->pending);
-    hn_status status = hn_optimizer_fetch(&trainer->optimizer, error);
-    if (status != HN_OK) return status;
-    json_t *state = pack_state(trainer);
-    status = state ? hnp_list_tensors(trainer->runner.model, &trainer->optimizer, NULL, &tensors, &count, error)
-                   : hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
-    if (status == HN_OK) status = hn_sinks_flush(&trainer->sinks, error);
-    if (status == HN_OK) status = hn_mirror_open(&mirror, &trainer->runner.backend, tensors, count, error);
-    if (status == HN_OK) status = hn_mirror_fetch(&mirror, error);
-    if (status == HN_OK)
-        status = hn_checkpoint_save(trainer->checkpoints, trainer->progress.step, mirror.tensors, count, state, error);
-    if (status == HN_OK)
-        status = hn_checkpoint_retain(trainer->checkpoints, (int)trainer->config->checkpoint.keep, -1, error);
-    hn_mirror_close(&mirror);
-    hn_free(tensors);
-    json_decref(state);
-    return status;
+                     "config", json_deep_copy(trainer->options->resolved), "spikes_in_a_row",
+                     (json_int_t)p->spikes_in_a_row, "spikes", hn_spikes_save(&trainer->spikes), "best_lost",
+                     (json_int_t)p->best_lost);
 }
 
 hn_status hnp_load_tensors(hn_backend *backend, const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
@@ -208,6 +184,7 @@ static hn_status unpack_progress(hn_progress *p, const json_t *state, hn_error *
                     {"thawed", &p->thawed},     {"evaluated", &p->evaluated},
                     {"skipped", &p->skipped},   {"bad_in_a_row", &p->bad_in_a_row},
                     {"events", &p->events},     {"spikes_in_a_row", &p->spikes_in_a_row},
+                    {"best_lost", &p->best_lost},
                     {"window_count", &p->window_count}, {"window_steps", &p->window_steps}};
     hn_status status = HN_OK;
     for (size_t i = 0; status == HN_OK && i < sizeof integers / sizeof *integers; i++)

@@ -37,6 +37,17 @@ static hn_status evaluate_sets(hn_trainer *trainer, hn_metrics *metrics, hn_erro
     return HN_OK;
 }
 
+/* A best/ that the disk refuses costs no training either: the next best may succeed, and the end of the run says what is missing. */
+static hn_status publish_best(hn_trainer *trainer, hn_error *error)
+{
+    hn_progress *p = &trainer->progress;
+    hn_error failure = {0};
+    hn_status status = hnp_trainer_publish(trainer, "best", &failure);
+    p->best_lost = status == HN_OK ? 0 : p->step;
+    if (status == HN_OK) return HN_OK;
+    return status == HN_ERR_IO ? hnp_trainer_warn(trainer, p->step, failure.message, error) : hn_fail(error, status, "%s", failure.message);
+}
+
 /* Evaluates every dev set, has samples answered, logs both, and keeps the weights when the first set's metric is the best so far. */
 static hn_status evaluate(hn_trainer *trainer, hn_error *error)
 {
@@ -53,7 +64,7 @@ static hn_status evaluate(hn_trainer *trainer, hn_error *error)
         for (size_t d = 0; status == HN_OK && d < job->dev_count; d++)
             status = hnp_trainer_log_evaluation(trainer, job->dev[d].name, &metrics[d], best && d == 0, error);
         if (status == HN_OK) status = hnp_trainer_log_answers(trainer, error);
-        if (status == HN_OK && best) status = hnp_trainer_publish(trainer, "best", error);
+        if (status == HN_OK && best) status = publish_best(trainer, error);
     }
     for (size_t d = 0; d < job->dev_count; d++) hn_metrics_close(&metrics[d]);
     hn_free(metrics);
@@ -97,19 +108,6 @@ static hn_status thaw(hn_trainer *trainer, int group, hn_error *error)
     return hnp_trainer_log_text(trainer, "unfreeze", "group", hn_model_group_name(trainer->runner.model, group), error);
 }
 
-/* A save between steps. One that the disk refused costs no training: the checkpoint before it stands, and the next one or the
- * last may succeed. */
-static hn_status save_and_go_on(hn_trainer *trainer, hn_error *error)
-{
-    double before = hn_clock();
-    hn_status status = hnp_trainer_save(trainer, error);
-    trainer->window_started += hn_clock() - before;
-    if (status != HN_ERR_IO) return status;
-    hn_error failure = *error;
-    hn_error_reset(error);
-    return hnp_trainer_log_text(trainer, "warning", "message", failure.message, error);
-}
-
 /* What is due after the current step, most often nothing; whatever it is sees the run as of this step. */
 static hn_status turn(hn_trainer *trainer, hn_error *error)
 {
@@ -119,7 +117,7 @@ static hn_status turn(hn_trainer *trainer, hn_error *error)
     bool log = p->logged != p->step && (p->step % trainer->config->train.log_every == 0 || last);
     bool thaws = group >= 0 && p->thawed != p->step && !stopping;
     bool evaluates = trainer->job->dev_count && p->evaluated != p->step && (is_due(trainer, trainer->config->eval.every) || last);
-    bool saves = is_due(trainer, trainer->config->checkpoint.every) && !last;
+    bool saves = is_due(trainer, trainer->config->checkpoint.every) && !last && trainer->saving.last != p->step;
     hn_status status = log || thaws || evaluates || saves || last ? hnp_trainer_settle(trainer, 0, error) : HN_OK;
     if (status == HN_OK && log) {
         status = hnp_trainer_log_step(trainer, error);
@@ -133,7 +131,7 @@ static hn_status turn(hn_trainer *trainer, hn_error *error)
         status = evaluate(trainer, error);
         if (status == HN_OK) p->evaluated = p->step;
     }
-    if (status == HN_OK && saves) status = save_and_go_on(trainer, error);
+    if (status == HN_OK && saves) status = hnp_trainer_save(trainer, error);
     return status;
 }
 
@@ -172,7 +170,8 @@ static hn_status advance(hn_trainer *trainer, hn_error *error)
     p->batch++;
     trainer->window_tokens += tokens;
     trainer->window_examples += count;
-    return hnp_trainer_settle(trainer, 1, error);
+    status = hnp_trainer_settle(trainer, 1, error);
+    return status == HN_OK ? hnp_saving_poll(trainer, error) : status;
 }
 
 /* Steps until nothing is left to do, early stopping, a signal or a failure. */
@@ -183,7 +182,7 @@ static hn_status run_steps(hn_trainer *trainer, hn_error *error)
         if (status == HN_ERR_INTERRUPTED) {
             hn_error_reset(error);
             status = hnp_trainer_settle(trainer, 0, error);
-            if (status == HN_OK) status = hnp_trainer_save(trainer, error);
+            if (status == HN_OK) status = hnp_trainer_save_last(trainer, error);
             if (status != HN_OK) return status;
             return hn_fail(error, HN_ERR_INTERRUPTED,
                            "stopped after step %lld of %lld and saved; run the same command again to go on",
@@ -203,16 +202,31 @@ static hn_status run_steps(hn_trainer *trainer, hn_error *error)
     }
 }
 
-/* final/, the last checkpoint, the last event: in this order, so that a finished run has all of them. */
+/* The run is over and its best weights are nowhere. */
+static hn_status fail_best(const hn_trainer *trainer, hn_error *error)
+{
+    return hn_fail(error, HN_ERR_IO, "%s/best: the weights of step %lld were the best and could not be written then; what stands there is "
+                   "older, and final/ holds the last weights", trainer->config->output.dir, (long long)trainer->progress.best_lost);
+}
+
+/* final/, the last event, the last checkpoint: in this order, so that a finished run has all of them. A final/ that the disk refuses
+ * leaves a checkpoint of a run that is not finished: the same command writes it then. */
 static hn_status finish(hn_trainer *trainer, hn_error *error)
 {
-    bool from_best = trainer->config->eval.restore_best && trainer->stopping.any;
-    hn_status status = from_best ? hnp_trainer_publish_best_as(trainer, "final", error)
-                                 : hnp_trainer_publish(trainer, "final", error);
-    if (status == HN_OK)
-        status = hnp_trainer_log_text(trainer, "stop", "reason", trainer->progress.finished, error);
-    if (status == HN_OK) status = hnp_trainer_save(trainer, error);
-    return status;
+    hn_progress *p = &trainer->progress;
+    hn_error failure = {0};
+    bool from_best = trainer->config->eval.restore_best && trainer->stopping.any && !p->best_lost;
+    hn_status published = from_best ? hnp_trainer_publish_best_as(trainer, "final", &failure)
+                                    : hnp_trainer_publish(trainer, "final", &failure);
+    if (published != HN_OK) p->finished[0] = 0;
+    hn_status status = HN_OK;
+    if (published == HN_OK) status = hnp_trainer_log_text(trainer, "stop", "reason", p->finished, error);
+    if (status == HN_OK) status = hnp_trainer_save_last(trainer, error);
+    if (published != HN_OK) {
+        hn_error_reset(error);
+        status = hn_fail(error, published, "%s", failure.message);
+    }
+    return status == HN_OK && p->best_lost ? fail_best(trainer, error) : status;
 }
 
 /* A run folder that has a config already must have been made by this one. */
@@ -246,6 +260,7 @@ static hn_status open_run(hn_trainer *trainer, hn_error *error)
     trainer->checkpoints = hn_path_join(dir, "checkpoints");
     hn_status status = config && metrics && trainer->checkpoints ? hn_folder_make(trainer->checkpoints, error)
                                                                  : hn_fail(error, HN_ERR_MEMORY, "out of memory for paths");
+    if (status == HN_OK) status = hn_lock_open(&trainer->lock, dir, error);
     if (status == HN_OK && hn_path_exists(config)) status = check_config(trainer, config, error);
     if (status != HN_OK) goto out;
     hn_json_write(&text, trainer->options->resolved, 2);
@@ -324,7 +339,10 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     if (status != HN_OK) goto out;
     result->was_finished = trainer->progress.finished[0] && is_last(trainer);
     result->was_finished |= !strcmp(trainer->progress.finished, "early stopping");
+    if (result->was_finished && trainer->progress.best_lost) status = fail_best(trainer, error);
     if (result->was_finished) goto out;
+    status = hnp_saving_open(trainer, error);
+    if (status != HN_OK) goto out;
     trainer->progress.finished[0] = 0; /* finished once, and now it has more steps */
     hnp_trainer_select(trainer);
     announce(trainer, &initialised);
@@ -335,6 +353,7 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     if (trainer->config->train.profile) trainer->runner.ctx.profile = &trainer->profile;
     status = run_steps(trainer, error);
     if (status == HN_OK) status = finish(trainer, error);
+    hnp_saving_end(trainer);
     if (trainer->config->train.profile) {
         trainer->runner.backend.synchronize(&trainer->runner.backend, &(hn_error){0}); /* times of a GPU come with it */
         hnp_trainer_print_profile(trainer);
