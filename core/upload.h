@@ -1,5 +1,5 @@
-/* Many small pieces from the host to a backend's memory. Where that memory is the host's they are copied; else they go through a pinned
- * block, and nobody waits before it is full.
+/* Many small pieces from the host to a backend's memory. Where that memory is the host's they are copied; else they go through two slots
+ * of pinned memory (staging.h), one of which is filled while the other one is under way.
  *
  *     hn_upload upload = {.backend = backend};
  *     hn_upload_write(&upload, there, here, size, error) ...
@@ -7,11 +7,12 @@
 #ifndef HONE_CORE_UPLOAD_H
 #define HONE_CORE_UPLOAD_H
 
-#include "core/backend.h"
+#include "core/staging.h"
 
 typedef struct hn_upload {
     hn_backend *backend;
-    unsigned char *block; /* pinned; NULL: not needed yet */
+    hn_staging staging;  /* no slots: not needed yet */
+    unsigned char *slot; /* that is filled now; NULL: none */
     size_t used;
 } hn_upload;
 
