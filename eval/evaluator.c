@@ -31,7 +31,7 @@ static hn_status run_batch(hn_runner *runner, const hn_batch *host, bool wants_l
     runner->ops->zero(&runner->ctx, runner->correct, sizeof *runner->correct);
     hn_tensor logits = hn_model_forward(runner->model, &runner->ctx, batch, &forward);
     hn_target_loss out = {.loss = runner->loss, .count = runner->count, .correct = runner->correct};
-    hn_model_loss(runner->model, &runner->ctx, &out, batch, 0, runner->scale, false);
+    hn_model_loss(runner->model, &runner->ctx, &out, batch, 0, NULL, false);
     if (runner->step_error.status != HN_OK)
         return hn_fail(error, runner->step_error.status, "evaluation: %s", runner->step_error.message);
     if (wants_logits) backend->copy_out(backend, runner->logits, logits.data, hn_tensor_bytes(&logits));

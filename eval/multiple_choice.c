@@ -241,7 +241,7 @@ static hn_status read_option(hn_choices *self, size_t first, int32_t count, size
     hn_status status = forward(self, error);
     if (status != HN_OK) return status;
     hn_target_loss out = {.loss = runner->loss, .count = runner->count, .row_loss = self->row_loss};
-    hn_model_loss(runner->model, &runner->ctx, &out, &runner->batch.batch, 0, runner->scale, false);
+    hn_model_loss(runner->model, &runner->ctx, &out, &runner->batch.batch, 0, NULL, false);
     backend->copy_out(backend, self->host_loss, self->row_loss, (size_t)batch->tokens * sizeof *self->host_loss);
     status = finish(self, error);
     for (int32_t s = 0; status == HN_OK && s < count; s++)

@@ -27,7 +27,6 @@ static void place(hn_runner *runner)
     runner->loss = hn_arena_take(&runner->batches, sizeof *runner->loss);
     runner->count = hn_arena_take(&runner->batches, sizeof *runner->count);
     runner->correct = hn_arena_take(&runner->batches, sizeof *runner->correct);
-    runner->scale = hn_arena_take(&runner->batches, sizeof *runner->scale);
     runner->ctx.workspace_size = hn_model_workspace(runner->model, both_bounds(&runner->options));
     runner->ctx.workspace = hn_arena_take(&runner->workspace, runner->ctx.workspace_size);
 }

@@ -43,7 +43,6 @@ typedef struct hn_runner {
     /* In the backend's memory: */
     double *loss;
     int64_t *count, *correct;
-    float *scale;
     float *logits; /* host, [examples, labels] (hn_free) */
 } hn_runner;
 

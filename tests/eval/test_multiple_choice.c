@@ -246,7 +246,7 @@ static double whole_score(setup *s, size_t item, size_t k)
     hn_target_loss out = {.loss = s->runner.loss, .count = s->runner.count, .row_loss = row_loss};
     double sum = 0;
     hn_model_forward(s->runner.model, &s->runner.ctx, &batch, &how);
-    hn_model_loss(s->runner.model, &s->runner.ctx, &out, &batch, 0, s->runner.scale, false);
+    hn_model_loss(s->runner.model, &s->runner.ctx, &out, &batch, 0, NULL, false);
     for (int32_t t = 0; t < count; t++) sum -= row_loss[t];
     return sum;
 }
