@@ -26,17 +26,20 @@ typedef struct place {
     hn_text_stream stream;
 } place;
 
+/* One token to choose. */
+enum { ASK_ROW /* of the batch */, ASK_EXAMPLE, ASK_POSITION, ASK_PLACE, ASKS };
+
 struct hn_generator {
     hn_runner *runner;
     const hn_tokenizer *tokenizer;
     hn_generator_options options;
     hn_kv_cache cache;
     hn_arena arena;
-    int32_t *row;      /* backend memory, [sequences] rows whose logits are wanted */
-    int32_t *host_row; /* [sequences] */
-    float *logits;     /* host, [sequences, vocabulary] */
+    /* backend memory, and beside each its host's copy: */
+    int32_t *ask, *host_ask;       /* [ASKS, sequences] */
+    int32_t *chosen, *host_chosen; /* [sequences] */
+    uint32_t *seen, *host_seen;    /* [sequences, words] tokens of each place, for the penalty; of one on the host */
     hn_batch_buffer buffer;
-    hn_sampler sampler;
     place *places;
 };
 
@@ -52,10 +55,24 @@ hn_bounds hn_generator_bounds(const hn_generator_options *options)
     return (hn_bounds){.tokens = tokens, .examples = options->sequences, .longest = options->capacity};
 }
 
+static int32_t vocabulary_of(const hn_generator *self)
+{
+    return hn_model_get_config(self->runner->model)->vocabulary;
+}
+
+/* Bytes of a place's tokens. */
+static size_t seen_bytes(const hn_generator *self)
+{
+    return (size_t)hn_seen_words(vocabulary_of(self)) * sizeof *self->seen;
+}
+
 static void lay_out(hn_generator *self)
 {
+    size_t sequences = (size_t)self->options.sequences;
     hn_kv_cache_place(&self->cache, self->runner->model, &self->arena);
-    self->row = hn_arena_take(&self->arena, (size_t)self->options.sequences * sizeof *self->row);
+    self->ask = hn_arena_take(&self->arena, ASKS * sequences * sizeof *self->ask);
+    self->chosen = hn_arena_take(&self->arena, sequences * sizeof *self->chosen);
+    self->seen = hn_arena_take(&self->arena, sequences * seen_bytes(self));
 }
 
 hn_status hn_generator_open(hn_generator **out, hn_runner *runner, const hn_tokenizer *tokenizer,
@@ -81,19 +98,19 @@ hn_status hn_generator_open(hn_generator **out, hn_runner *runner, const hn_toke
 
 size_t hn_generator_bytes(const hn_generator *generator)
 {
-    const hn_generator_options *options = &generator->options;
-    size_t vocabulary = (size_t)hn_model_get_config(generator->runner->model)->vocabulary, sequences = (size_t)options->sequences;
-    size_t host = sequences * (vocabulary * sizeof(float) + ((size_t)options->capacity + 1) * sizeof(int32_t)) +
-                  vocabulary * HN_SAMPLER_BYTES;
-    return generator->arena.overflow ? SIZE_MAX : generator->arena.used + host;
+    size_t sequences = (size_t)generator->options.sequences,
+           each = ((size_t)generator->options.capacity + 1 + ASKS + 1) * sizeof(int32_t);
+    return generator->arena.overflow ? SIZE_MAX : generator->arena.used + sequences * each + seen_bytes(generator);
 }
 
 static hn_status alloc_places(hn_generator *self, hn_error *error)
 {
     size_t sequences = (size_t)self->options.sequences, ids = (size_t)self->options.capacity + 1;
     self->places = hn_calloc(sequences, sizeof *self->places);
-    self->host_row = hn_calloc(sequences, sizeof *self->host_row);
-    bool done = self->places && self->host_row;
+    self->host_ask = hn_calloc(ASKS * sequences, sizeof *self->host_ask);
+    self->host_chosen = hn_calloc(sequences, sizeof *self->host_chosen);
+    self->host_seen = hn_calloc(1, seen_bytes(self));
+    bool done = self->places && self->host_ask && self->host_chosen && self->host_seen;
     for (size_t s = 0; done && s < sequences; s++) {
         hn_text_stream_init(&self->places[s].stream, self->tokenizer, NULL, 0);
         done = (self->places[s].ids = hn_calloc(ids, sizeof(int32_t))) != NULL;
@@ -103,16 +120,12 @@ static hn_status alloc_places(hn_generator *self, hn_error *error)
 
 hn_status hn_generator_alloc(hn_generator *self, hn_error *error)
 {
-    int32_t vocabulary = hn_model_get_config(self->runner->model)->vocabulary, sequences = self->options.sequences;
     hn_status status = hn_arena_alloc(&self->arena, error);
     if (status != HN_OK) return status;
     lay_out(self);
-    self->logits = hn_reallocarray(NULL, (size_t)sequences * (size_t)vocabulary, sizeof *self->logits);
-    if (!self->logits) return hn_fail(error, HN_ERR_MEMORY, "out of memory for logits");
     status = alloc_places(self, error);
-    if (status == HN_OK) status = hn_sampler_init(&self->sampler, vocabulary, error);
     if (status == HN_OK)
-        status = hn_batch_buffer_init(&self->buffer, hn_generator_bounds(&self->options).tokens, sequences, error);
+        status = hn_batch_buffer_init(&self->buffer, hn_generator_bounds(&self->options).tokens, self->options.sequences, error);
     return status;
 }
 
@@ -124,10 +137,10 @@ void hn_generator_free(hn_generator *self)
         hn_free(self->places[s].ids);
     }
     hn_free(self->places);
-    hn_free(self->host_row);
-    hn_free(self->logits);
+    hn_free(self->host_ask);
+    hn_free(self->host_chosen);
+    hn_free(self->host_seen);
     hn_batch_buffer_close(&self->buffer);
-    hn_sampler_close(&self->sampler);
     hn_kv_cache_close(&self->cache);
     hn_arena_close(&self->arena);
     hn_free(self);
@@ -161,9 +174,46 @@ static hn_batch *clear_batch(hn_generator *self)
     return batch;
 }
 
-/* Runs the batch; then the logits of the rows host_row [0, wanted), on the host. */
-static hn_status forward(hn_generator *self, int32_t wanted, hn_error *error)
+/* Asks for the next token of place `s` from a row of the batch, as number `ask` of the forward. */
+static void ask_for(const job *work, int32_t ask, int32_t s, int32_t row)
 {
+    hn_generator *self = work->self;
+    const place *at = &self->places[s];
+    const int32_t of[ASKS] = {[ASK_ROW] = row,
+                              [ASK_EXAMPLE] = (int32_t)work->prompts[at->prompt].number,
+                              [ASK_POSITION] = at->count,
+                              [ASK_PLACE] = s};
+    for (int32_t i = 0; i < ASKS; i++) self->host_ask[i * self->options.sequences + ask] = of[i];
+}
+
+/* Lays down which tokens a place has, before a forward. */
+static void put_seen(hn_generator *self, int32_t s)
+{
+    const place *at = &self->places[s];
+    size_t size = seen_bytes(self);
+    memset(self->host_seen, 0, size);
+    for (int32_t t = 0; t < at->count; t++)
+        if (at->ids[t] >= 0 && at->ids[t] < vocabulary_of(self)) self->host_seen[at->ids[t] / 32] |= 1u << at->ids[t] % 32;
+    self->runner->backend.copy_in(&self->runner->backend, (char *)self->seen + (size_t)s * size, self->host_seen, size);
+}
+
+/* Enqueues the choice of the tokens that were asked for. */
+static void choose_tokens(hn_generator *self, int32_t asked, const hn_sampling *sampling)
+{
+    hn_runner *runner = self->runner;
+    const int32_t *ask = self->ask, sequences = self->options.sequences;
+    const hn_next_tokens next = {.example = (const uint32_t *)ask + ASK_EXAMPLE * sequences,
+                                 .position = (const uint32_t *)ask + ASK_POSITION * sequences,
+                                 .place = ask + ASK_PLACE * sequences,
+                                 .seen = sampling->repetition_penalty == 1 ? NULL : self->seen};
+    hn_tensor logits = hn_model_logits(runner->model, &runner->ctx, ask + ASK_ROW * sequences, asked);
+    runner->ops->choose_tokens(&runner->ctx, self->chosen, &logits, &next, sampling);
+}
+
+/* Runs the batch; then the tokens that were asked for are in host_chosen. */
+static hn_status forward(const job *work, int32_t asked, hn_error *error)
+{
+    hn_generator *self = work->self;
     hn_runner *runner = self->runner;
     hn_backend *backend = &runner->backend;
     hn_batch *batch = &self->buffer.batch;
@@ -172,15 +222,14 @@ static hn_status forward(hn_generator *self, int32_t wanted, hn_error *error)
     if (status != HN_OK) return status;
     status = hn_device_batch_upload(&runner->batch, batch, error);
     if (status != HN_OK) return status;
-    if (wanted) backend->copy_in(backend, self->row, self->host_row, (size_t)wanted * sizeof *self->row);
+    if (asked) backend->copy_in(backend, self->ask, self->host_ask, ASKS * (size_t)self->options.sequences * sizeof *self->ask);
     runner->ctx.few_rows = true;
     hn_model_forward(runner->model, &runner->ctx, &runner->batch.batch, &how);
-    hn_tensor logits = {0};
-    if (wanted) logits = hn_model_logits(runner->model, &runner->ctx, self->row, wanted);
+    if (asked) choose_tokens(self, asked, &work->options->sampling);
     runner->ctx.few_rows = false;
     if (runner->step_error.status != HN_OK)
         return hn_fail(error, runner->step_error.status, "%s", runner->step_error.message);
-    if (wanted) backend->copy_out(backend, self->logits, logits.data, hn_tensor_bytes(&logits));
+    if (asked) backend->copy_out(backend, self->host_chosen, self->chosen, (size_t)asked * sizeof *self->chosen);
     return backend->synchronize(backend, error);
 }
 
@@ -212,15 +261,15 @@ static bool is_stop(const hn_generate_options *options, int32_t id)
     return false;
 }
 
-/* Chooses the next token of a place from its logits, and ends the answer where it ends. */
-static hn_status choose(const job *work, place *at, float *logits, hn_error *error)
+/* Takes the token that was chosen for a place, and ends the answer where it ends. */
+static hn_status take_token(const job *work, place *at, int32_t id, hn_error *error)
 {
     const hn_generate_options *options = work->options;
-    hn_sample_key key = {work->prompts[at->prompt].number, (uint32_t)at->count};
-    int32_t id;
-    hn_status status = hn_sampler_choose(&work->self->sampler, &id, logits, &options->sampling, at->ids, (size_t)at->count,
-                                         key, error);
-    if (status != HN_OK) return status;
+    hn_status status;
+    if (id == HN_NO_TOKEN)
+        return hn_fail(error, HN_ERR_NUMERIC,
+                       "logits of the next token: expected finite numbers: the model's weights are broken or overflow in "
+                       "train.precision");
     work->stats->new_tokens++;
     if (is_stop(options, id)) return finish(work, at, HN_FINISH_STOP, error);
     if (!hn_tokenizer_token(work->self->tokenizer, id)) /* a row of the table that no token has */
@@ -266,31 +315,32 @@ static hn_status begin(job *work, int32_t s, hn_error *error)
         if (options->interrupt && *options->interrupt) return finish(work, at, HN_FINISH_INTERRUPT, error);
         put_tokens(clear_batch(self), s, at->ids + done, some);
         done += some;
-        self->host_row[0] = some - 1;
-        status = forward(self, done == prompt->count, error);
+        bool last = done == prompt->count;
+        if (last) ask_for(work, 0, s, some - 1);
+        if (last && options->sampling.repetition_penalty != 1) put_seen(self, s);
+        status = forward(work, last, error);
     }
     work->stats->prompt_seconds += hn_clock() - started;
-    return status == HN_OK ? choose(work, at, self->logits, error) : status;
+    return status == HN_OK ? take_token(work, at, self->host_chosen[0], error) : status;
 }
 
 /* One more token of every place that runs. */
 static hn_status advance(const job *work, hn_error *error)
 {
     hn_generator *self = work->self;
-    int32_t vocabulary = hn_model_get_config(self->runner->model)->vocabulary, running = 0;
+    int32_t running = 0;
     double started = hn_clock();
     hn_batch *batch = clear_batch(self);
     for (int32_t s = 0; s < self->options.sequences; s++) {
         place *at = &self->places[s];
         if (!at->runs) continue;
-        self->host_row[running++] = batch->tokens;
+        ask_for(work, running++, s, batch->tokens);
         put_tokens(batch, s, at->ids + at->count - 1, 1);
     }
-    hn_status status = forward(self, running, error);
+    hn_status status = forward(work, running, error);
     work->stats->later_tokens += running;
-    for (int32_t s = 0, row = 0; s < self->options.sequences && status == HN_OK; s++)
-        if (self->places[s].runs)
-            status = choose(work, &self->places[s], self->logits + (size_t)row++ * (size_t)vocabulary, error);
+    for (int32_t s = 0, asked = 0; s < self->options.sequences && status == HN_OK; s++)
+        if (self->places[s].runs) status = take_token(work, &self->places[s], self->host_chosen[asked++], error);
     work->stats->new_seconds += hn_clock() - started;
     return status;
 }

@@ -13,7 +13,6 @@
 #define HONE_INFER_GENERATE_H
 
 #include "infer/runner.h"
-#include "infer/sample.h"
 
 #define HN_GENERATOR_SEQUENCES 16 /* at most, so that products of one token a sequence are few rows */
 

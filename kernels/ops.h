@@ -178,6 +178,32 @@ typedef struct hn_tuning {
     hn_status (*load)(hn_ops_context *ctx, const char *text, const char *name, hn_error *error);
 } hn_tuning;
 
+/* How the next token is chosen (kernels/choose_tokens.h). */
+typedef struct hn_sampling {
+    float temperature;        /* 0: greedy */
+    int32_t top_k;            /* 0: off */
+    float top_p;              /* (0, 1]; 1: off */
+    float min_p;              /* [0, 1]; 0: off */
+    float repetition_penalty; /* above 0; 1: off */
+    uint64_t seed;
+} hn_sampling;
+#define HN_SAMPLING_GREEDY ((hn_sampling){.top_p = 1, .repetition_penalty = 1})
+
+/* The sequences whose next tokens are chosen: arrays with an entry a row of logits, in the backend's memory. A draw is keyed by example
+ * and position beside the seed, so that it depends on nothing that ran before or beside it. */
+typedef struct hn_next_tokens {
+    const uint32_t *example;  /* number of the prompt */
+    const uint32_t *position; /* of the token that is chosen, in its sequence */
+    const int32_t *place;     /* the sequence's row of `seen` */
+    uint32_t *seen; /* [places, hn_seen_words(V)] bit v % 32 of word v / 32: token v is in the sequence; NULL: no penalty */
+} hn_next_tokens;
+#define HN_NO_TOKEN (-1)
+
+static inline int32_t hn_seen_words(int32_t vocabulary)
+{
+    return (vocabulary + 31) / 32;
+}
+
 typedef struct hn_ops hn_ops;
 struct hn_ops {
     const char *name;
@@ -303,6 +329,11 @@ struct hn_ops {
     void (*mean_squared_error)(hn_ops_context *ctx, double *loss, int64_t *count, const hn_tensor *dlogits,
                                const hn_tensor *logits /* [n, 1] */, const float *value, const float *scale);
 
+    /* id[r] = the token that comes next by logits [n, V] (fp32, may be changed), which `seen` then has too; HN_NO_TOKEN where there is
+     * nothing finite to choose from. */
+    void (*choose_tokens)(hn_ops_context *ctx, int32_t *id /* [n] */, const hn_tensor *logits, const hn_next_tokens *next,
+                          const hn_sampling *sampling);
+
     /* *sum += sum of squares of an fp32 array, in a fixed order, fp64. */
     void (*sum_squares)(hn_ops_context *ctx, double *sum, const float *x, int64_t count);
     /* Whether a step is made, and with what: norm and loss must be finite, the gradient is clipped, a group's own steps correct
@@ -325,6 +356,8 @@ struct hn_ops {
     size_t (*low_rank_workspace)(int64_t widest, int64_t width);
     /* ... and that linear_cross_entropy needs for up to `rows` rows: the caller plans for the larger of the two. */
     size_t (*linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary);
+    /* ... and choose_tokens, likewise. */
+    size_t (*choose_tokens_workspace)(int64_t vocabulary);
     /* How products run, for the log, the manifest and what must not outlive a change of it: "fp32 avx512", "cuda sm_90, NVIDIA H200,
      * cublaslt 130100", ... Between open and close. */
     const char *(*products)(const hn_ops_context *ctx);

@@ -32,6 +32,7 @@ static const char *const names[HN_OPERATIONS] = {
     [HN_OP_CROSS_ENTROPY] = "cross_entropy",
     [HN_OP_LINEAR_CROSS_ENTROPY] = "linear_cross_entropy",
     [HN_OP_MEAN_SQUARED_ERROR] = "mean_squared_error",
+    [HN_OP_CHOOSE_TOKENS] = "choose_tokens",
     [HN_OP_SUM_SQUARES] = "sum_squares",
     [HN_OP_ADAMW_DECIDE] = "adamw_decide",
     [HN_OP_ADAMW] = "adamw",

@@ -5,6 +5,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/attention.h"
+#include "kernels/choose_tokens.h"
 #include "kernels/dropout.h"
 #include "kernels/embedding.h"
 #include "kernels/gated.h"
@@ -230,6 +231,12 @@ static void mean_squared_error(hn_ops_context *ctx, double *loss, int64_t *count
         HN_ISA_NAME(hnp_mean_squared_error)(ctx, loss, count, dlogits, logits, value, factor));
 }
 
+static void choose_tokens(hn_ops_context *ctx, int32_t *id, const hn_tensor *logits, const hn_next_tokens *next,
+                          const hn_sampling *sampling)
+{
+    RUN(HN_OP_CHOOSE_TOKENS, 0, HN_ISA_NAME(hnp_choose_tokens)(ctx, id, logits, next, sampling));
+}
+
 static void sum_squares(hn_ops_context *ctx, double *sum, const float *x, int64_t count)
 {
     RUN(HN_OP_SUM_SQUARES, 0, HN_ISA_NAME(hnp_sum_squares)(ctx, sum, x, count));
@@ -295,6 +302,7 @@ const hn_ops HN_ISA_NAME(hnp_ops) = {
     .cross_entropy = cross_entropy,
     .linear_cross_entropy = linear_cross_entropy,
     .mean_squared_error = mean_squared_error,
+    .choose_tokens = choose_tokens,
     .sum_squares = sum_squares,
     .adamw_decide = adamw_decide,
     .adamw = adamw,
@@ -304,6 +312,7 @@ const hn_ops HN_ISA_NAME(hnp_ops) = {
     .workspace = HN_ISA_NAME(hnp_table_workspace),
     .low_rank_workspace = HN_ISA_NAME(hnp_table_low_rank_workspace),
     .linear_cross_entropy_workspace = HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace),
+    .choose_tokens_workspace = HN_ISA_NAME(hnp_table_choose_tokens_workspace),
     .products = HN_ISA_NAME(hnp_table_products),
     .tuning = HN_ISA_NAME(hnp_table_tuning),
     .open = HN_ISA_NAME(hnp_table_open),

@@ -22,6 +22,7 @@ double HN_ISA_NAME(hnp_attention_flop)(const hn_attention *attention, int produc
 size_t HN_ISA_NAME(hnp_table_workspace)(int64_t rows, int64_t widest, int64_t longest, int heads, hn_dtype dtype);
 size_t HN_ISA_NAME(hnp_table_low_rank_workspace)(int64_t widest, int64_t width);
 size_t HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary);
+size_t HN_ISA_NAME(hnp_table_choose_tokens_workspace)(int64_t vocabulary);
 const char *HN_ISA_NAME(hnp_table_products)(const hn_ops_context *ctx);
 const hn_tuning *HN_ISA_NAME(hnp_table_tuning)(void);
 hn_status HN_ISA_NAME(hnp_table_open)(hn_ops_context *ctx, hn_error *error);

@@ -2,6 +2,7 @@
 #include <omp.h>
 
 #include "kernels/attention.h"
+#include "kernels/choose_tokens.h"
 #include "kernels/linear.h"
 #include "kernels/linear_cross_entropy.h"
 #include "kernels/low_rank.h"
@@ -54,6 +55,11 @@ size_t HN_ISA_NAME(hnp_table_low_rank_workspace)(int64_t widest, int64_t width)
 size_t HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace)(int64_t rows, int64_t width, int64_t vocabulary)
 {
     return HN_ISA_NAME(hnp_linear_cross_entropy_workspace)(rows, width, vocabulary, omp_get_max_threads());
+}
+
+size_t HN_ISA_NAME(hnp_table_choose_tokens_workspace)(int64_t vocabulary)
+{
+    return HN_ISA_NAME(hnp_choose_tokens_workspace)(vocabulary);
 }
 
 hn_status HN_ISA_NAME(hnp_table_open)(hn_ops_context *ctx, hn_error *error)

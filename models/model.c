@@ -61,8 +61,10 @@ size_t hn_model_workspace(const hn_model *model, hn_bounds bounds)
     size_t most = model->ops->workspace(bounds.tokens, widest, bounds.longest, c->heads, model->precision);
     if (branch) most += model->ops->low_rank_workspace(widest, branch);
     if (!hn_head_reads_tokens(c->head)) return most;
-    size_t loss = model->ops->linear_cross_entropy_workspace(bounds.tokens, c->hidden, c->vocabulary);
-    return loss > most ? loss : most;
+    size_t loss = model->ops->linear_cross_entropy_workspace(bounds.tokens, c->hidden, c->vocabulary),
+           choice = model->ops->choose_tokens_workspace(c->vocabulary);
+    if (loss > most) most = loss;
+    return choice > most ? choice : most;
 }
 
 bool hn_model_trunk_pooled(const hn_model *model, int first)

@@ -68,6 +68,8 @@ MOVED = {
     "linear_cross_entropy": (linear_cross_entropy, "chunks of logits and slopes; w and dw a chunk"),
     "embedding_backward": (lambda m: 1.13, "partial sums: an eighth of dy; 8 bytes of pair a row"),
 }
+# Passes over rows of logits (kernels/choose_tokens.cu), at least; all but the first out of the cache.
+PASSES = {"choose_tokens, drawn": 2, "choose_tokens, top_k": 5, "choose_tokens, top_p": 5, "choose_tokens, top_k and top_p": 8}
 
 
 def nvcc():
@@ -214,6 +216,8 @@ def print_bytes(cases):
         name, known = operation.split(",")[0], SHAPES.get(shape)
         if name.startswith("linear_") and name not in MOVED:
             times, why = "", "cuBLASLt's"
+        elif operation in PASSES:
+            times, why = f"{PASSES[operation]:.2f}", "a row again, out of the cache"
         elif name in MOVED and known:
             moved = MOVED[name][0](known)
             times, why = f"{moved / ideal if moved > 100 else moved:.2f}", MOVED[name][1]

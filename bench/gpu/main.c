@@ -49,9 +49,11 @@ int main(int argc, char **argv)
     if (b.rehearse) {
         bench_model_cases(&b, &tiny);
         bench_optimizer_cases(&b, 5000);
+        bench_token_cases(&b, 97);
     } else {
         for (size_t i = 0; i < sizeof models / sizeof *models; i++) bench_model_cases(&b, &models[i]);
         bench_optimizer_cases(&b, 124 << 20);
+        bench_token_cases(&b, 128256);
     }
     bool written = !b.json || (fprintf(b.json, "]}\n") > 0 && !fclose(b.json));
     bench_close(&b);

@@ -45,11 +45,11 @@ template <int THREADS> __device__ __forceinline__ float group_sum(float v)
     return sum[0];
 }
 
-template <int THREADS> __device__ __forceinline__ float group_max(float v)
+template <int THREADS, class V> __device__ __forceinline__ V group_max(V v)
 {
     v = lanes_max<32>(v);
     if constexpr (THREADS > 32) {
-        HN_SHARED(float, most, [THREADS / 32]);
+        HN_SHARED(V, most, [THREADS / 32]);
         if (threadIdx.x % 32 == 0) most[threadIdx.x / 32] = v;
         __syncthreads();
         v = lanes_max<32>(most[threadIdx.x % (THREADS / 32)]);

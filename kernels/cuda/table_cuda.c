@@ -75,6 +75,12 @@ size_t HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace)(int64_t rows, int64
     return hnp_cuda_linear_cross_entropy_workspace(rows, width, vocabulary);
 }
 
+size_t HN_ISA_NAME(hnp_table_choose_tokens_workspace)(int64_t vocabulary)
+{
+    (void)vocabulary; /* a row's counts fit in shared memory */
+    return 0;
+}
+
 const char *HN_ISA_NAME(hnp_table_products)(const hn_ops_context *ctx)
 {
     return ((const table_state *)ctx->state)->how;

@@ -19,6 +19,7 @@ int main(void)
     emu_trace(stdout);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) bench_model_cases(&b, &models[i]);
     bench_optimizer_cases(&b, 110 << 20);
+    bench_token_cases(&b, 128256);
     emu_trace(NULL);
     bench_close(&b);
     return 0;

@@ -49,6 +49,19 @@ def text_is_the_cpus(folder):
         assert cpu == gpu and len(cpu) > 1, (cpu, gpu)
 
 
+def drawn_text_is_the_cpus(folder):
+    """By every rule, prompts side by side and more of them than places."""
+    model = make_decoder(os.path.join(folder, "model"))
+    words = ["generate", model, "--prompt", "Hello there", "--prompt", "x", "--prompt", "a b c d", "--batch", 2, "--max-tokens", 6, "--json"]
+    texts = set()
+    for rules in (["--temperature", 1.3], ["--temperature", 0.9, "--top-k", 9, "--repetition-penalty", 1.4], ["--repetition-penalty", 2],
+                  ["--temperature", 1.5, "--top-p", 0.8, "--min-p", 0.02, "--repetition-penalty", 0.7, "--seed", 4]):
+        cpu, gpu = on_both(*words, *rules)
+        assert cpu == gpu and len(cpu.splitlines()) == 3, (rules, cpu, gpu)
+        texts.add(cpu)
+    assert len(texts) == 4, texts
+
+
 def answers_by_lora(folder):
     model = make_decoder(os.path.join(folder, "model"))
     config = make_sft_config(os.path.join(folder, "sft.json"), model, os.path.join(folder, "run"), lora={"r": 4},
@@ -80,4 +93,4 @@ def thawing_with_little_memory(folder):
 
 
 if __name__ == "__main__":
-    main(text_is_the_cpus, answers_by_lora, frozen_trunks, thawing_with_little_memory)
+    main(text_is_the_cpus, drawn_text_is_the_cpus, answers_by_lora, frozen_trunks, thawing_with_little_memory)

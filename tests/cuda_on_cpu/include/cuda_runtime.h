@@ -1,5 +1,5 @@
 /* Stands in front of CUDA's own header when .cu files are built as C++ for the emulator: exactly what hone's
- * kernels use, no more. What is missing here (atomics, plain __shared__, partial warp masks) does not compile
+ * kernels use, no more. What is missing here (atomics on floats, plain __shared__, partial warp masks) does not compile
  * or is refused, on purpose: shared memory goes through HN_SHARED and HN_DYNAMIC_SHARED, and hone promises
  * sums in a fixed order. */
 #ifndef HONE_TESTS_CUDA_RUNTIME_H
@@ -104,6 +104,17 @@ using std::min;
 inline uint32_t __umulhi(uint32_t a, uint32_t b)
 {
     return (uint32_t)((uint64_t)a * b >> 32);
+}
+inline uint64_t __umul64hi(uint64_t a, uint64_t b)
+{
+    return (uint64_t)((unsigned __int128)a * b >> 64);
+}
+/* Of integers only, whose sum does not depend on the order. Fibers change places at meetings only, so it is whole. */
+inline uint32_t atomicAdd(uint32_t *to, uint32_t value)
+{
+    const uint32_t before = *to;
+    *to += value;
+    return before;
 }
 inline float __uint_as_float(uint32_t bits)
 {

@@ -1,39 +1,23 @@
-/* See sample.h. Every filter keeps a prefix of the tokens in one order: highest score first, the lowest id first among equals. So
+/* See choose_tokens.h. Every filter keeps a prefix of the tokens in one order: highest score first, the lowest id first among equals. So
  * all that filters leave behind is where that prefix ends; what is drawn from are the tokens up to there, walked in order of
  * their ids.
  *
  * The order is only made as far as it is needed: the highest 64 are moved to the front and sorted, then twice as many, until the
  * filter has found its end. A vocabulary of 150,000 is never sorted whole unless its probabilities are nearly equal. */
-#include "infer/sample.h"
+#include "kernels/choose_tokens.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "core/mem.h"
 #include "core/philox.h"
+#include "kernels/scratch.h"
 
-typedef struct hn_candidate candidate;
+typedef struct candidate {
+    float score;
+    int32_t id;
+} candidate;
 
 enum { FIRST_SORTED = 64 };
-
-hn_status hn_sampler_init(hn_sampler *sampler, int32_t vocabulary, hn_error *error)
-{
-    *sampler = (hn_sampler){.vocabulary = vocabulary};
-    sampler->candidates = hn_calloc((size_t)vocabulary, sizeof *sampler->candidates);
-    sampler->seen = hn_calloc((size_t)vocabulary, sizeof *sampler->seen);
-    if (sampler->candidates && sampler->seen) return HN_OK;
-    hn_sampler_close(sampler);
-    return hn_fail(error, HN_ERR_MEMORY, "out of memory to choose among %d tokens", vocabulary);
-}
-
-void hn_sampler_close(hn_sampler *sampler)
-{
-    hn_free(sampler->candidates);
-    hn_free(sampler->seen);
-    *sampler = (hn_sampler){0};
-}
 
 static bool before(candidate a, candidate b)
 {
@@ -46,21 +30,17 @@ static int compare(const void *left, const void *right)
     return before(a, b) ? -1 : before(b, a);
 }
 
-static void penalise(hn_sampler *sampler, float *scores, float penalty, const int32_t *there, size_t count)
+static void penalise(float *scores, int32_t count, float penalty, const uint32_t *seen)
 {
-    if (penalty == 1) return;
-    for (size_t i = 0; i < count; i++) {
-        int32_t id = there[i];
-        if (id < 0 || id >= sampler->vocabulary || sampler->seen[id]) continue;
-        sampler->seen[id] = 1;
-        scores[id] = scores[id] < 0 ? scores[id] * penalty : scores[id] / penalty;
-    }
-    for (size_t i = 0; i < count; i++)
-        if (there[i] >= 0 && there[i] < sampler->vocabulary) sampler->seen[there[i]] = 0;
+    for (int32_t w = 0; w < hn_seen_words(count); w++)
+        for (uint32_t bits = seen[w]; bits; bits &= bits - 1) {
+            float *score = &scores[w * 32 + __builtin_ctz(bits)];
+            *score = *score < 0 ? *score * penalty : *score / penalty;
+        }
 }
 
-/* The first of the order; also whether the scores can be chosen from at all. */
-static hn_status find_best(candidate *out, const float *scores, int32_t count, hn_error *error)
+/* The first of the order; whether the scores can be chosen from at all. */
+static bool find_best(candidate *out, const float *scores, int32_t count)
 {
     candidate best = {-INFINITY, 0};
     bool broken = false;
@@ -69,10 +49,7 @@ static hn_status find_best(candidate *out, const float *scores, int32_t count, h
         if (scores[v] > best.score) best = (candidate){scores[v], v};
     }
     *out = best;
-    if (!broken && best.score > -INFINITY) return HN_OK;
-    return hn_fail(error, HN_ERR_NUMERIC,
-                   "logits of the next token: expected finite numbers: the model's weights are broken or overflow in "
-                   "train.precision");
+    return !broken && best.score > -INFINITY;
 }
 
 static void swap(candidate *a, candidate *b)
@@ -114,13 +91,13 @@ static int32_t gather(candidate *items, const float *scores, int32_t count, cand
 }
 
 /* Where the k highest end: at the last of those that equal the k-th. */
-static candidate end_of_top_k(hn_sampler *sampler, const float *scores, int32_t k)
+static candidate end_of_top_k(candidate *items, const float *scores, int32_t vocabulary, int32_t k)
 {
-    int32_t count = gather(sampler->candidates, scores, sampler->vocabulary, (candidate){-INFINITY, INT32_MAX});
+    int32_t count = gather(items, scores, vocabulary, (candidate){-INFINITY, INT32_MAX});
     if (k >= count) return (candidate){-INFINITY, INT32_MAX};
-    select_first(sampler->candidates, count, k);
-    float lowest = sampler->candidates[0].score;
-    for (int32_t i = 1; i < k; i++) lowest = fminf(lowest, sampler->candidates[i].score);
+    select_first(items, count, k);
+    float lowest = items[0].score;
+    for (int32_t i = 1; i < k; i++) lowest = fminf(lowest, items[i].score);
     return (candidate){lowest, INT32_MAX};
 }
 
@@ -130,10 +107,9 @@ static double weight(float score, float highest)
 }
 
 /* Where the likeliest tokens end that have `top_p` of the probability of all that are kept so far. */
-static candidate end_of_top_p(hn_sampler *sampler, const float *scores, candidate last, float highest, float top_p)
+static candidate end_of_top_p(candidate *items, const float *scores, int32_t vocabulary, candidate last, float highest, float top_p)
 {
-    candidate *items = sampler->candidates;
-    int32_t count = gather(items, scores, sampler->vocabulary, last), sorted = 0;
+    int32_t count = gather(items, scores, vocabulary, last), sorted = 0;
     double all = 0, passed = 0;
     for (int32_t i = 0; i < count; i++) all += weight(items[i].score, highest);
     for (int32_t some = FIRST_SORTED; sorted < count; some *= 2) {
@@ -157,9 +133,9 @@ static candidate end_of_min_p(candidate last, float highest, float min_p)
 }
 
 /* 53 bits in [0, 1). */
-static double uniform(uint64_t seed, hn_sample_key key)
+static double uniform(uint64_t seed, uint32_t example, uint32_t position)
 {
-    hn_philox4 r = hn_philox(seed, 0, HN_SITE(0, HN_SITE_SAMPLE, 0), key.example, key.position);
+    hn_philox4 r = hn_philox(seed, 0, HN_SITE(0, HN_SITE_SAMPLE, 0), example, position);
     return ((double)(r.word[0] >> 5) * 67108864.0 + (double)(r.word[1] >> 6)) * 0x1p-53;
 }
 
@@ -177,22 +153,39 @@ static int32_t draw_one(const float *scores, int32_t count, candidate best, cand
     return best.id; /* at rounded up to the whole */
 }
 
-hn_status hn_sampler_choose(hn_sampler *sampler, int32_t *out, float *logits, const hn_sampling *sampling,
-                            const int32_t *there, size_t count, hn_sample_key key, hn_error *error)
+/* One of the scores by its probability; -1: they cannot be chosen from. */
+static int32_t draw(candidate *items, const float *scores, int32_t vocabulary, const hn_sampling *how, uint32_t example,
+                    uint32_t position)
 {
     candidate best, last = {-INFINITY, INT32_MAX};
-    int32_t vocabulary = sampler->vocabulary;
-    penalise(sampler, logits, sampling->repetition_penalty, there, count);
-    hn_status status = find_best(&best, logits, vocabulary, error);
-    if (status != HN_OK) return status;
-    *out = best.id;
-    if (sampling->temperature == 0) return HN_OK;
-    for (int32_t v = 0; v < vocabulary; v++) logits[v] /= sampling->temperature;
-    status = find_best(&best, logits, vocabulary, error); /* a very low temperature overflows */
-    if (status != HN_OK) return status;
-    if (sampling->top_k > 0) last = end_of_top_k(sampler, logits, sampling->top_k);
-    if (sampling->top_p < 1) last = end_of_top_p(sampler, logits, last, best.score, sampling->top_p);
-    if (sampling->min_p > 0) last = end_of_min_p(last, best.score, sampling->min_p);
-    *out = draw_one(logits, vocabulary, best, last, uniform(sampling->seed, key));
-    return HN_OK;
+    if (!find_best(&best, scores, vocabulary)) return HN_NO_TOKEN; /* a very low temperature overflows */
+    if (how->top_k > 0) last = end_of_top_k(items, scores, vocabulary, how->top_k);
+    if (how->top_p < 1) last = end_of_top_p(items, scores, vocabulary, last, best.score, how->top_p);
+    if (how->min_p > 0) last = end_of_min_p(last, best.score, how->min_p);
+    return draw_one(scores, vocabulary, best, last, uniform(how->seed, example, position));
+}
+
+void HN_ISA_NAME(hnp_choose_tokens)(hn_ops_context *ctx, int32_t *id, const hn_tensor *logits, const hn_next_tokens *next,
+                                    const hn_sampling *sampling)
+{
+    int32_t vocabulary = (int32_t)logits->shape[1];
+    hnp_scratch scratch = {.ctx = ctx};
+    candidate *items = hnp_scratch_take(&scratch, (size_t)vocabulary * sizeof *items), best;
+    HN_ASSERT(logits->dtype == HN_F32 && logits->shape[1] > 0 && logits->shape[1] <= HNP_CHOOSE_MOST);
+    for (int64_t r = 0; items && r < logits->shape[0]; r++) {
+        float *scores = (float *)logits->data + r * logits->stride;
+        uint32_t *seen = next->seen ? next->seen + (int64_t)next->place[r] * hn_seen_words(vocabulary) : NULL;
+        if (seen) penalise(scores, vocabulary, sampling->repetition_penalty, seen);
+        id[r] = find_best(&best, scores, vocabulary) ? best.id : HN_NO_TOKEN;
+        if (id[r] != HN_NO_TOKEN && sampling->temperature > 0) {
+            for (int32_t v = 0; v < vocabulary; v++) scores[v] /= sampling->temperature;
+            id[r] = draw(items, scores, vocabulary, sampling, next->example[r], next->position[r]);
+        }
+        if (seen && id[r] != HN_NO_TOKEN) seen[id[r] / 32] |= 1u << id[r] % 32;
+    }
+}
+
+size_t HN_ISA_NAME(hnp_choose_tokens_workspace)(int64_t vocabulary)
+{
+    return (size_t)vocabulary * sizeof(candidate) + HNP_SCRATCH_ALIGN;
 }
