@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "checkpoints/store.h"
+#include "checkpoints/structure.h"
 #include "core/file.h"
 #include "core/mem.h"
 
@@ -113,7 +113,7 @@ static hn_status check_file(const hnp_manifest *manifest, hnp_reader *reader, hn
                     reader->path, expected, got);
     }
     if (status == HN_OK)
-        status = hnp_store_check(reader->path, manifest->entries, manifest->count, true, error);
+        status = hnp_structure_check(reader->path, manifest->entries, manifest->count, true, error);
     if (status == HN_OK && report)
         hn_strbuf_printf(report, "%s: good, %" PRIu64 " bytes, %zu tensors\n", HNP_FILE_NAME, reader->size,
                          manifest->count);

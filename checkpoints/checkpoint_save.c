@@ -20,6 +20,7 @@
 
 #include "checkpoints/check.h"
 #include "checkpoints/store.h"
+#include "checkpoints/structure.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
@@ -70,7 +71,7 @@ static hn_status write_file(hnp_manifest *manifest, const char *path, const hn_n
                         .digest = hn_digest_bytes(tensors[i].tensor.data, hn_tensor_bytes(&shape))};
     }
     hn_status status = hnp_store_write(path, tensors, manifest->count, error);
-    if (status == HN_OK) status = hnp_store_check(path, manifest->entries, manifest->count, false, error);
+    if (status == HN_OK) status = hnp_structure_check(path, manifest->entries, manifest->count, false, error);
     if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
     if (status == HN_OK) status = hnp_reader_check(&reader, manifest->entries, manifest->count, NULL, error);
     manifest->file_bytes = reader.size;

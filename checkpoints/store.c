@@ -4,15 +4,12 @@
  * - It does not stand failing writes: it never sees one (core/hdf5_sink.h). A file left with a handle open can crash
  * inside its exit handler: every handle is closed on the one `out:` path, and the exit handler is not
  * installed (H5dont_atexit).
- * - It can load filters from shared objects: switched off.
- * - It follows links of a file to other files: here only hard links of the root group are opened, by name,
- * after their kind was asked for; external raw storage, filters and any layout but contiguous are refused.
+ * - It does not stand files that somebody made: it only writes here; structure.c reads.
  *
  * It has no predefined 16-bit float, so that bf16 and f16 stand there as unsigned 16-bit integers; the
  * manifest says what they are. Times of objects are not tracked: the same tensors give the same file. */
 #include "checkpoints/store.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 #include "core/hdf5_lock.h"
@@ -28,12 +25,14 @@ static void quiet(void)
 }
 
 /* SEMI: closing the file with a dataset still open is an error, not a file that stays open. Locks are no use
- * to one writer and fail on some network file systems. */
+ * to one writer and fail on some network file systems. EARLIEST: the format that structure.c reads, whichever a
+ * later HDF5 would choose. */
 static hid_t access_options(void)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     if (access >= 0 &&
-        (H5Pset_fclose_degree(access, H5F_CLOSE_SEMI) < 0 || H5Pset_file_locking(access, false, true) < 0)) {
+        (H5Pset_fclose_degree(access, H5F_CLOSE_SEMI) < 0 || H5Pset_file_locking(access, false, true) < 0 ||
+         H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST) < 0)) {
         H5Pclose(access);
         return H5I_INVALID_HID;
     }
@@ -148,111 +147,5 @@ out:
     hn_hdf5_leave();
     if (status == HN_OK && sink.error.status != HN_OK)
         status = hn_fail(error, sink.error.status, "%s", sink.error.message);
-    return status;
-}
-
-/* Type and shape of an open dataset against the entry. */
-static hn_status check_shape(hid_t dataset, const hnp_entry *entry, const char *path, hn_error *error)
-{
-    hn_status status = HN_OK;
-    hsize_t extent[H5S_MAX_RANK];
-    hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
-    if (type < 0 || space < 0) {
-        status = fail(error, path, entry->name, "cannot read its type and shape");
-        goto out;
-    }
-    if (H5Tequal(type, type_of(entry->shape.dtype)) <= 0) {
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its dataset is not of type %s", path,
-                         entry->name, hn_dtype_name(entry->shape.dtype));
-        goto out;
-    }
-    int rank =
-        H5Sget_simple_extent_type(space) == H5S_NULL ? -1 : H5Sget_simple_extent_dims(space, extent, NULL);
-    bool same = rank == entry->shape.rank;
-    for (int i = 0; same && i < rank; i++) same = extent[i] == (hsize_t)entry->shape.shape[i];
-    if (!same)
-        status =
-            hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": the shape of its dataset is not the manifest's",
-                    path, entry->name);
-out:
-    if (type >= 0) H5Tclose(type);
-    if (space >= 0) H5Sclose(space);
-    return status;
-}
-
-/* Where an open dataset keeps its bytes: contiguous, in this file, as many as its shape needs. */
-static hn_status check_storage(hid_t dataset, hnp_entry *entry, bool expect_offset, const char *path,
-                               hn_error *error)
-{
-    hid_t options = H5Dget_create_plist(dataset);
-    if (options < 0) return fail(error, path, entry->name, "cannot read its layout");
-    size_t bytes = hn_tensor_bytes(&entry->shape);
-    const char *wrong = NULL;
-    if (H5Pget_layout(options) != H5D_CONTIGUOUS)
-        wrong = "is not contiguous";
-    else if (H5Pget_external_count(options) != 0)
-        wrong = "stands in another file";
-    else if (H5Pget_nfilters(options) != 0)
-        wrong = "is stored through a filter";
-    else if (bytes && H5Dget_storage_size(dataset) != bytes)
-        wrong = "has another size than its shape needs";
-    H5Pclose(options);
-    if (wrong)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its dataset %s", path, entry->name, wrong);
-    haddr_t offset = bytes ? H5Dget_offset(dataset) : 0;
-    if (offset == HADDR_UNDEF) return fail(error, path, entry->name, "its dataset has no place in the file");
-    if (expect_offset && offset != entry->offset)
-        return hn_fail(error, HN_ERR_FORMAT,
-                       "%s: tensor \"%s\": expected its bytes at %" PRIu64 ", they are at %" PRIuHADDR, path,
-                       entry->name, entry->offset, offset);
-    entry->offset = offset;
-    return HN_OK;
-}
-
-static hn_status check_dataset(hid_t file, hnp_entry *entry, bool expect_offset, const char *path,
-                               hn_error *error)
-{
-    H5L_info_t link;
-    if (H5Lget_info(file, entry->name, &link, H5P_DEFAULT) < 0)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its dataset is missing", path, entry->name);
-    if (link.type != H5L_TYPE_HARD)
-        return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": expected a dataset, got a link to elsewhere",
-                       path, entry->name);
-    hid_t dataset = H5Dopen2(file, entry->name, H5P_DEFAULT);
-    if (dataset < 0) return fail(error, path, entry->name, "cannot open its dataset");
-    hn_status status = check_shape(dataset, entry, path, error);
-    if (status == HN_OK) status = check_storage(dataset, entry, expect_offset, path, error);
-    if (H5Dclose(dataset) < 0 && status == HN_OK) status = fail(error, path, entry->name, "cannot close");
-    return status;
-}
-
-hn_status hnp_store_check(const char *path, hnp_entry *entries, size_t count, bool expect_offsets,
-                          hn_error *error)
-{
-    hn_status status = HN_OK;
-    H5G_info_t root;
-    hn_hdf5_enter();
-    quiet();
-    hid_t file = H5I_INVALID_HID, access = access_options();
-    if (access < 0) {
-        status = fail(error, path, NULL, "cannot set options");
-        goto out;
-    }
-    file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    if (file < 0 || H5Gget_info(file, &root) < 0) {
-        status = fail(error, path, NULL, "cannot open");
-        goto out;
-    }
-    if (root.nlinks != count) {
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: expected %zu datasets, got %" PRIuHSIZE " links", path,
-                         count, root.nlinks);
-        goto out;
-    }
-    for (size_t i = 0; i < count && status == HN_OK; i++)
-        status = check_dataset(file, &entries[i], expect_offsets, path, error);
-out:
-    if (file >= 0 && H5Fclose(file) < 0 && status == HN_OK) status = fail(error, path, NULL, "cannot close");
-    if (access >= 0) H5Pclose(access);
-    hn_hdf5_leave();
     return status;
 }
