@@ -72,7 +72,7 @@ class Training:
         self.rows = os.path.join(folder, "few.jsonl")
         with open(self.rows, "w", encoding="utf8") as f:
             f.writelines(open(TRAIN, encoding="utf8").readlines()[:24])
-        self.seconds = -time.time()
+        self.best_lost, self.seconds = 0, -time.time()
         config, run = self.fresh(folder)
         hone("train", config)
         self.seconds += time.time()
@@ -98,9 +98,13 @@ class Training:
             f.write(text)
         return config, run
 
-    def goes_on(self, config, run):
-        """Started again and left alone it ends, with the bytes of the undisturbed run."""
-        hone("train", config)
+    def goes_on(self, config, run, refused=False):
+        """Started again and left alone it ends, with the bytes of the undisturbed run. Where a disk had `refused`, best/ may be lost:
+        its weights were there at one step alone. Then that must be said, with exit code 1."""
+        done = hone("train", config, check=None if refused else 0)
+        lost = done.returncode == 1 and "were the best and could not be written then" in done.stderr
+        assert done.returncode == 0 or lost, f"exit code {done.returncode}: {done.stderr[-500:]}"
+        self.best_lost += lost
         assert digests(run) == self.expected, "weights or moments differ"
         assert told(run) == self.events, "metrics differ"
 

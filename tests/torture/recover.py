@@ -39,10 +39,10 @@ def main():
                 struck.append(hit)
                 assert done.returncode in (0, 1, -9), f"exit code {done.returncode}: {done.stderr[-500:]}"
                 stands(run, -1)
-            training.goes_on(config, run)
+            training.goes_on(config, run, refused=True)
 
         return attempt("faults while recovering from faults", range(chosen.trials or 100), again, chosen,
-                       lambda: f"{sum(struck)} faults struck")
+                       lambda: f"{sum(struck)} faults struck, {training.best_lost} lost best/ and said so")
 
 
 sys.exit(main() != 0)
