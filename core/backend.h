@@ -13,6 +13,7 @@ struct hn_backend {
     const char *name; /* "cpu", "cuda" */
     void *state;
     bool host; /* its memory is the host's: read and written there, once nothing is enqueued */
+    bool graphs; /* it can keep what is enqueued as a graph */
     /* Device memory, aligned to 64 bytes and zeroed; NULL with `error` filled when there is none. `streamed`: it is passed over
      * end to end, all of it, every step; an advice. */
     void *(*alloc)(hn_backend *backend, size_t size, bool streamed, hn_error *error);
@@ -32,6 +33,14 @@ struct hn_backend {
     void (*event_free)(hn_backend *backend, void *event);
     void (*event_record)(hn_backend *backend, void *event);
     hn_status (*event_wait)(hn_backend *backend, void *event, hn_error *error);
+    /* A graph is what was enqueued between begin and end, to be enqueued again by one call: the same work on the same addresses, with what
+     * stands there then. Nothing of it runs before it is launched, and in between only operations and `range` may be called, on the thread
+     * that began. Where the backend refuses, begin gives a failure, or end NULL, with `error` filled; both leave it as if nothing had been
+     * enqueued. A graph may be freed (NULL too) while a launch of it is under way. All four NULL: see `graphs`. */
+    hn_status (*graph_begin)(hn_backend *backend, hn_error *error);
+    void *(*graph_end)(hn_backend *backend, hn_error *error);
+    void (*graph_launch)(hn_backend *backend, void *graph);
+    void (*graph_free)(hn_backend *backend, void *graph);
     /* Begins a named range on a profiler's timeline, of what this thread enqueues; NULL ends the one begun last. */
     void (*range)(hn_backend *backend, const char *name);
     size_t (*memory_available)(hn_backend *backend); /* bytes, 0 when unknown */

@@ -38,6 +38,7 @@ hn_status hn_device_count(hn_backend *backend, const hn_ops **ops, hn_device dev
     if (!hn_ops_cuda()) return hn_fail(error, status, "%s", absent.message);
     hn_backend_cpu_init(backend);
     backend->memory_available = unknown; /* of the GPU that is not here */
+    backend->graphs = true;              /* which it has, and batches that fit them */
     *ops = hn_ops_cuda();
     return HN_OK;
 }

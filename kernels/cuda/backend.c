@@ -162,6 +162,42 @@ static hn_status cuda_event_wait(hn_backend *backend, void *event, hn_error *err
     return report(state, error);
 }
 
+/* Thread-local: what other threads ask of CUDA spoils no graph. */
+static hn_status cuda_graph_begin(hn_backend *backend, hn_error *error)
+{
+    const hn_cuda_device *device = hn_cuda_device_of(backend);
+    if (device->synchronous) return hn_fail(error, HN_ERR_UNSUPPORTED, "HN_CUDA_SYNC=1 waits for every operation");
+    cudaError_t status = cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal);
+    if (status == cudaSuccess) return HN_OK;
+    (void)cudaGetLastError();
+    return failed(error, "beginning a graph", status);
+}
+
+static void *cuda_graph_end(hn_backend *backend, hn_error *error)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t launched = NULL;
+    cudaError_t status = cudaStreamEndCapture(hn_cuda_device_of(backend)->stream, &graph);
+    if (status == cudaSuccess) status = cudaGraphInstantiate(&launched, graph, 0);
+    if (graph) cudaGraphDestroy(graph);
+    if (status == cudaSuccess) return launched;
+    (void)cudaGetLastError();
+    failed(error, "making a graph", status);
+    return NULL;
+}
+
+static void cuda_graph_launch(hn_backend *backend, void *graph)
+{
+    backend_state *state = state_of(backend);
+    state->device.operation = "a graph";
+    keep(state, "launching a graph", cudaGraphLaunch(graph, state->device.stream));
+}
+
+static void cuda_graph_free(hn_backend *backend, void *graph)
+{
+    if (graph) keep(state_of(backend), "freeing a graph", cudaGraphExecDestroy(graph));
+}
+
 static void cuda_range(hn_backend *backend, const char *name)
 {
     (void)backend;
@@ -227,6 +263,7 @@ hn_status hn_backend_cuda_init(hn_backend *backend, hn_error *error)
     if (!state) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the CUDA backend");
     *backend = (hn_backend){.name = "cuda",
                             .state = state,
+                            .graphs = true,
                             .alloc = cuda_alloc,
                             .free = cuda_free,
                             .pinned_alloc = cuda_pinned_alloc,
@@ -238,6 +275,10 @@ hn_status hn_backend_cuda_init(hn_backend *backend, hn_error *error)
                             .event_free = cuda_event_free,
                             .event_record = cuda_event_record,
                             .event_wait = cuda_event_wait,
+                            .graph_begin = cuda_graph_begin,
+                            .graph_end = cuda_graph_end,
+                            .graph_launch = cuda_graph_launch,
+                            .graph_free = cuda_graph_free,
                             .range = cuda_range,
                             .memory_available = cuda_memory_available,
                             .close = cuda_close};

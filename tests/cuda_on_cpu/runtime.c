@@ -7,9 +7,15 @@
  *
  * The GPU's memory is poisoned while nothing runs on the GPU, so that AddressSanitizer stops a host that touches it.
  *
+ * A graph is a list of its own: what is enqueued between cudaStreamBeginCapture and cudaStreamEndCapture goes there, and a launch enqueues
+ * all of it as one piece. While that lasts, what CUDA refuses is refused here and spoils the graph: waiting, memory, events that are waited
+ * for; and copies from or to the host too, which CUDA lets pass when they are pinned: a graph of hone's must read nothing that the host
+ * takes turns with.
+ *
  * Faults for tests: emu_fail_after() makes the n-th call from now on fail; an error of a kernel is sticky, as CUDA's are. A program that
  * knows nothing of tests is told by its environment, which the first look for a GPU reads: HONE_EMU_ABSENT=1, HONE_EMU_MEMORY=bytes,
- * HONE_EMU_FAIL=calls:error; and HONE_EMU_NAME, what the GPU is called. */
+ * HONE_EMU_FAIL=calls:error; HONE_EMU_NAME, what the GPU is called; HONE_EMU_GRAPHS=refused, or a number: which launch of a graph fails as a
+ * kernel does. HONE_EMU_REPORT=1 tells at the end how many graphs there were. */
 #include "runtime.h"
 
 #include <cuda_runtime_api.h>
@@ -40,6 +46,12 @@ typedef struct work {
     void *context;
 } work;
 
+/* Both of CUDA's kinds of graph; `users`: handles of either kind, and launches under way. */
+typedef struct graph {
+    size_t users;
+    work *first, **last;
+} graph;
+
 struct CUevent_st {
     double reached; /* seconds; 0: not recorded, or not reached yet */
     size_t queued;  /* records of it that the stream has not come to */
@@ -54,6 +66,10 @@ static struct {
     cudaError_t fail_with;
     int64_t fail_after; /* calls that still succeed; -1: all */
     bool absent;
+    graph *captured; /* what is enqueued goes there; NULL: nothing is captured */
+    bool spoilt;     /* that graph will not be given out */
+    bool no_graphs;
+    int64_t failing_replay, graphs, replays; /* counted from 1 */
     FILE *trace;
 } gpu = {.limit = (size_t)MEMORY_MIB << 20, .fail_after = -1};
 
@@ -91,7 +107,19 @@ void emu_reset(void)
     gpu.sticky = cudaSuccess;
     gpu.fail_after = -1;
     gpu.absent = false;
+    emu_graphs(false, 0);
     gpu.limit = (size_t)MEMORY_MIB << 20;
+}
+
+int64_t emu_replays(void)
+{
+    return gpu.replays;
+}
+
+void emu_graphs(bool refused, int64_t failing_replay)
+{
+    gpu.no_graphs = refused;
+    gpu.failing_replay = failing_replay ? gpu.replays + failing_replay : 0;
 }
 
 size_t emu_memory_used(void)
@@ -107,6 +135,15 @@ static cudaError_t enter(void)
     if (gpu.fail_after-- > 0) return cudaSuccess;
     if (gpu.fail_with != cudaErrorMemoryAllocation) gpu.sticky = gpu.fail_with;
     return gpu.fail_with;
+}
+
+/* A call that waits, or takes or gives back memory. */
+static cudaError_t enter_uncaptured(void)
+{
+    cudaError_t status = enter();
+    if (status != cudaSuccess || !gpu.captured) return status;
+    gpu.spoilt = true;
+    return cudaErrorStreamCaptureUnsupported;
 }
 
 static void set_poison(bool poisoned)
@@ -149,6 +186,11 @@ bool emu_enqueue(bool (*run)(void *context), void (*release)(void *context), voi
         return gpu.trace != NULL;
     }
     *w = (work){NULL, run, release, context};
+    if (gpu.captured) {
+        *gpu.captured->last = w;
+        gpu.captured->last = &w->next;
+        return true;
+    }
     if (!gpu.last) gpu.last = &gpu.first;
     *gpu.last = w;
     gpu.last = &w->next;
@@ -156,14 +198,22 @@ bool emu_enqueue(bool (*run)(void *context), void (*release)(void *context), voi
     return true;
 }
 
+static void report(void)
+{
+    fprintf(stderr, "emulated GPU: %lld graphs, launched %lld times\n", (long long)gpu.graphs, (long long)gpu.replays);
+}
+
 static void read_environment(void)
 {
     const char *absent = getenv("HONE_EMU_ABSENT"), *memory = getenv("HONE_EMU_MEMORY"), *fail = getenv("HONE_EMU_FAIL");
+    const char *graphs = getenv("HONE_EMU_GRAPHS");
     long long calls;
     int error;
     if (absent) gpu.absent = true;
     if (memory) gpu.limit = (size_t)strtoull(memory, NULL, 10);
     if (fail && sscanf(fail, "%lld:%d", &calls, &error) == 2) emu_fail_after(calls, error);
+    if (graphs) emu_graphs(!strcmp(graphs, "refused"), strtoll(graphs, NULL, 10));
+    if (getenv("HONE_EMU_REPORT")) atexit(report);
 }
 
 cudaError_t cudaGetDeviceCount(int *count)
@@ -211,7 +261,7 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 
 cudaError_t cudaMalloc(void **memory, size_t size)
 {
-    cudaError_t status = enter();
+    cudaError_t status = enter_uncaptured();
     if (status != cudaSuccess) return status;
     if (size > gpu.limit - gpu.used) return cudaErrorMemoryAllocation;
     allocation *a = malloc(sizeof *a);
@@ -232,7 +282,8 @@ cudaError_t cudaMalloc(void **memory, size_t size)
 cudaError_t cudaFree(void *memory)
 {
     if (!memory) return cudaSuccess;
-    cudaError_t status = drain();
+    cudaError_t status = gpu.captured ? enter_uncaptured() : drain();
+    if (gpu.captured) return status;
     for (allocation **at = &gpu.allocations; *at; at = &(*at)->next) {
         allocation *a = *at;
         if (a->memory != memory) continue;
@@ -249,7 +300,7 @@ cudaError_t cudaFree(void *memory)
 cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned flags)
 {
     (void)flags;
-    cudaError_t status = enter();
+    cudaError_t status = enter_uncaptured();
     if (status != cudaSuccess) return status;
     *memory = malloc(size);
     return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
@@ -264,7 +315,8 @@ cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned flags)
 
 cudaError_t cudaFreeHost(void *memory)
 {
-    cudaError_t status = drain();
+    cudaError_t status = gpu.captured ? enter_uncaptured() : drain();
+    if (gpu.captured) return status;
     free(memory);
     return status;
 }
@@ -317,7 +369,8 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t size, cudaStream_t s
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t stream)
 {
-    (void)stream, (void)kind;
+    (void)stream;
+    if (gpu.captured && kind != cudaMemcpyDeviceToDevice) return enter_uncaptured();
     return size ? enqueue_transfer((transfer){to, from, size, 0}) : enter();
 }
 
@@ -337,8 +390,93 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     (void)stream;
-    cudaError_t status = enter();
+    cudaError_t status = enter_uncaptured();
     return status == cudaSuccess ? drain() : status;
+}
+
+/* --- graphs --- */
+
+static void release_graph(void *context)
+{
+    graph *g = context;
+    if (--g->users) return;
+    while (g->first) {
+        work *w = g->first;
+        g->first = w->next;
+        w->release(w->context);
+        free(w);
+    }
+    free(g);
+}
+
+static bool run_graph(void *context)
+{
+    for (work *w = ((graph *)context)->first; w; w = w->next)
+        if (!w->run(w->context)) return false;
+    return true;
+}
+
+static bool fail_graph(void *context)
+{
+    (void)context;
+    return false;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
+{
+    (void)stream;
+    cudaError_t status = enter_uncaptured();
+    if (status != cudaSuccess) return status;
+    if (mode != cudaStreamCaptureModeThreadLocal) return cudaErrorInvalidValue;
+    gpu.spoilt = false;
+    gpu.captured = malloc(sizeof *gpu.captured);
+    if (!gpu.captured) return cudaErrorMemoryAllocation;
+    *gpu.captured = (graph){.users = 1, .last = &gpu.captured->first};
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
+{
+    (void)stream;
+    graph *g = gpu.captured;
+    *out = NULL;
+    if (!g) return cudaErrorInvalidValue;
+    gpu.captured = NULL;
+    cudaError_t status = gpu.spoilt ? cudaErrorStreamCaptureInvalidated : enter();
+    if (status == cudaSuccess) *out = (cudaGraph_t)g;
+    else release_graph(g);
+    return status;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t from, unsigned long long flags)
+{
+    cudaError_t status = flags ? cudaErrorInvalidValue : gpu.no_graphs ? cudaErrorMemoryAllocation : enter();
+    if (status != cudaSuccess) return status;
+    ((graph *)from)->users++;
+    gpu.graphs++;
+    *exec = (cudaGraphExec_t)from;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+{
+    (void)stream;
+    graph *g = (graph *)exec;
+    bool fails = ++gpu.replays == gpu.failing_replay;
+    g->users++;
+    return emu_enqueue(fails ? fail_graph : run_graph, release_graph, g) ? cudaSuccess : gpu.sticky != cudaSuccess ? gpu.sticky : gpu.fail_with;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t from)
+{
+    release_graph(from);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    release_graph(exec);
+    return cudaSuccess;
 }
 
 /* --- events --- */
@@ -375,6 +513,7 @@ static void passed(void *context)
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     (void)stream;
+    if (gpu.captured) return enter_uncaptured();
     event->reached = 0;
     if (gpu.trace) (void)reach(event);
     event->queued++;
@@ -383,7 +522,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    cudaError_t status = enter();
+    cudaError_t status = enter_uncaptured();
     return status == cudaSuccess ? drain_until(event) : status;
 }
 
@@ -408,6 +547,8 @@ const char *cudaGetErrorString(cudaError_t error)
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorNotReady: return "device not ready";
     case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
     case cudaErrorLaunchFailure: return *emu_message() ? emu_message() : "unspecified launch failure";
     case cudaErrorInvalidValue: break;
     }

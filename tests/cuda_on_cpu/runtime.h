@@ -23,6 +23,9 @@ void emu_trace_launch(const void *kernel, unsigned x, unsigned y, unsigned z, un
 void emu_fail_after(int64_t calls, int error);
 void emu_memory_limit(size_t bytes); /* of the GPU's memory */
 void emu_absent(bool absent);        /* there is no GPU */
+/* `refused`: no graph can be made. The failing_replay-th launch of a graph from now on fails on the GPU; 0: none. */
+void emu_graphs(bool refused, int64_t failing_replay);
+int64_t emu_replays(void); /* launches of graphs, since the start */
 void emu_reset(void);                /* as at the start; memory stays */
 size_t emu_memory_used(void);
 

@@ -21,6 +21,17 @@ void emu_fail_after(int64_t calls, int error)
     gpu_skip("a call that fails");
 }
 
+void emu_graphs(bool refused, int64_t failing_replay)
+{
+    (void)refused, (void)failing_replay;
+    gpu_skip("a graph that fails");
+}
+
+int64_t emu_replays(void)
+{
+    gpu_skip("counting launches of graphs");
+}
+
 void emu_memory_limit(size_t bytes)
 {
     (void)bytes;
