@@ -11,7 +11,8 @@
 typedef struct hn_batch {
     int32_t n;          /* sequences */
     int32_t tokens;     /* T */
-    int32_t longest;    /* tokens of the longest sequence */
+    int32_t longest;    /* tokens of the longest sequence, or more */
+    int32_t keys;       /* cu_keys[n]: tokens, shared ones counted in every sequence; hn_dataset_fill gives it always */
     int32_t *cu_seqlens; /* [n + 1] first token of each sequence; cu_seqlens[n] = T */
     int32_t *token;      /* [T] ids */
     int32_t *position;   /* [T] 0, 1, 2, ... within the sequence */
@@ -26,7 +27,6 @@ typedef struct hn_batch {
     int32_t *key_row;    /* [keys] row of every token of every sequence, sequence by sequence */
     int32_t *cu_keys;    /* [n + 1] where those of a sequence begin */
     int32_t *use, *cu_uses; /* [keys], [T + 1]: row r stands in key_row at use[cu_uses[r]] .. use[cu_uses[r + 1] - 1], rising */
-    int32_t keys;        /* cu_keys[n]: tokens, shared ones counted in every sequence; hn_dataset_fill gives it always */
 } hn_batch;
 
 #endif

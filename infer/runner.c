@@ -53,7 +53,6 @@ hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const
     hn_arena_init(&runner->activations, "activations", &runner->backend);
     hn_arena_init(&runner->workspace, "workspace", &runner->backend);
     runner->parameters.streamed = true;
-    place(runner);
     hn_runner_plan(runner, 0, 0, HN_RECOMPUTE_NONE);
     return HN_OK;
 }
@@ -62,7 +61,9 @@ void hn_runner_plan(hn_runner *runner, int lowest, int highest, hn_recompute rec
 {
     runner->recompute = recompute;
     hn_arena_rewind(&runner->parameters, 0);
-    hn_model_place_parameters(runner->model, &runner->parameters);
+    hn_arena_rewind(&runner->batches, 0);
+    hn_arena_rewind(&runner->workspace, 0);
+    place(runner);
     hn_runner_use(runner, false, 0);
     size_t largest = runner->activations.used;
     for (int first = lowest; first <= highest; first++) {

@@ -48,8 +48,8 @@ typedef struct hn_runner {
 
 hn_status hn_runner_init(hn_runner *runner, const hn_model_config *config, const hn_runner_options *options,
                          hn_error *error);
-/* Counts the parameters anew, as after hn_model_freeze, and the activations for training from any of the groups `lowest` to
- * `highest` up, with what backward makes again. Before hn_runner_alloc. */
+/* Counts everything anew, as after hn_model_freeze or for other bounds in `options`; the activations for training from any of the
+ * groups `lowest` to `highest` up, with what backward makes again. Before hn_runner_alloc. */
 void hn_runner_plan(hn_runner *runner, int lowest, int highest, hn_recompute recompute);
 hn_status hn_runner_alloc(hn_runner *runner, hn_error *error);
 hn_status hn_runner_load(hn_runner *runner, const hn_source *source, uint64_t seed, hn_strbuf *initialised,

@@ -56,6 +56,8 @@ const hn_key hn_train_keys[] = {
      .help = "What becomes of a spike: a warning; or the step is not made"},
     {"train", "device", HN_KEY_CHOICE, AT(train.device), .choices = "auto|cpu|cuda", .fallback = "\"auto\"", .safe_on_resume = true,
      .help = "Where the model runs, in every verb; auto: the first GPU that CUDA shows, if hone was built with CUDA and there is one"},
+    {"train", "graphs", HN_KEY_BOOL, AT(train.graphs), .fallback = "true", .safe_on_resume = true,
+     .help = "CUDA graphs: the launches of a batch whose sizes were seen before go to the GPU in one call. Changes no bit"},
     {"train", "threads", HN_KEY_INT, AT(train.threads), .unit = "threads", .max = 4096, .fallback = "0",
      .safe_on_resume = true, .help = "Threads of the CPU backend; 0: one a core. Results do not depend on it"},
     {"train", "tune", HN_KEY_BOOL, AT(train.tune), .fallback = "false", .safe_on_resume = true,

@@ -33,7 +33,7 @@ typedef struct hn_train_config {
         double spike_threshold; /* MADs */
         int spike_action;       /* hn_spike_action */
         int64_t spike_window;
-        bool profile, share_prefixes, tune;
+        bool profile, share_prefixes, tune, graphs;
         int device; /* hn_device */
         int recompute; /* hn_recompute, or HN_RECOMPUTE_AUTO */
     } train;

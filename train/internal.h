@@ -12,6 +12,7 @@
 #include "kernels/profile.h"
 #include "track/event.h"
 #include "train/freeze.h"
+#include "train/graphs.h"
 #include "train/job.h"
 #include "train/optimizer.h"
 #include "train/plan.h"
@@ -83,6 +84,8 @@ typedef struct hn_trainer {
     bool resumed; /* progress is a checkpoint's */
     char tuned[HN_DIGEST_TEXT]; /* digest of the tuned products (tuning.c): the checkpoint's, then those that run; empty: none */
     hn_batch_buffer buffer;
+    bool rounds; /* batches of training are rounded */
+    hnp_graphs graphs;
     hn_order *order;
     int64_t order_epoch; /* that `order` is of, -1: none */
     hn_trunk_cache *cache;

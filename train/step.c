@@ -7,38 +7,63 @@
  *     host      enqueue 0 | enqueue 1 | read 0 | enqueue 2 | read 1 | ...
  *     device            step 0         | step 1          | step 2 ...
  *
+ * The launches of a slice go to the device as one graph where there was a slice of the same sizes before (graphs.h).
+ *
  * Whoever needs to know where the run stands (a line of metrics, an evaluation, a checkpoint) reads what is left first. */
 #include <stdio.h>
 
 #include "train/internal.h"
 
-/* Forward, loss and backward of one slice. */
-static hn_status run_slice(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_error *error)
+typedef struct slice {
+    hn_trainer *trainer;
+    hn_forward forward;
+} slice;
+
+/* Forward, loss and backward of the batch that was uploaded last. Nothing else may be enqueued here: it becomes a graph. */
+static void enqueue_slice(void *context)
 {
+    const slice *s = context;
+    hn_trainer *trainer = s->trainer;
     hn_runner *runner = &trainer->runner;
-    hn_ops_context *ctx = &runner->ctx;
     const hn_batch *batch = &runner->batch.batch;
+    hn_target_loss out = {.loss = runner->loss, .count = runner->count};
+    hn_model_forward(runner->model, &runner->ctx, batch, &s->forward);
+    hn_model_loss(runner->model, &runner->ctx, &out, batch, (float)trainer->config->train.label_smoothing,
+                  &trainer->optimizer.values->loss_scale, true);
+    hn_model_backward(runner->model, &runner->ctx, batch, &s->forward);
+}
+
+/* The batch of these examples in the backend's memory; *tokens += those that are real. */
+static hn_status upload(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
+{
+    hn_batch *batch = &trainer->buffer.batch;
     hn_status status = hn_dataset_fill(trainer->job->train, &trainer->buffer, examples, count, error);
     if (status != HN_OK) return status;
-    status = hn_device_batch_upload(&runner->batch, &trainer->buffer.batch, error);
+    *tokens += batch->keys;
+    if (trainer->rounds) hnp_batch_round(batch, hn_model_get_config(trainer->runner.model));
+    return hn_device_batch_upload(&trainer->runner.batch, batch, error);
+}
+
+static hn_status run_slice(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
+{
+    hn_runner *runner = &trainer->runner;
+    slice s = {.trainer = trainer,
+               .forward = {.training = true,
+                           .plan = {.trainable = trainer->optimizer.trainable},
+                           .seed = (uint64_t)trainer->config->train.seed,
+                           .step = &trainer->optimizer.values->control.step}};
+    hn_status status = upload(trainer, examples, count, tokens, error);
     if (status != HN_OK) return status;
-    hn_forward forward = {.training = true,
-                          .plan = {.trainable = trainer->optimizer.trainable},
-                          .seed = (uint64_t)trainer->config->train.seed,
-                          .step = &trainer->optimizer.values->control.step};
-    hn_tensor trunk;
+    hn_tensor trunk = {0};
     bool cached = false;
     if (trainer->cache) {
         trunk = hn_trunk_cache_view(trainer->cache, &trainer->trunk, &trainer->buffer.batch);
         cached = hn_trunk_cache_get(trainer->cache, &trunk, examples, count);
-        if (cached) forward.trunk_output = &trunk;
-        else forward.trunk_keep = &trunk;
+        if (cached) s.forward.trunk_output = &trunk;
+        else s.forward.trunk_keep = &trunk;
     }
-    hn_model_forward(runner->model, ctx, batch, &forward);
-    hn_target_loss out = {.loss = runner->loss, .count = runner->count};
-    hn_model_loss(runner->model, ctx, &out, batch, (float)trainer->config->train.label_smoothing, &trainer->optimizer.values->loss_scale,
-                  true);
-    hn_model_backward(runner->model, ctx, batch, &forward);
+    hnp_graph_key key = {.batch = runner->batch.batch, .trunk = trunk.data, .trunk_read = cached};
+    hnp_graphs_run(&trainer->graphs, &key, enqueue_slice, &s, &runner->step_error);
     if (runner->step_error.status == HN_OK && trainer->cache && !cached)
         hn_trunk_cache_put(trainer->cache, &trunk, examples, count);
     return HN_OK;
@@ -59,8 +84,7 @@ static hn_status accumulate(hn_trainer *trainer, const uint32_t *examples, int32
     runner->ops->zero(&runner->ctx, runner->count, sizeof *runner->count);
     for (int32_t first = 0; first < count && status == HN_OK && runner->step_error.status == HN_OK;) {
         int32_t length = hn_job_slice(trainer->job, examples + first, count - first);
-        status = run_slice(trainer, examples + first, length, error);
-        *tokens += trainer->buffer.batch.keys;
+        status = run_slice(trainer, examples + first, length, tokens, error);
         first += length;
     }
     return status;

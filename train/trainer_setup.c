@@ -70,6 +70,8 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     hn_runner_options runner = runner_options(job, options->counting);
     hn_status status = hn_runner_init(&trainer->runner, &job->model, &runner, error);
     if (status != HN_OK) return status;
+    trainer->rounds = !config->freeze.cache && hnp_batch_rounds(&trainer->runner.backend, &job->model);
+    if (trainer->rounds) trainer->runner.options.training = hnp_batch_round_bounds(job->training, &job->model);
     status = hn_freeze_plan_init(&trainer->plan, config, trainer->runner.model, job->epoch_batches[0], job->total_steps,
                                  error);
     if (status != HN_OK) return status;
@@ -156,6 +158,8 @@ hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)
     status = alloc_all(trainer, &refusal);
     if (status == HN_ERR_MEMORY) return hn_fail(error, status, "%s; set train.recompute, " HN_PLAN_KNOBS, refusal.message);
     if (status != HN_OK) return hn_fail(error, status, "%s", refusal.message);
+    hnp_graphs_init(&trainer->graphs, &trainer->runner.backend, trainer->config->train.graphs && !trainer->config->train.profile,
+                    trainer->options->notice);
     hn_bounds a = trainer->runner.options.training, b = trainer->runner.options.evaluation;
     return hn_batch_buffer_init_shared(&trainer->buffer, a.tokens > b.tokens ? a.tokens : b.tokens,
                                        a.examples > b.examples ? a.examples : b.examples, a.keys > b.keys ? a.keys : b.keys, error);
@@ -163,6 +167,7 @@ hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)
 
 void hnp_trainer_select(hn_trainer *trainer)
 {
+    hnp_graphs_reset(&trainer->graphs);
     hn_optimizer_select(&trainer->optimizer, trainer->progress.step);
     hn_train_plan plan = {.trainable = trainer->optimizer.trainable};
     trainer->first = hn_train_plan_first(trainer->runner.model, &plan);
@@ -173,6 +178,7 @@ void hnp_trainer_close(hn_trainer *trainer)
 {
     hnp_saving_close(&trainer->saving);
     hn_sinks_close(&trainer->sinks);
+    hnp_graphs_close(&trainer->graphs);
     hn_trunk_cache_free(trainer->cache);
     hn_order_free(trainer->order);
     hn_batch_buffer_close(&trainer->buffer);

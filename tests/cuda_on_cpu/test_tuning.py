@@ -111,7 +111,7 @@ def a_run_keeps_its_products(folder):
     said, run = train(folder, "first", HONE_EMU_LT_FASTEST=SPLIT), run_of(folder, "first")
     assert "train.tune: the fastest products were chosen and stand in run/plans.jsonl" in said, said
     header, chosen = plans(run)
-    assert header["gpu"] == "emulated GPU" and len(chosen) > 20, (header, len(chosen))
+    assert header["gpu"] == "emulated GPU" and len(chosen) > 15, (header, len(chosen))
     train(folder, "rule", "train.tune=false", HONE_EMU_LT_FASTEST=SPLIT)
     rule, weights = run_of(folder, "rule"), digests(run)
     assert not os.path.exists(os.path.join(rule, "plans.jsonl")) and state(rule)["tuned"] is None
