@@ -2,8 +2,9 @@
 
     python3 bench/gpu/hone_steps.py HONE WORK [--seconds 400] [--device cuda] [--rehearse]
 
-HONE is the program; WORK is a folder for configs, text and runs, each run deleted when it is read. Rates are of the steps after the
-first, from the times in metrics.jsonl; only tokens that exist are counted, as everywhere in hone. Python's standard library is enough."""
+HONE is the program; WORK is a folder for configs, text and runs, each run deleted when it is read. All setups with CUDA graphs, then all
+without. Rates are of the steps after the first, from the times in metrics.jsonl; only tokens that exist are counted, as everywhere in
+hone. Python's standard library is enough."""
 import argparse
 import json
 import os
@@ -18,6 +19,7 @@ from shapes import is_pairs, lengths, setups
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LOG_EVERY = 5
+HOW = {True: "hone bf16", False: "hone bf16, no graphs"}
 
 
 def write_model(folder, setup):
@@ -50,7 +52,7 @@ def write_data(path, setup, steps):
             file.write(" ".join(draw.choice(known) for _ in range(200)) + "\n")
 
 
-def config_of(setup, folder, data, steps, device):
+def config_of(setup, folder, data, steps, device, graphs):
     tokens = setup["sequences"] * setup["longest"]
     pairs = is_pairs(setup)
     task = {"kind": "classify", "labels": ["a", "b", "c"]} if pairs else {"kind": "lm"}
@@ -59,7 +61,7 @@ def config_of(setup, folder, data, steps, device):
         rows["fields"] = {"text": "premise", "pair": "hypothesis", "label": "label"}
     return {"model": {"path": folder, "init": "scratch"}, "task": task, "data": rows,
             "train": {"epochs": 100, "max_steps": steps, "batch_tokens": tokens, "batch_examples": setup["sequences"],
-                      "precision": "bf16", "seed": 42, "log_every": LOG_EVERY, "device": device},
+                      "precision": "bf16", "seed": 42, "log_every": LOG_EVERY, "device": device, "graphs": graphs},
             "optim": {"lr": 1e-4, "schedule": "constant", "warmup": 0, "weight_decay": 0.01, "clip": 1.0},
             "eval": {"every": "off"}, "checkpoint": {"every": "off"}}
 
@@ -74,13 +76,13 @@ def rate_of(metrics):
     return statistics.median(rates), steps[-1]["loss"]
 
 
-def measure(hone, work, name, setup, steps, device, seconds):
+def measure(hone, work, name, setup, steps, device, graphs, seconds):
     folder = os.path.join(work, name.split(",")[0])
     shutil.rmtree(folder, ignore_errors=True)
     write_model(os.path.join(folder, "model"), setup)
     write_data(os.path.join(folder, "data.jsonl" if is_pairs(setup) else "data.txt"), setup, steps)
     data = os.path.join(folder, "data.jsonl" if is_pairs(setup) else "data.txt")
-    config = config_of(setup, os.path.join(folder, "model"), data, steps, device)
+    config = config_of(setup, os.path.join(folder, "model"), data, steps, device, graphs)
     config["output"] = {"dir": os.path.join(folder, "run")}
     with open(os.path.join(folder, "config.json"), "w") as file:
         json.dump(config, file)
@@ -92,7 +94,7 @@ def measure(hone, work, name, setup, steps, device, seconds):
     rate, loss = rate_of(os.path.join(folder, "run", "metrics.jsonl"))
     shutil.rmtree(folder)
     example = sum(lengths(setup, steps)) / (steps * setup["sequences"])
-    return {"setup": name, "how": "hone bf16", "tokens_per_second": rate, "examples_per_second": rate / example, "loss": loss,
+    return {"setup": name, "how": HOW[graphs], "tokens_per_second": rate, "examples_per_second": rate / example, "loss": loss,
             "seconds": round(time.time() - begun, 1)}
 
 
@@ -106,12 +108,14 @@ def main():
     parser.add_argument("--rehearse", action="store_true")
     arguments = parser.parse_args()
     deadline, rows = time.time() + arguments.seconds, []
-    for name, setup in setups(arguments.rehearse).items():
+    ways = [(graphs, *item) for graphs in HOW for item in setups(arguments.rehearse).items()]
+    for graphs, name, setup in ways:
         try:
-            rows.append(measure(os.path.abspath(arguments.hone), os.path.abspath(arguments.work), name, setup, arguments.steps,
-                                arguments.device, max(1, deadline - time.time())))
+            steps = arguments.steps if arguments.rehearse else setup.get("steps", arguments.steps)
+            rows.append(measure(os.path.abspath(arguments.hone), os.path.abspath(arguments.work), name, setup, steps, arguments.device,
+                                graphs, max(1, deadline - time.time())))
         except (ValueError, subprocess.TimeoutExpired, OSError) as error:
-            rows.append({"setup": name, "how": "hone bf16", "failed": str(error)[:400]})
+            rows.append({"setup": name, "how": HOW[graphs], "failed": str(error)[:400]})
     print(json.dumps({"rehearsal": arguments.rehearse, "steps": rows}, indent=1))
 
 

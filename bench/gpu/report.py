@@ -29,10 +29,10 @@ def kernel_rows(kernels, torch):
 def step_rows(hone, torch):
     """Every way to train a setup, with hone's ratio to it."""
     rows = (hone["steps"] if hone else []) + (torch["steps"] if torch else [])
-    rate = {row["setup"]: row["tokens_per_second"] for row in rows if row["how"].startswith("hone") and "failed" not in row}
+    rate = {row["setup"]: row["tokens_per_second"] for row in rows if row["how"] == "hone bf16" and "failed" not in row}
     order = list(dict.fromkeys(row["setup"] for row in rows))
     for row in rows:
-        if row["setup"] in rate and "failed" not in row and not row["how"].startswith("hone"):
+        if row["setup"] in rate and "failed" not in row and row["how"] != "hone bf16":
             row["hone_times_as_fast"] = rate[row["setup"]] / row["tokens_per_second"]
     return sorted(rows, key=lambda row: order.index(row["setup"]))
 

@@ -1,19 +1,20 @@
 """The training steps that are compared: shapes of models, and batches. Weights and text are random; nothing is fetched."""
 
-# config.json of each; a batch of `sequences` of `tokens` (mean of pairs: (shortest + longest) / 2)
+# config.json of each; a batch of `sequences` of `shortest` to `longest` tokens; steps of hone, if not as many as it is told
+BERT_BASE = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "vocab_size": 30522, "hidden_size": 768,
+             "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "hidden_act": "gelu",
+             "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
+             "type_vocab_size": 2, "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": 0}
 SETUPS = {
-    "BERT-base, MNLI": {
-        "config": {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "vocab_size": 30522, "hidden_size": 768,
-                   "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "hidden_act": "gelu",
-                   "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
-                   "type_vocab_size": 2, "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": 0},
-        "sequences": 256, "shortest": 20, "longest": 60},
+    # As people fine-tune: so little work a step that launches count. More steps, so that sizes come back.
+    "BERT-base, MNLI, 32 pairs": {"config": BERT_BASE, "sequences": 32, "shortest": 20, "longest": 60, "steps": 120},
+    "BERT-base, MNLI": {"config": BERT_BASE, "sequences": 256, "shortest": 20, "longest": 60, "steps": 120},
     "MiniLM-L6, MNLI": {
         "config": {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "vocab_size": 30522, "hidden_size": 384,
                    "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536, "hidden_act": "gelu",
                    "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
                    "type_vocab_size": 2, "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": 0},
-        "sequences": 256, "shortest": 20, "longest": 60},
+        "sequences": 256, "shortest": 20, "longest": 60, "steps": 120},
     "GPT-2 124M, T=1024": {
         "config": {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 50257, "n_embd": 768, "n_layer": 12,
                    "n_head": 12, "n_positions": 1024, "n_inner": 3072, "activation_function": "gelu_new", "resid_pdrop": 0.0,
