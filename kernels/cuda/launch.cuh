@@ -30,6 +30,16 @@ static inline bool launch_failed(hn_ops_context *ctx, const char *operation, cud
     return true;
 }
 
+/* Lets a kernel ask for more than 48 KiB of shared memory. What was allowed stays so: a graph may hold launches with more. */
+template <class F> cudaError_t allow_shared(F *kernel, size_t shared)
+{
+    cudaFuncAttributes now;
+    if (shared <= 48 * 1024) return cudaSuccess;
+    cudaError_t status = cudaFuncGetAttributes(&now, kernel);
+    if (status != cudaSuccess || now.maxDynamicSharedSizeBytes >= (int)shared) return status;
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+}
+
 /* kernel<<<grid, threads, shared, the context's stream>>>(arguments...), unless a step's first failure is
  * recorded already. */
 template <class... P, class... A>
@@ -43,10 +53,7 @@ void launch(hn_ops_context *ctx, const char *operation, void (*kernel)(P...), di
     config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = shared;
     config.stream = (cudaStream_t)device->stream;
-    if (shared > 48 * 1024 &&
-        launch_failed(ctx, operation,
-                      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared)))
-        return;
+    if (launch_failed(ctx, operation, allow_shared(kernel, shared))) return;
     if (launch_failed(ctx, operation, cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...)))
         return;
     if (device->synchronous) launch_failed(ctx, operation, cudaStreamSynchronize(config.stream));

@@ -145,12 +145,24 @@ struct cudaLaunchConfig_t {
     unsigned numAttrs;
 };
 
-inline std::map<const void *, size_t> emu_opted_in; /* shared memory beyond 48 KiB, by kernel */
+/* Shared memory beyond 48 KiB, by kernel. CUDA lets it be lowered again; hone never does, since a graph may hold launches with more. */
+inline std::map<const void *, size_t> emu_opted_in;
 
 template <class F> cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute, int bytes)
 {
     if (bytes < 0 || bytes > EMU_SHARED_LIMIT) return cudaErrorInvalidValue;
+    if ((size_t)bytes < emu_opted_in[(const void *)kernel]) return cudaErrorInvalidValue;
     emu_opted_in[(const void *)kernel] = (size_t)bytes;
+    return cudaSuccess;
+}
+
+struct cudaFuncAttributes {
+    int maxDynamicSharedSizeBytes;
+};
+template <class F> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, F *kernel)
+{
+    auto found = emu_opted_in.find((const void *)kernel);
+    attributes->maxDynamicSharedSizeBytes = found == emu_opted_in.end() ? (int)EMU_SHARED_DEFAULT : (int)found->second;
     return cudaSuccess;
 }
 
