@@ -54,6 +54,9 @@ const hn_key hn_train_keys[] = {
      .fallback = "64", .help = "Steps that median and distances are of; NaN and Inf are left out"},
     {"train", "spike_action", HN_KEY_CHOICE, AT(train.spike_action), .choices = "warn|skip", .fallback = "\"warn\"",
      .help = "What becomes of a spike: a warning; or the step is not made"},
+    {"train", "check_every", HN_KEY_INT, AT(train.check_every), .unit = "steps", .max = 1e9, .fallback = "0", .safe_on_resume = true,
+     .help = "Every so many steps one is computed twice, and the run stops where bits differ, or where weights and moments changed between two "
+             "steps; a GPU's are copied to the host for that. Changes no bit; 0: never"},
     {"train", "device", HN_KEY_CHOICE, AT(train.device), .choices = "auto|cpu|cuda", .fallback = "\"auto\"", .safe_on_resume = true,
      .help = "Where the model runs, in every verb; auto: the first GPU that CUDA shows, if hone was built with CUDA and there is one"},
     {"train", "graphs", HN_KEY_BOOL, AT(train.graphs), .fallback = "true", .safe_on_resume = true,

@@ -29,7 +29,7 @@ typedef struct hn_train_config {
         int precision; /* hn_precision */
         int64_t seed;
         double label_smoothing;
-        int64_t max_bad_steps, threads, log_every;
+        int64_t max_bad_steps, threads, log_every, check_every;
         double spike_threshold; /* MADs */
         int spike_action;       /* hn_spike_action */
         int64_t spike_window;

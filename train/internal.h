@@ -16,6 +16,7 @@
 #include "train/job.h"
 #include "train/optimizer.h"
 #include "train/plan.h"
+#include "train/replay.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
 #include "train/trunk_cache.h"
@@ -92,6 +93,7 @@ typedef struct hn_trainer {
     int first;           /* lowest group that trains now */
     hn_tensor trunk;     /* a slice's trunk output, with a cache */
     hnp_answers answers;
+    hnp_replay replay;
     hn_profile profile; /* with train.profile */
     hn_sinks sinks;
     int64_t lost_lines;  /* of the log, since the disk last took one */

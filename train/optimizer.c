@@ -1,7 +1,7 @@
 /* See optimizer.h. The host never knows loss and norm of a step before the next one is enqueued: whether a step is skipped is decided
  * where the numbers are (adamw_decide), and no bit of weights, moments or step counts moves then.
  *
- * Zeroing and the norm take the arena of gradients as one array: what lies between two parameters, and the place of a group
+ * The norm takes the arena of gradients as one array, as zeroing it (step.c) does: what lies between two parameters, and the place of a group
  * that does not train yet, is zero. */
 #include "train/optimizer.h"
 
@@ -141,21 +141,23 @@ hn_status hn_optimizer_begin(hn_optimizer *optimizer, hn_ops_context *ctx, int64
     write_values(optimizer, slot, step, rate, loss_scale);
     ctx->backend->copy_in(ctx->backend, optimizer->values, slot, values_bytes(optimizer));
     hn_staging_mark(&optimizer->values_staging);
-    optimizer->ops->zero(ctx, optimizer->gradients->base, optimizer->gradients->used);
     return HN_OK;
 }
 
-hn_status hn_optimizer_finish(hn_optimizer *optimizer, hn_ops_context *ctx, const double *loss, const int64_t *count,
-                              hn_error *error)
+void hn_optimizer_decide(hn_optimizer *optimizer, hn_ops_context *ctx, const double *loss, const int64_t *count)
 {
     const hn_ops *ops = optimizer->ops;
-    void *slot;
     ops->zero(ctx, optimizer->norm_squared, sizeof *optimizer->norm_squared);
     ops->sum_squares(ctx, optimizer->norm_squared, (const float *)optimizer->gradients->base,
                      (int64_t)(optimizer->gradients->used / sizeof(float)));
     ops->adamw_decide(ctx, optimizer->step, optimizer->outcome, &optimizer->groups, optimizer->norm_squared, loss, count,
                       &optimizer->values->control);
-    ops->adamw(ctx, optimizer->listed, optimizer->segment_count, optimizer->chunks, optimizer->step);
+}
+
+hn_status hn_optimizer_apply(hn_optimizer *optimizer, hn_ops_context *ctx, hn_error *error)
+{
+    void *slot;
+    optimizer->ops->adamw(ctx, optimizer->listed, optimizer->segment_count, optimizer->chunks, optimizer->step);
     hn_status status = hn_staging_take(&optimizer->outcome_staging, &slot, error);
     if (status != HN_OK) return status;
     ctx->backend->copy_out(ctx->backend, slot, optimizer->outcome, sizeof *optimizer->outcome);

@@ -53,16 +53,17 @@ void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena);
  * no step under way. */
 void hn_optimizer_select(hn_optimizer *optimizer, int64_t step);
 
-/* A step is enqueued by begin, the gradients' forward and backward, and finish; none of them waits for what it enqueues. begin waits when
- * it is two steps ahead. Outcomes are kept for the last two steps that were finished. */
+/* A step is enqueued by begin, the gradients' forward and backward, decide and apply; none of them waits for what it enqueues. begin waits when
+ * it is two steps ahead. Outcomes are kept for the last two steps that were applied. */
 hn_status hn_optimizer_begin(hn_optimizer *optimizer, hn_ops_context *ctx, int64_t step, double rate, float loss_scale,
                              hn_error *error);
-/* Norm of the gradient (fp64), the decision, AdamW; `loss` and `count` are in the backend's memory. When the norm or the loss is
- * not finite, or beyond `limits`, nothing is changed. */
-hn_status hn_optimizer_finish(hn_optimizer *optimizer, hn_ops_context *ctx, const double *loss, const int64_t *count,
-                              hn_error *error);
-/* Waits for the step that was finished `before` others: 0 for the last, 1 for the one before it. *out stays until the next step is
- * finished. */
+/* Norm of the gradient (fp64) and the decision; `loss` and `count` are in the backend's memory. When the norm or the loss is
+ * not finite, or beyond `limits`, the step changes nothing. */
+void hn_optimizer_decide(hn_optimizer *optimizer, hn_ops_context *ctx, const double *loss, const int64_t *count);
+/* AdamW. */
+hn_status hn_optimizer_apply(hn_optimizer *optimizer, hn_ops_context *ctx, hn_error *error);
+/* Waits for the step that was applied `before` others: 0 for the last, 1 for the one before it. *out stays until the next step is
+ * applied. */
 hn_status hn_optimizer_outcome(hn_optimizer *optimizer, int before, const hn_adamw_outcome **out, hn_error *error);
 
 /* `applied` from the backend, and to it. Waits. */

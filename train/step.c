@@ -69,17 +69,24 @@ static hn_status run_slice(hn_trainer *trainer, const uint32_t *examples, int32_
     return HN_OK;
 }
 
-/* All gradients of a batch, and its loss; *tokens of it. */
-static hn_status accumulate(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
+/* What the host says of the step after progress.step. */
+static hn_status begin(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_error *error)
 {
-    hn_runner *runner = &trainer->runner;
     int64_t step = trainer->progress.step;
     hn_draw draw = {.seed = (uint64_t)trainer->config->train.seed, .step = (uint32_t)step};
     float scale = 1.0f / (float)hn_dataset_targets(trainer->job->train, examples, count, &draw);
     trainer->buffer.draw = draw;
     if (trainer->config->train.spike_action != HN_SPIKE_WARN) trainer->optimizer.limits = hn_spikes_limits(&trainer->spikes, step);
-    hn_status status = hn_optimizer_begin(&trainer->optimizer, &runner->ctx, step, hn_schedule_rate(&trainer->schedule, step), scale,
-                                          error);
+    return hn_optimizer_begin(&trainer->optimizer, &trainer->runner.ctx, step, hn_schedule_rate(&trainer->schedule, step), scale, error);
+}
+
+/* Loss and gradients of the whole batch, from zero; *tokens of it. */
+static hn_status accumulate(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
+{
+    hn_runner *runner = &trainer->runner;
+    hn_status status = HN_OK;
+    *tokens = 0;
+    runner->ops->zero(&runner->ctx, trainer->gradients.base, trainer->gradients.used);
     runner->ops->zero(&runner->ctx, runner->loss, sizeof *runner->loss);
     runner->ops->zero(&runner->ctx, runner->count, sizeof *runner->count);
     for (int32_t first = 0; first < count && status == HN_OK && runner->step_error.status == HN_OK;) {
@@ -90,19 +97,39 @@ static hn_status accumulate(hn_trainer *trainer, const uint32_t *examples, int32
     return status;
 }
 
-static hn_status enqueue(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
+/* The optimizer's part, and of a step that is checked all but its first computation. */
+static hn_status finish(hn_trainer *trainer, bool checked, hn_error *error)
 {
     hn_runner *runner = &trainer->runner;
-    hn_status status = accumulate(trainer, examples, count, tokens, error);
-    if (status != HN_OK) return status;
-    return hn_optimizer_finish(&trainer->optimizer, &runner->ctx, runner->loss, runner->count, error);
+    int64_t next = trainer->progress.step + 1;
+    hn_status status = HN_OK;
+    hn_optimizer_decide(&trainer->optimizer, &runner->ctx, runner->loss, runner->count);
+    if (checked) status = hnp_replay_expect_all(trainer, error);
+    if (status == HN_OK) status = hn_optimizer_apply(&trainer->optimizer, &runner->ctx, error);
+    if (status == HN_OK && checked) status = hnp_replay_expect_gradients(trainer, error);
+    if (status == HN_OK && hnp_replay_due(trainer, next)) status = hnp_replay_note_state(trainer, next, error);
+    return status;
+}
+
+/* All of it; *tokens of the batch. */
+static hn_status enqueue(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
+{
+    bool checked = hnp_replay_due(trainer, trainer->progress.step);
+    hn_status status = begin(trainer, examples, count, error);
+    if (status == HN_OK && checked) status = hnp_replay_note_state(trainer, trainer->progress.step, error);
+    if (status == HN_OK) status = accumulate(trainer, examples, count, tokens, error);
+    if (status == HN_OK && checked) status = hnp_replay_note_gradients(trainer, error);
+    if (status == HN_OK && checked) status = accumulate(trainer, examples, count, tokens, error);
+    if (status == HN_OK && trainer->runner.step_error.status == HN_OK) status = finish(trainer, checked, error);
+    return status;
 }
 
 hn_status hnp_trainer_rehearse(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_error *error)
 {
     const hn_error *recorded = &trainer->runner.step_error;
     int64_t tokens = 0;
-    hn_status status = accumulate(trainer, examples, count, &tokens, error);
+    hn_status status = begin(trainer, examples, count, error);
+    if (status == HN_OK) status = accumulate(trainer, examples, count, &tokens, error);
     return recorded->status == HN_OK ? status : hn_fail(error, recorded->status, "%s", recorded->message);
 }
 

@@ -348,6 +348,7 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     announce(trainer, &initialised);
     status = hnp_trainer_tune(trainer, error);
     if (status == HN_OK) status = open_cache(trainer, error);
+    if (status == HN_OK) status = hnp_replay_open(trainer, error);
     if (status != HN_OK) goto out;
     trainer->started = trainer->window_started = hn_clock();
     if (trainer->config->train.profile) trainer->runner.ctx.profile = &trainer->profile;

@@ -182,6 +182,7 @@ void hnp_trainer_close(hn_trainer *trainer)
     hn_trunk_cache_free(trainer->cache);
     hn_order_free(trainer->order);
     hn_batch_buffer_close(&trainer->buffer);
+    hnp_replay_close(&trainer->replay);
     hn_optimizer_close(&trainer->optimizer);
     hn_arena_close(&trainer->moments);
     hn_arena_close(&trainer->gradients);

@@ -58,5 +58,19 @@ def kills_change_no_decision(folder):
     assert digests(killed) == digests(run) and metrics(killed) == metrics(run) and spikes(run), "a kill changed the run"
 
 
+def a_step_computed_twice_changes_nothing(folder):
+    """With dropout, slices, thawing, a frozen trunk from the cache, and steps that are skipped."""
+    variants = {"thaw": dict(train={"spike_action": "skip", "slice_tokens": 40, "precision": "bf16"}, freeze={"unfreeze": "20 steps"},
+                             optim={"moments": "bf16"}, checkpoint={"every": "30 steps"}),
+                "cache": dict(train={"spike_action": "skip"}, freeze={"below": "layer.2", "cache": True})}
+    for name, sections in variants.items():
+        config, run = setup(folder, name, **sections)
+        hone("train", config)
+        for every in (1, 7):
+            config, checked = setup(folder, f"{name}{every}", **sections)
+            hone("train", config, f"train.check_every={every}")
+            assert digests(checked) == digests(run) and metrics(checked) == metrics(run), f"train.check_every={every} changed {name}"
+
+
 if __name__ == "__main__":
-    main(a_spike_is_warned_of, a_spike_is_skipped, kills_change_no_decision)
+    main(a_spike_is_warned_of, a_spike_is_skipped, kills_change_no_decision, a_step_computed_twice_changes_nothing)

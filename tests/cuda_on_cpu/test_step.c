@@ -100,7 +100,8 @@ static void run_side(side *s)
         s->backend.copy_in(&s->backend, s->gradients.base, s->gradient[step], s->gradient_bytes);
         s->backend.copy_in(&s->backend, s->loss, &s->host_loss[step], sizeof *s->loss);
         s->backend.copy_in(&s->backend, s->count, &targets, sizeof targets);
-        HN_ASSERT(hn_optimizer_finish(&s->optimizer, &s->ctx, s->loss, s->count, &s->error) == HN_OK);
+        hn_optimizer_decide(&s->optimizer, &s->ctx, s->loss, s->count);
+        HN_ASSERT(hn_optimizer_apply(&s->optimizer, &s->ctx, &s->error) == HN_OK);
         if (step > 0 && step != THAW && !s->unread) read_outcome(s, step - 1, 1);
     }
     read_outcome(s, STEPS - 1, 0);
@@ -198,7 +199,8 @@ TEST(a_failing_gpu)
     fill(s);
     hn_optimizer_select(&s->optimizer, 0);
     HN_ASSERT(hn_optimizer_begin(&s->optimizer, &s->ctx, 0, 0.1, 1, &s->error) == HN_OK);
-    hn_status finished = hn_optimizer_finish(&s->optimizer, &s->ctx, s->loss, s->count, &s->error);
+    hn_optimizer_decide(&s->optimizer, &s->ctx, s->loss, s->count);
+    hn_status finished = hn_optimizer_apply(&s->optimizer, &s->ctx, &s->error);
     emu_fail_after(0, 700 /* an illegal address */);
     hn_status status = hn_optimizer_outcome(&s->optimizer, 0, &outcome, &s->error);
     bool named = strstr(s->error.message, "an illegal memory access") && strstr(s->error.message, "the last operation started was adamw");

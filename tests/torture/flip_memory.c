@@ -1,0 +1,161 @@
+/* Promise: a flipped bit in memory is noticed. A tiny run with train.check_every=1 is trained again and again, and each time one bit of it
+ * flips, before a random operation of a random step: in weights, their bf16 copies, moments, gradients or activations, at a random
+ * place. The run must stop with the message of train.check_every. A flip after which the run ends with the bits of the undisturbed one hit
+ * memory that nothing reads any more; it is counted apart, and another one is tried for it.
+ *
+ *     torture_flip_memory [flips] [seed]        60 flips
+ *
+ * Prints `promise, tried, held` and the seed; fails below 99 in 100. */
+#include "core/clock.h"
+#include "tests/torture/inject.h"
+
+enum { ROWS = 12, STEPS = 6, MOST_TENSORS = 400 };
+typedef enum place { WEIGHT, COPY, MOMENT, FROZEN, GRADIENT, ACTIVATION, PLACES } place;
+static const char *const place_name[PLACES] = {"weights", "bf16 copies", "moments", "frozen weights", "gradients", "activations"};
+
+static struct {
+    int64_t step, call;
+    place place;
+    uint64_t element, bit; /* drawn; folded to the size of the place */
+    bool armed, done;
+    hn_operation operation;
+    hn_digest end;
+    int64_t calls[STEPS]; /* of the undisturbed run */
+} plan;
+
+/* The bytes of a place, piece by piece, as if they lay end to end. */
+typedef struct pieces {
+    struct {
+        unsigned char *data;
+        size_t size;
+    } piece[MOST_TENSORS];
+    size_t count, total;
+} pieces;
+
+static void add(pieces *out, void *bytes, size_t size)
+{
+    if (!bytes || !size) return;
+    HN_ASSERT(out->count < MOST_TENSORS);
+    out->piece[out->count].data = bytes;
+    out->piece[out->count++].size = size;
+    out->total += size;
+}
+
+static void gather(pieces *out, place where)
+{
+    hn_model *model = trainer->runner.model;
+    const hn_optimizer *o = &trainer->optimizer;
+    int params;
+    const hn_param *param = hn_model_params(model, &params);
+    *out = (pieces){.count = 0};
+    if (where == ACTIVATION) add(out, trainer->runner.activations.base, trainer->runner.activations.used);
+    for (int p = 0; p < params; p++) {
+        size_t count = (size_t)(param[p].rows * param[p].columns);
+        float *master = param[p].offset >= 0 ? hn_model_master(model) + param[p].offset : NULL;
+        uint16_t *copy = param[p].copy_offset >= 0 ? hn_model_copy(model) + param[p].copy_offset : NULL;
+        if (where == (param[p].frozen ? FROZEN : WEIGHT)) add(out, master, count * sizeof *master);
+        if (where == (param[p].frozen ? FROZEN : COPY)) add(out, copy, count * sizeof *copy);
+        if (where == MOMENT) add(out, o->m[p], count * hn_dtype_size(o->moments));
+        if (where == MOMENT) add(out, o->v[p], count * hn_dtype_size(o->moments));
+        if (where == GRADIENT) add(out, hn_model_gradient(model, p), count * sizeof(float));
+    }
+}
+
+static void flip(void)
+{
+    pieces all;
+    gather(&all, plan.place);
+    HN_ASSERT(all.total);
+    size_t at = plan.element % all.total;
+    for (size_t i = 0; i < all.count; at -= all.piece[i++].size)
+        if (at < all.piece[i].size) {
+            all.piece[i].data[at] ^= (unsigned char)(1u << plan.bit);
+            return;
+        }
+}
+
+static void before_step(void)
+{
+}
+
+static void before_operation(hn_operation operation)
+{
+    if (!plan.armed || plan.done || step != plan.step || calls != plan.call) return;
+    plan.done = true;
+    plan.operation = operation;
+    flip();
+}
+
+static void after_step(void)
+{
+    if (!plan.armed && step < STEPS) plan.calls[step] = calls_made;
+}
+
+static void at_end(void)
+{
+    plan.end = state_digest();
+}
+
+static void configure(bool narrow)
+{
+    const char *more[] = {"data.dev=", narrow ? "train.precision=bf16" : "train.precision=fp32",
+                          narrow ? "optim.moments=bf16" : "optim.moments=fp32", "train.check_every=1", "checkpoint.every=off",
+                          "freeze.groups=embeddings", "optim.lr=1e-3", "optim.warmup=0", "eval.every=off"};
+    tiny_configure(more, sizeof more / sizeof *more);
+}
+
+static hn_status train_once(void)
+{
+    hn_train_result result;
+    hn_status status = run(&result);
+    hn_error why = error;
+    if (hn_folder_remove(run_path, &error)) abort();
+    error = why;
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    int64_t wanted = argc > 1 ? atoll(argv[1]) : 60, seed = argc > 2 ? atoll(argv[2]) : 1;
+    int64_t tried[PLACES] = {0}, noticed[PLACES] = {0}, harmless = 0, all = 0, held = 0;
+    char rows[ROWS * 64];
+    double began = hn_clock();
+    be_quiet();
+    hn_json_init();
+    make_rows(rows, sizeof rows, ROWS);
+    tiny_open(2, rows);
+    seed_state = (uint64_t)seed;
+    for (int narrow = 0; narrow < 2; narrow++) {
+        configure(narrow);
+        plan.armed = false;
+        if (train_once() != HN_OK) return printf("%s\n", error.message), 1;
+        hn_digest undisturbed = plan.end;
+        while (all < wanted * (narrow + 1) / 2) {
+            plan.step = (int64_t)draw(STEPS);
+            plan.call = (int64_t)draw((uint64_t)plan.calls[plan.step]);
+            plan.place = (place)draw(PLACES);
+            if (plan.place == COPY && !narrow) continue;
+            plan.element = draw(UINT64_MAX), plan.bit = draw(8);
+            plan.armed = true, plan.done = false;
+            hn_status status = train_once();
+            bool seen = status == HN_ERR_DEVICE && strstr(error.message, "train.check_every");
+            if (!plan.done || (status == HN_OK && hn_digest_equal(plan.end, undisturbed))) {
+                harmless++;
+                continue;
+            }
+            all++, tried[plan.place]++, noticed[plan.place] += seen;
+            if (!seen)
+                printf("missed: %s, step %lld, before operation %lld of %lld (%s)%s%s\n", place_name[plan.place], (long long)plan.step,
+                       (long long)plan.call, (long long)plan.calls[plan.step], hn_operation_name(plan.operation),
+                       status == HN_OK ? "" : ": ", status == HN_OK ? "" : error.message);
+        }
+    }
+    for (int p = 0; p < PLACES; p++) {
+        held += noticed[p];
+        printf("%-15s tried %lld, noticed %lld\n", place_name[p], (long long)tried[p], (long long)noticed[p]);
+    }
+    tiny_close();
+    printf("a flipped bit in memory is noticed: tried %lld, held %lld; at least 99 %%, %lld more hit memory that nothing read, seed %lld, %.0f s\n",
+           (long long)all, (long long)held, (long long)harmless, (long long)seed, hn_clock() - began);
+    return held * 100 < all * 99;
+}
