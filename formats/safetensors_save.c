@@ -4,10 +4,12 @@
  * file.
  *
  * Data go out through one block of fixed size (or one row of the longest), converted as they pass: saving needs no
- * second copy of a model, and with a source not even a first one. */
+ * second copy of a model, and with a source not even a first one. A number that the type of the file cannot hold
+ * would become infinite in it: that is an error, and what stood at the path stays. */
 #include "formats/safetensors.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +42,7 @@ typedef struct item {
 /* What all tensors go through. */
 typedef struct saver {
     hn_writer writer;
+    const char *path;
     const hn_tensor_source *source; /* NULL: all data are there */
     void *block;                    /* what is written next */
     float *values;                  /* from the source, before they are converted */
@@ -102,6 +105,37 @@ static void convert(void *block, const hn_tensor *tensor, hn_dtype dtype, int64_
     }
 }
 
+static bool any_infinite(const void *block, hn_dtype dtype, int64_t n)
+{
+    const uint16_t *narrow = block, infinite = dtype == HN_BF16 ? 0x7f80 : 0x7c00;
+    const float *wide = block;
+    bool any = false;
+    if (dtype == HN_F32)
+        for (int64_t i = 0; i < n; i++) any |= isinf(wide[i]) != 0;
+    else
+        for (int64_t i = 0; i < n; i++) any |= (narrow[i] & 0x7fff) == infinite;
+    return any;
+}
+
+static double exactly(const hn_tensor *tensor, int64_t i)
+{
+    return tensor->dtype == HN_F64 ? ((const double *)tensor->data)[i] : load(tensor, i);
+}
+
+/* Elements [first, first + n) of `from`, which begins at element `begins` of the tensor, into the block. */
+static hn_status convert_checked(saver *self, const item *of, const hn_tensor *from, int64_t begins, int64_t first, int64_t n,
+                                 hn_error *error)
+{
+    convert(self->block, from, of->dtype, first, n);
+    if (!any_infinite(self->block, of->dtype, n)) return HN_OK;
+    for (int64_t i = first; i < first + n; i++)
+        if (any_infinite((char *)self->block + (size_t)(i - first) * hn_dtype_size(of->dtype), of->dtype, 1) && isfinite(exactly(from, i)))
+            return hn_fail(error, HN_ERR_NUMERIC, "%s: tensor %.200s: element %" PRId64 " is %g, which %s cannot hold; nothing was written. "
+                           "Choose a wider type",
+                           self->path, of->name, begins + i, exactly(from, i), hn_dtype_name(of->dtype));
+    return HN_OK;
+}
+
 /* Elements of one row, as a source counts them. */
 static int64_t row_of(const hn_tensor *tensor)
 {
@@ -123,7 +157,8 @@ static hn_status write_filled(saver *self, const item *of, hn_error *error)
         hn_tensor values = hn_tensor_1d(self->values, HN_F32, n);
         hn_status status = self->source->fill(self->source->context, self->values, of->index, first, n, error);
         if (status != HN_OK) return status;
-        if (of->dtype != HN_F32) convert(self->block, &values, of->dtype, 0, n);
+        if (of->dtype != HN_F32) status = convert_checked(self, of, &values, first, 0, n, error);
+        if (status != HN_OK) return status;
         status = hn_writer_add(&self->writer, of->dtype == HN_F32 ? self->values : self->block,
                                (size_t)n * hn_dtype_size(of->dtype), error);
         if (status != HN_OK) return status;
@@ -139,8 +174,9 @@ static hn_status write_data(saver *self, const item *of, hn_error *error)
         return hn_writer_add(&self->writer, of->tensor->data, hn_tensor_bytes(of->tensor), error);
     for (int64_t first = 0; first < count; first += BLOCK) {
         int64_t n = count - first < BLOCK ? count - first : BLOCK;
-        convert(self->block, of->tensor, of->dtype, first, n);
-        hn_status status = hn_writer_add(&self->writer, self->block, (size_t)n * hn_dtype_size(of->dtype), error);
+        hn_status status = convert_checked(self, of, of->tensor, 0, first, n, error);
+        if (status != HN_OK) return status;
+        status = hn_writer_add(&self->writer, self->block, (size_t)n * hn_dtype_size(of->dtype), error);
         if (status != HN_OK) return status;
     }
     return HN_OK;
@@ -173,7 +209,7 @@ hn_status hn_safetensors_save_from(const char *path, const hn_named_tensor *tens
                                    const hn_tensor_source *source, hn_dtype dtype, hn_error *error)
 {
     HN_ASSERT(dtype == HN_F32 || dtype == HN_BF16 || dtype == HN_F16);
-    saver self = {.source = source};
+    saver self = {.source = source, .path = path};
     hn_strbuf header;
     hn_strbuf_init(&header);
     item *items = hn_reallocarray(NULL, count, sizeof *items);

@@ -58,7 +58,7 @@ ROWS = {
 def enough(tried, more):
     """How many must hold: all, but of a promise that says "at least N %"."""
     share = re.search(r"at least (\d+) %", more)
-    return tried * int(share[1]) / 100 if share else tried
+    return tried * int(share[1]) // 100 if share else tried
 
 
 def run(row, command):

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "core/digest.h"
 #include "core/json.h"
 #include "core/mem.h"
 #include "tests/test.h"
@@ -84,6 +85,7 @@ TEST(converts)
     for (int i = 0; i < 3; i++) {
         hn_error error = {0};
         hn_safetensors *file = NULL;
+        tensors[3].tensor = hn_tensor_1d(f32, HN_F32, types[i] == HN_F16 ? 3 : 6); /* 1e30 is beyond f16 */
         CHECK_OK(hn_safetensors_save(path, tensors, 4, types[i], &error));
         CHECK_OK(hn_safetensors_open(&file, path, &error));
         for (int k = 0; k < 3; k++) {
@@ -172,6 +174,45 @@ TEST(a_failed_save_leaves_a_whole_file)
     CHECK_INT(size, count);
 }
 
+/* Every type with every value at its edge; the first element that does not fit is named, and the file stays as it was. */
+TEST(what_a_type_cannot_hold_is_named)
+{
+    enum { N = 300000, BAD = 290001 };
+    static const struct {
+        hn_dtype from, to;
+        double fits, beyond;
+        const char *type;
+    } edges[] = {{HN_F32, HN_F16, 65519.99, 65520, "f16"},
+                 {HN_F32, HN_BF16, 3.3961e38, 3.3962e38, "bf16"},
+                 {HN_BF16, HN_F16, 65280, 65536, "f16"},
+                 {HN_F64, HN_F32, 3.4028235e38, 3.4028236e38, "f32"},
+                 {HN_F64, HN_F16, -65519, -1e300, "f16"}};
+    hn_error error = {0};
+    hn_named_tensor small = {"small", hn_tensor_1d(f32, HN_F32, 6)};
+    double *memory = hn_calloc(N, sizeof *memory);
+    for (size_t e = 0; e < sizeof edges / sizeof *edges; e++)
+        for (int wrong = 0; wrong < 2; wrong++) {
+            double value = wrong ? edges[e].beyond : edges[e].fits;
+            hn_named_tensor tensor = {"layer.weight", hn_tensor_1d(memory, edges[e].from, N)};
+            memset(memory, 0, N * sizeof *memory);
+            if (edges[e].from == HN_F64) memory[BAD] = value;
+            if (edges[e].from == HN_F32) ((float *)memory)[BAD] = (float)value;
+            if (edges[e].from == HN_BF16) ((uint16_t *)memory)[BAD] = hn_bf16_from_float((float)value);
+            CHECK_OK((hn_error_reset(&error), hn_safetensors_save(path, &small, 1, HN_F32, &error)));
+            hn_digest before, after;
+            CHECK_OK(hn_digest_file(&before, path, &error));
+            hn_status status = hn_safetensors_save(path, &tensor, 1, edges[e].to, &error);
+            bool named = strstr(error.message, "tensor layer.weight: element 290001 is") && strstr(error.message, edges[e].type);
+            if (wrong ? status != HN_ERR_NUMERIC || !named : status != HN_OK) TEST_FAIL("edge %zu: status %d, \"%s\"", e, (int)status, error.message);
+            CHECK_OK((hn_error_reset(&error), hn_digest_file(&after, path, &error)));
+            CHECK(hn_digest_equal(before, after) == wrong);
+        }
+    float infinite[] = {INFINITY, 1};
+    hn_named_tensor tensor = {"bias", hn_tensor_1d(infinite, HN_F32, 2)};
+    CHECK_OK(hn_safetensors_save(path, &tensor, 1, HN_F16, &error)); /* it was infinite before */
+    hn_free(memory);
+}
+
 TEST(out_of_memory_while_writing)
 {
     hn_named_tensor tensors[6];
@@ -195,5 +236,6 @@ static void begin(void)
 }
 
 TEST_MAIN(begin(); RUN(writes_the_bytes_of_the_python_package); RUN(reads_back_what_it_wrote); RUN(converts);
-          RUN(converts_many); RUN(a_failed_save_leaves_a_whole_file); RUN(out_of_memory_while_writing);
+          RUN(converts_many); RUN(a_failed_save_leaves_a_whole_file); RUN(what_a_type_cannot_hold_is_named);
+          RUN(out_of_memory_while_writing);
           hn_folder_remove(folder, NULL))

@@ -157,5 +157,5 @@ int main(int argc, char **argv)
     tiny_close();
     printf("a flipped bit in memory is noticed: tried %lld, held %lld; at least 99 %%, %lld more hit memory that nothing read, seed %lld, %.0f s\n",
            (long long)all, (long long)held, (long long)harmless, (long long)seed, hn_clock() - began);
-    return held * 100 < all * 99;
+    return held < all * 99 / 100;
 }
