@@ -5,6 +5,7 @@
  * (175 against 330 GFLOP/s on two cores of family 6 model 207). So the rule asks for AMX, or for AMD with AVX512_BF16; it never
  * times anything, because a run must have the same bits tomorrow. HONE_CPU_PRODUCTS=fp32|bf16|auto overrides it (for tests). */
 #include <cpuid.h>
+#include <oneapi/dnnl/dnnl_version.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,12 +71,16 @@ bool hnp_products_bf16(void)
     return found.amx_bf16 || (found.amd && found.avx512_bf16);
 }
 
+#define TEXT(number) #number
+#define VERSION(major, minor, patch) ", oneDNN " TEXT(major) "." TEXT(minor) "." TEXT(patch)
+#define ONEDNN VERSION(DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH)
+
 const char *hn_ops_cpu_isa(void)
 {
     if (!hnp_products_bf16()) {
-        if (has_avx512()) return "fp32 avx512";
-        return has_avx2() ? "fp32 avx2" : "fp32 base";
+        if (has_avx512()) return "fp32 avx512" ONEDNN;
+        return has_avx2() ? "fp32 avx2" ONEDNN : "fp32 base" ONEDNN;
     }
     features found = detect();
-    return found.amx_bf16 ? "bf16 amx" : found.avx512_bf16 ? "bf16 avx512_bf16" : "bf16 avx512";
+    return found.amx_bf16 ? "bf16 amx" ONEDNN : found.avx512_bf16 ? "bf16 avx512_bf16" ONEDNN : "bf16 avx512" ONEDNN;
 }
