@@ -48,6 +48,18 @@ hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, 
     return status;
 }
 
+hn_status hn_checkpoint_state(const char *folder, int64_t step, json_t **state, hn_error *error)
+{
+    hnp_manifest manifest = {0};
+    char *path = hnp_step_path(folder, "", step);
+    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    hn_status status = hnp_check_folder(&manifest, path, step, NULL, error);
+    if (status == HN_OK) *state = json_incref((json_t *)manifest.state);
+    hnp_manifest_close(&manifest);
+    hn_free(path);
+    return status;
+}
+
 static void describe(hn_strbuf *out, const hn_tensor *tensor)
 {
     hn_strbuf_printf(out, "%s [", hn_dtype_name(tensor->dtype));

@@ -31,8 +31,8 @@ hn_status hn_checkpoint_check_space(const char *folder, const hn_named_tensor *t
 /* Deletes the oldest checkpoints beyond the newest `keep` (at least 1), never `best` (a step, or -1), never
  * the newest that verifies; and what interrupted saves left. */
 hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t best, hn_error *error);
-/* The same right after step `good` was saved, which is not read again to see that it verifies. */
-hn_status hn_checkpoint_retain_beside(const char *folder, int keep, int64_t good, hn_error *error);
+/* The same right after step `good` was saved, which is not read again to see that it verifies; nor is step `stay` (or -1) deleted. */
+hn_status hn_checkpoint_retain_beside(const char *folder, int keep, int64_t good, int64_t stay, hn_error *error);
 
 /* The newest checkpoint of the folder whose manifest and every byte verify. What was passed over and why goes
  * to `passed_over`, a line each. HN_OK with *step = -1 (and *state NULL) when there is none. *state is a new
@@ -40,6 +40,9 @@ hn_status hn_checkpoint_retain_beside(const char *folder, int keep, int64_t good
  * would throw its steps away. */
 hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, hn_strbuf *passed_over,
                              hn_error *error);
+
+/* The state of step-<step>, whose every byte must verify; *state is a new reference. */
+hn_status hn_checkpoint_state(const char *folder, int64_t step, json_t **state, hn_error *error);
 
 /* Reads step-<step> into `tensors`: every name, type and shape must match the manifest, and nothing may be
  * missing or left over (HN_ERR_MISMATCH). The whole file's digests are checked before anything is written to

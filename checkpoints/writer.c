@@ -43,7 +43,7 @@ static hn_status save(const hn_checkpoint_writer *writer, hn_error *error)
     const hn_checkpoint_job *job = &writer->job;
     hn_status status = job->before ? job->before(job->context, error) : HN_OK;
     if (status == HN_OK) status = hn_checkpoint_save(writer->folder, job->step, job->tensors, job->count, job->state, error);
-    if (status == HN_OK) status = hn_checkpoint_retain_beside(writer->folder, writer->keep, job->step, error);
+    if (status == HN_OK) status = hn_checkpoint_retain_beside(writer->folder, writer->keep, job->step, job->stay, error);
     return status;
 }
 

@@ -19,6 +19,7 @@ typedef struct hn_checkpoint_writer hn_checkpoint_writer;
 
 typedef struct hn_checkpoint_job {
     int64_t step;
+    int64_t stay; /* another step, which is not deleted either; -1: none */
     const hn_named_tensor *tensors; /* [count] they and their bytes stay as they are until the save is over */
     size_t count;
     json_t *state; /* an object that only the writer uses; it is released with the outcome */

@@ -52,8 +52,14 @@ const hn_key hn_train_keys[] = {
              "last steps; 0: none is"},
     {"train", "spike_window", HN_KEY_INT, AT(train.spike_window), .unit = "steps", .min = 4, .max = HN_SPIKE_WINDOW_MOST,
      .fallback = "64", .help = "Steps that median and distances are of; NaN and Inf are left out"},
-    {"train", "spike_action", HN_KEY_CHOICE, AT(train.spike_action), .choices = "warn|skip", .fallback = "\"warn\"",
-     .help = "What becomes of a spike: a warning; or the step is not made"},
+    {"train", "spike_action", HN_KEY_CHOICE, AT(train.spike_action), .choices = "warn|skip|rollback",
+     .fallback = "\"warn\"",
+     .help = "What becomes of a spike: a warning; or the step is not made; or that, and after train.spike_patience in a row the run goes back "
+             "to its last checkpoint from before them, and on with the batches that follow"},
+    {"train", "spike_patience", HN_KEY_INT, AT(train.spike_patience), .unit = "steps", .min = 1, .max = 1e6, .fallback = "3",
+     .help = "rollback: spikes, NaN or Inf in a row after which the run goes back"},
+    {"train", "max_rollbacks", HN_KEY_INT, AT(train.max_rollbacks), .max = 1e6, .fallback = "3",
+     .help = "rollback: times that a run goes back; then it stops"},
     {"train", "check_every", HN_KEY_INT, AT(train.check_every), .unit = "steps", .max = 1e9, .fallback = "0", .safe_on_resume = true,
      .help = "Every so many steps one is computed twice, and the run stops where bits differ, or where weights and moments changed between two "
              "steps; a GPU's are copied to the host for that. Changes no bit; 0: never"},

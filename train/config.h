@@ -11,7 +11,7 @@ typedef enum hn_schedule_kind {
     HN_SCHEDULE_LINEAR, HN_SCHEDULE_COSINE, HN_SCHEDULE_CONSTANT, HN_SCHEDULE_INVERSE_SQRT, HN_SCHEDULE_WSD
 } hn_schedule_kind;
 enum { HN_RECOMPUTE_AUTO = 3 }; /* behind hn_recompute of models/model.h: the first of them that fits the memory */
-typedef enum hn_spike_action { HN_SPIKE_WARN, HN_SPIKE_SKIP } hn_spike_action;
+typedef enum hn_spike_action { HN_SPIKE_WARN, HN_SPIKE_SKIP, HN_SPIKE_ROLL_BACK } hn_spike_action;
 typedef enum hn_direction { HN_DIRECTION_AUTO, HN_DIRECTION_MAX, HN_DIRECTION_MIN } hn_direction;
 
 typedef struct hn_train_config {
@@ -32,7 +32,7 @@ typedef struct hn_train_config {
         int64_t max_bad_steps, threads, log_every, check_every;
         double spike_threshold; /* MADs */
         int spike_action;       /* hn_spike_action */
-        int64_t spike_window;
+        int64_t spike_window, spike_patience, max_rollbacks;
         bool profile, share_prefixes, tune, graphs;
         int device; /* hn_device */
         int recompute; /* hn_recompute, or HN_RECOMPUTE_AUTO */

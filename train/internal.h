@@ -30,6 +30,9 @@ typedef struct hn_progress {
      * twice. */
     int64_t logged, thawed, evaluated;
     int64_t bad_in_a_row, spikes_in_a_row, skipped;
+    /* With train.spike_action=rollback: how often the run went back, the step before which it is to do so next (0: none), and the checkpoint
+     * that it goes back to. */
+    int64_t rollbacks, rollback_due, good;
     int64_t events;    /* in the log: what it is cut back to */
     double elapsed; /* seconds of training before this process */
     /* Since the last line of metrics: */
@@ -143,6 +146,8 @@ hn_status hnp_trainer_collect(hn_trainer *trainer, hn_step_result *result, hn_er
 
 /* settle.c: counts what steps came to, in their order, until `left` of them are still pending. */
 hn_status hnp_trainer_settle(hn_trainer *trainer, int left, hn_error *error);
+/* Goes back to the good checkpoint if that is due before the next step. */
+hn_status hnp_trainer_roll_back(hn_trainer *trainer, hn_error *error);
 
 /* tuning.c: with train.tune the products of the run, from its folder or made now. Before the first step, with the groups that train
  * selected. */
@@ -161,12 +166,17 @@ json_t *hnp_state_pack(const hn_trainer *trainer);
 /* Finds and loads the newest good checkpoint; progress.step stays 0 when there is none. */
 hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error);
 
+/* Weights, moments, step counts and the window of spikes as the checkpoint of `step` has them; all else goes on. */
+hn_status hnp_trainer_return(hn_trainer *trainer, int64_t step, hn_error *error);
+
 /* saving.c. */
 /* Bytes of a second copy of what is saved, which a save beside the training needs; 0: no save is due before the last step. */
 size_t hnp_saving_bytes(const hn_trainer *trainer);
 /* The writer, the copy if it is planned (saving.bytes), and whether the disk has room for a checkpoint. */
 hn_status hnp_saving_open(hn_trainer *trainer, hn_error *error);
 void hnp_saving_close(hnp_saving *saving);
+/* Waits until no save is under way, and tells what became of it. */
+hn_status hnp_saving_wait(hn_trainer *trainer, hn_error *error);
 /* To be called after every step; what the writer could not save is told. */
 hn_status hnp_saving_poll(hn_trainer *trainer, hn_error *error);
 /* A save between steps, with none of them pending. What the disk refuses costs no training and is told, now or later; only a failure of

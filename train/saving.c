@@ -76,8 +76,7 @@ hn_status hnp_saving_poll(hn_trainer *trainer, hn_error *error)
     return status;
 }
 
-/* The save before this one must be over. */
-static hn_status wait_for_writer(hn_trainer *trainer, hn_error *error)
+hn_status hnp_saving_wait(hn_trainer *trainer, hn_error *error)
 {
     hnp_saving *saving = &trainer->saving;
     hn_checkpoint_outcome outcome;
@@ -110,6 +109,7 @@ static hn_status start(hn_trainer *trainer, hn_mirror *mirror, hn_error *error)
     hn_checkpoint_job job = {.step = trainer->progress.step,
                              .tensors = mirror->tensors,
                              .count = mirror->count,
+                             .stay = trainer->config->train.spike_action == HN_SPIKE_ROLL_BACK ? trainer->progress.good : -1,
                              .state = hnp_state_pack(trainer),
                              .before = flush_log,
                              .context = &trainer->sinks};
@@ -139,7 +139,7 @@ hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
     hnp_saving *saving = &trainer->saving;
     hn_checkpoint_outcome outcome;
     double before = hn_clock();
-    hn_status status = wait_for_writer(trainer, error);
+    hn_status status = hnp_saving_wait(trainer, error);
     if (status == HN_OK && saving->copy.memory) {
         status = start(trainer, &saving->copy, error);
     } else if (status == HN_OK) {
@@ -157,7 +157,7 @@ hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
 hn_status hnp_trainer_save_last(hn_trainer *trainer, hn_error *error)
 {
     hn_checkpoint_outcome outcome;
-    hn_status status = wait_for_writer(trainer, error);
+    hn_status status = hnp_saving_wait(trainer, error);
     if (status == HN_OK) status = save_and_wait(trainer, &outcome, error);
     if (status != HN_OK || outcome.error.status == HN_OK) return status;
     return hn_fail(error, outcome.error.status, "%s", outcome.error.message);

@@ -48,11 +48,14 @@ static hn_status count(hn_trainer *trainer, const hn_step_result *result, hn_err
     bool finite = isfinite(result->loss_sum) && isfinite(result->norm);
     bool judged_there = trainer->config->train.spike_action != HN_SPIKE_WARN; /* by the device, which rounds as it likes */
     bool spike = finite && (judged_there ? !result->applied : hn_spikes_beyond(limits, loss, result->norm));
+    bool rolls_back = trainer->config->train.spike_action == HN_SPIKE_ROLL_BACK;
     hn_spikes_add(&trainer->spikes, result->step - 1, loss, result->norm);
     if (finite) p->bad_in_a_row = 0;
     else status = count_bad_step(trainer, result, error);
     if (spike) status = count_spike(trainer, result, limits, error);
-    else p->spikes_in_a_row = 0;
+    else p->spikes_in_a_row = rolls_back && !finite ? p->spikes_in_a_row + 1 : 0;
+    /* The step behind this one may be under way already: it is made in any case, and then thrown away. */
+    if (rolls_back && p->spikes_in_a_row >= trainer->config->train.spike_patience && !p->rollback_due) p->rollback_due = result->step + 1;
     if (result->applied) {
         p->window_loss += result->loss_sum;
         p->window_count += result->count;
@@ -71,4 +74,24 @@ hn_status hnp_trainer_settle(hn_trainer *trainer, int left, hn_error *error)
         if (status == HN_OK) status = count(trainer, &result, error);
     }
     return status;
+}
+
+hn_status hnp_trainer_roll_back(hn_trainer *trainer, hn_error *error)
+{
+    hn_progress *p = &trainer->progress;
+    char text[256];
+    if (!p->rollback_due || p->rollback_due > p->step) return HN_OK;
+    hn_status status = hnp_trainer_settle(trainer, 0, error);
+    if (status != HN_OK) return status;
+    if (p->rollbacks >= trainer->config->train.max_rollbacks)
+        return hn_fail(error, HN_ERR_NUMERIC, "step %lld: spikes again after %lld rollbacks (train.max_rollbacks); expected causes: optim.lr (%g) "
+                       "too high, data that are broken from here on, or train.spike_threshold (%g) too low", (long long)p->step,
+                       (long long)p->rollbacks, trainer->config->optim.lr, trainer->config->train.spike_threshold);
+    status = hnp_trainer_return(trainer, p->good, error);
+    if (status != HN_OK) return status;
+    p->rollbacks++;
+    p->rollback_due = p->spikes_in_a_row = p->bad_in_a_row = 0;
+    snprintf(text, sizeof text, "rollback %lld of at most %lld: weights and moments are those of step %lld again, and the batches from there to "
+             "here are left out", (long long)p->rollbacks, (long long)trainer->config->train.max_rollbacks, (long long)p->good);
+    return hnp_trainer_warn(trainer, p->step, text, error);
 }

@@ -3,10 +3,10 @@
  *     limit of the loss        median + threshold * MAD         MAD: the median distance from the median, at least a hundredth of it
  *     limit of the norm        the same of the logarithms of the norms, whose distances are factors
  *
- * (norms of small batches vary by factors: of 1,440 steps of a tiny classifier, batches of 8, 1 in 100 was beyond 20 MADs of its norms, and
- * 1 in 100 beyond 5 of their logarithms; losses, 1 in 100 beyond 7, one beyond 18)
  * over a window of the last `window` steps whose loss and norm were both finite. Half of a window may be anything before its median
  * is; so spikes enter it like other values, and a level that stays is no spike for longer than half a window. NaN and Inf never enter.
+ * Norms of small batches vary by factors: of 1,440 steps of a tiny classifier, batches of 8, 1 in 100 was beyond 20 MADs of its norms, and
+ * 1 in 100 beyond 5 of their logarithms; of the losses 1 in 100 beyond 7, and none beyond 19.
  *
  * What a step came to is read one step late (step.c). So that limits depend on the steps alone, and not on when somebody read them,
  * those of step N come from the steps before N - 1. Nothing is judged before half of the window is there. */

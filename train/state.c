@@ -94,7 +94,7 @@ json_t *hnp_state_pack(const hn_trainer *trainer)
     const hn_job *job = trainer->job;
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:s?, s:o, "
                      "s:o, s:o, s:o, s:o, "
-                     "s:o, s:s, s:s?, s:o, s:I, s:o, s:I}",
+                     "s:o, s:s, s:s?, s:o, s:I, s:o, s:I, s:I, s:I, s:I}",
                      "step", (json_int_t)p->step, "epoch", (json_int_t)p->epoch, "batch",
                      (json_int_t)p->batch, "logged", (json_int_t)p->logged, "thawed", (json_int_t)p->thawed,
                      "evaluated", (json_int_t)p->evaluated, "bad_in_a_row", (json_int_t)p->bad_in_a_row,
@@ -110,7 +110,8 @@ json_t *hnp_state_pack(const hn_trainer *trainer)
                      trainer->runner.ops->products(&trainer->runner.ctx), "tuned", trainer->tuned[0] ? trainer->tuned : NULL,
                      "config", json_deep_copy(trainer->options->resolved), "spikes_in_a_row",
                      (json_int_t)p->spikes_in_a_row, "spikes", hn_spikes_save(&trainer->spikes), "best_lost",
-                     (json_int_t)p->best_lost);
+                     (json_int_t)p->best_lost, "rollbacks", (json_int_t)p->rollbacks, "rollback_due", (json_int_t)p->rollback_due,
+                     "good", (json_int_t)p->good);
 }
 
 hn_status hnp_load_tensors(hn_backend *backend, const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
@@ -184,6 +185,8 @@ static hn_status unpack_progress(hn_progress *p, const json_t *state, hn_error *
                     {"thawed", &p->thawed},     {"evaluated", &p->evaluated},
                     {"skipped", &p->skipped},   {"bad_in_a_row", &p->bad_in_a_row},
                     {"events", &p->events},     {"spikes_in_a_row", &p->spikes_in_a_row},
+                    {"rollbacks", &p->rollbacks}, {"rollback_due", &p->rollback_due},
+                    {"good", &p->good},
                     {"best_lost", &p->best_lost},
                     {"window_count", &p->window_count}, {"window_steps", &p->window_steps}};
     hn_status status = HN_OK;
@@ -246,6 +249,28 @@ static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error
     if (status == HN_OK) status = unpack_progress(&trainer->progress, state, error);
     if (status == HN_OK) status = check_cursor(trainer, error);
     if (status == HN_OK) status = unpack_products(trainer, state, error);
+    return status;
+}
+
+hn_status hnp_trainer_return(hn_trainer *trainer, int64_t step, hn_error *error)
+{
+    json_t *state = NULL;
+    hn_named_tensor *tensors = NULL;
+    size_t count;
+    hn_backend *backend = &trainer->runner.backend;
+    hn_status status = hnp_saving_wait(trainer, error);
+    if (status == HN_OK) status = hn_optimizer_fetch(&trainer->optimizer, error);
+    if (status == HN_OK) /* of the groups that were stepped by now: others are as they were */
+        status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, trainer->optimizer.applied, &tensors, &count, error);
+    if (status == HN_OK) status = hn_checkpoint_state(trainer->checkpoints, step, &state, error);
+    if (status == HN_OK) status = unpack_groups(trainer, json_object_get(state, "groups"), error);
+    if (status == HN_OK) status = hn_spikes_load(&trainer->spikes, json_object_get(state, "spikes"), error);
+    if (status == HN_OK) status = hnp_load_tensors(backend, trainer->checkpoints, step, tensors, count, error);
+    if (status == HN_OK) status = hn_optimizer_restore(&trainer->optimizer, error);
+    if (status == HN_OK) hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
+    trainer->replay.noted = -1;
+    hn_free(tensors);
+    json_decref(state);
     return status;
 }
 

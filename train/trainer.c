@@ -117,8 +117,8 @@ static hn_status turn(hn_trainer *trainer, hn_error *error)
     bool log = p->logged != p->step && (p->step % trainer->config->train.log_every == 0 || last);
     bool thaws = group >= 0 && p->thawed != p->step && !stopping;
     bool evaluates = trainer->job->dev_count && p->evaluated != p->step && (is_due(trainer, trainer->config->eval.every) || last);
-    bool saves = is_due(trainer, trainer->config->checkpoint.every) && !last && trainer->saving.last != p->step;
-    hn_status status = log || thaws || evaluates || saves || last ? hnp_trainer_settle(trainer, 0, error) : HN_OK;
+    bool due = is_due(trainer, trainer->config->checkpoint.every) && !last, saves = due && trainer->saving.last != p->step;
+    hn_status status = log || thaws || evaluates || due || last ? hnp_trainer_settle(trainer, 0, error) : HN_OK;
     if (status == HN_OK && log) {
         status = hnp_trainer_log_step(trainer, error);
         if (status == HN_OK) p->logged = p->step;
@@ -131,6 +131,7 @@ static hn_status turn(hn_trainer *trainer, hn_error *error)
         status = evaluate(trainer, error);
         if (status == HN_OK) p->evaluated = p->step;
     }
+    if (due && !p->spikes_in_a_row && !p->rollback_due) p->good = p->step;
     if (status == HN_OK && saves) status = hnp_trainer_save(trainer, error);
     return status;
 }
@@ -178,7 +179,8 @@ static hn_status advance(hn_trainer *trainer, hn_error *error)
 static hn_status run_steps(hn_trainer *trainer, hn_error *error)
 {
     for (;;) {
-        hn_status status = *trainer->options->stop ? hn_fail(error, HN_ERR_INTERRUPTED, "stopped") : turn(trainer, error);
+        hn_status status = *trainer->options->stop ? hn_fail(error, HN_ERR_INTERRUPTED, "stopped") : hnp_trainer_roll_back(trainer, error);
+        if (status == HN_OK) status = turn(trainer, error);
         if (status == HN_ERR_INTERRUPTED) {
             hn_error_reset(error);
             status = hnp_trainer_settle(trainer, 0, error);
@@ -352,7 +354,8 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     if (status != HN_OK) goto out;
     trainer->started = trainer->window_started = hn_clock();
     if (trainer->config->train.profile) trainer->runner.ctx.profile = &trainer->profile;
-    status = run_steps(trainer, error);
+    if (trainer->config->train.spike_action == HN_SPIKE_ROLL_BACK && !trainer->resumed) status = hnp_trainer_save(trainer, error);
+    if (status == HN_OK) status = run_steps(trainer, error);
     if (status == HN_OK) status = finish(trainer, error);
     hnp_saving_end(trainer);
     if (trainer->config->train.profile) {
