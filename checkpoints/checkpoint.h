@@ -17,12 +17,22 @@
 #include "core/strbuf.h"
 #include "core/tensor.h"
 
+/* Who waits to change the tensors of a save. */
+typedef struct hn_checkpoint_release {
+    void (*call)(void *context);
+    void *context;
+} hn_checkpoint_release;
+
 /* Saves `tensors` (dense, host memory, names without '/') and `state` (borrowed; any JSON object: RNG key,
  * data cursor, schedule, freezing, early stopping, config, digests) as <folder>/step-<step>. An existing
  * checkpoint of that step is replaced, a good one in one step. After a failure the folder's other checkpoints
- * are as they were, and this step exists for the loader only if it is whole. */
+ * are as they were, and this step exists for the loader only if it is whole.
+ *
+ * `release` (may be NULL) is called once, also by a save that fails, as soon as the tensors' bytes are not read
+ * any more: they are in the kernel's hands, and from there on the file is compared with their digests. Names
+ * and shapes stay until the end. */
 hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
-                             const json_t *state, hn_error *error);
+                             const json_t *state, const hn_checkpoint_release *release, hn_error *error);
 
 /* Whether the disk of `folder` (made, if need be) has room for such a checkpoint beside those that are there. What interrupted saves left
  * is removed first. A save asks again. */

@@ -10,7 +10,11 @@
  *
  * Only then does anything older go. A failed fsync is a failed save: the kernel may have dropped the pages,
  * and asking again would only hide that. What a failed save leaves is removed, so that a full disk is not
- * kept full. */
+ * kept full.
+ *
+ * The caller's memory is read twice, for the digests and by write(), and never again: what is read back is compared
+ * with the digests. So who waits to change it (hn_checkpoint_release) is let go behind the last write, long before the
+ * disk is done; and who changes it between the two reads is found out, since the file then has other digests. */
 #include "checkpoints/checkpoint.h"
 
 #include <dirent.h>
@@ -28,6 +32,20 @@
 /* HDF5's own structures: some hundred bytes a tensor. */
 #define BYTES_A_TENSOR 1024
 #define BYTES_A_FILE ((uint64_t)64 << 10)
+
+/* What is saved, and who waits to change it. */
+typedef struct tensor_source {
+    const hn_named_tensor *tensors;
+    size_t count;
+    const hn_checkpoint_release *release; /* NULL: nobody, or it was called */
+} tensor_source;
+
+static void let_go(tensor_source *source)
+{
+    const hn_checkpoint_release *release = source->release;
+    source->release = NULL;
+    if (release) release->call(release->context);
+}
 
 static hn_status check_names(const hn_named_tensor *tensors, size_t count, const char *path, hn_error *error)
 {
@@ -58,19 +76,17 @@ static hn_status check_space(const char *folder, const hn_named_tensor *tensors,
 }
 
 /* Writes the file, reads it back, and leaves in the manifest what it holds. */
-static hn_status write_file(hnp_manifest *manifest, const char *path, const hn_named_tensor *tensors,
-                            hn_error *error)
+static hn_status write_file(hnp_manifest *manifest, const char *path, tensor_source *source, hn_error *error)
 {
     hnp_reader reader = {.fd = -1};
-    for (size_t i = 0; i < manifest->count; i++) {
-        hn_tensor shape = tensors[i].tensor;
+    for (size_t i = 0; i < source->count; i++) {
+        hn_tensor shape = source->tensors[i].tensor;
+        hn_digest digest = hn_digest_bytes(shape.data, hn_tensor_bytes(&shape));
         shape.data = NULL;
-        manifest->entries[i] =
-            (hnp_entry){.name = tensors[i].name,
-                        .shape = shape,
-                        .digest = hn_digest_bytes(tensors[i].tensor.data, hn_tensor_bytes(&shape))};
+        manifest->entries[i] = (hnp_entry){.name = source->tensors[i].name, .shape = shape, .digest = digest};
     }
-    hn_status status = hnp_store_write(path, tensors, manifest->count, error);
+    hn_status status = hnp_store_write(path, source->tensors, source->count, error);
+    let_go(source);
     if (status == HN_OK) status = hnp_structure_check(path, manifest->entries, manifest->count, false, error);
     if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
     if (status == HN_OK) status = hnp_reader_check(&reader, manifest->entries, manifest->count, NULL, error);
@@ -105,14 +121,13 @@ static hn_status write_manifest(const hnp_manifest *manifest, const char *folder
 
 /* Steps 1 to 4. A good checkpoint of that step that is to be replaced is swapped for a whole one: the
  * manifest then goes into the temporary folder first, so that at every moment there is one that verifies. */
-static hn_status commit(hnp_manifest *manifest, const char *temporary, const char *path, bool replace,
-                        const hn_named_tensor *tensors, hn_error *error)
+static hn_status commit(hnp_manifest *manifest, const char *temporary, const char *path, bool replace, tensor_source *source, hn_error *error)
 {
     char *file = hn_path_join(temporary, HNP_FILE_NAME);
     if (!file) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", temporary);
     hn_status status = hn_folder_remove(temporary, error);
     if (status == HN_OK) status = hn_folder_make(temporary, error);
-    if (status == HN_OK) status = write_file(manifest, file, tensors, error);
+    if (status == HN_OK) status = write_file(manifest, file, source, error);
     hn_free(file);
     if (status == HN_OK && replace) status = write_manifest(manifest, temporary, error);
     if (status != HN_OK) {
@@ -142,9 +157,10 @@ static hn_status is_good(bool *good, const char *path, int64_t step, hn_error *e
 }
 
 hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
-                             const json_t *state, hn_error *error)
+                             const json_t *state, const hn_checkpoint_release *release, hn_error *error)
 {
     HN_ASSERT(step >= 0 && json_is_object(state));
+    tensor_source source = {.tensors = tensors, .count = count, .release = release};
     bool there = false;
     char *path = hnp_step_path(folder, "", step), *temporary = hnp_step_path(folder, ".tmp-", step);
     hnp_manifest manifest = {.step = step, .count = count, .state = state};
@@ -159,8 +175,9 @@ hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_te
     if ((status = is_good(&there, path, step, error))) goto out;
     if ((status = hn_folder_make(folder, error))) goto out;
     if ((status = check_space(folder, tensors, count, error))) goto out;
-    status = commit(&manifest, temporary, path, there, tensors, error);
+    status = commit(&manifest, temporary, path, there, &source, error);
 out:
+    let_go(&source);
     hnp_manifest_close(&manifest);
     hn_free(path);
     hn_free(temporary);

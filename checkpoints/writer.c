@@ -1,12 +1,13 @@
 /* One slot for one job, whose state says who may touch it:
  *
- *     IDLE --start--> ASKED --thread--> DONE --poll, wait--> IDLE
+ *     IDLE --start--> ASKED --thread--> READ --thread--> DONE --poll, wait--> IDLE
  *
- * It is the caller's while IDLE and DONE, the thread's while ASKED; the state itself changes under the lock. So the caller's objects
- * (the state's JSON, whose reference counts are not for two threads) are made and released on the caller's side alone.
+ * It is the caller's while IDLE and DONE, the thread's while ASKED and READ, and the tensors' bytes are the thread's while ASKED alone; the
+ * state itself changes under the lock. So the caller's objects (the state's JSON, whose reference counts are not for two threads) are made
+ * and released on the caller's side alone. A save that failed before it read anything goes from ASKED to DONE.
  *
- * There is no queue: a second save would need a second copy of everything, and training that is faster than its disk has to wait for it
- * anyhow. */
+ * There is no queue: a second save would find the first one's tensors changed, and training that is faster than its disk has to wait for
+ * it anyhow. */
 #include "checkpoints/writer.h"
 
 #include <pthread.h>
@@ -17,7 +18,7 @@
 #include "core/clock.h"
 #include "core/mem.h"
 
-typedef enum slot_state { IDLE, ASKED, DONE, ENDED } slot_state;
+typedef enum slot_state { IDLE, ASKED, READ, DONE, ENDED } slot_state;
 
 struct hn_checkpoint_writer {
     char *folder;
@@ -27,22 +28,28 @@ struct hn_checkpoint_writer {
     pthread_cond_t changed; /* state */
     slot_state state;
     hn_checkpoint_job job;
-    void *warm; /* instead of a job: memory to touch */
-    size_t warm_size;
     hn_checkpoint_outcome outcome;
 };
 
-static void touch(unsigned char *memory, size_t size)
+static void set_state(hn_checkpoint_writer *writer, slot_state state)
 {
-    enum { PAGE = 4096 };
-    for (size_t i = 0; i < size; i += PAGE) *(volatile unsigned char *)(memory + i) = 0;
+    pthread_mutex_lock(&writer->lock);
+    writer->state = state;
+    pthread_cond_broadcast(&writer->changed);
+    pthread_mutex_unlock(&writer->lock);
 }
 
-static hn_status save(const hn_checkpoint_writer *writer, hn_error *error)
+static void set_read(void *writer)
+{
+    set_state(writer, READ);
+}
+
+static hn_status save(hn_checkpoint_writer *writer, hn_error *error)
 {
     const hn_checkpoint_job *job = &writer->job;
+    const hn_checkpoint_release release = {set_read, writer};
     hn_status status = job->before ? job->before(job->context, error) : HN_OK;
-    if (status == HN_OK) status = hn_checkpoint_save(writer->folder, job->step, job->tensors, job->count, job->state, error);
+    if (status == HN_OK) status = hn_checkpoint_save(writer->folder, job->step, job->tensors, job->count, job->state, &release, error);
     if (status == HN_OK) status = hn_checkpoint_retain_beside(writer->folder, writer->keep, job->step, job->stay, error);
     return status;
 }
@@ -51,8 +58,7 @@ static void run_job(hn_checkpoint_writer *writer)
 {
     double before = hn_clock();
     writer->outcome = (hn_checkpoint_outcome){.step = writer->job.step};
-    if (writer->warm) touch(writer->warm, writer->warm_size);
-    else save(writer, &writer->outcome.error);
+    save(writer, &writer->outcome.error);
     writer->outcome.seconds = hn_clock() - before;
 }
 
@@ -61,7 +67,7 @@ static void *work(void *argument)
     hn_checkpoint_writer *writer = argument;
     pthread_mutex_lock(&writer->lock);
     for (;;) {
-        while (writer->state == IDLE || writer->state == DONE) pthread_cond_wait(&writer->changed, &writer->lock);
+        while (writer->state != ASKED && writer->state != ENDED) pthread_cond_wait(&writer->changed, &writer->lock);
         if (writer->state == ENDED) break;
         pthread_mutex_unlock(&writer->lock);
         run_job(writer);
@@ -71,14 +77,6 @@ static void *work(void *argument)
     }
     pthread_mutex_unlock(&writer->lock);
     return NULL;
-}
-
-static void set_state(hn_checkpoint_writer *writer, slot_state state)
-{
-    pthread_mutex_lock(&writer->lock);
-    writer->state = state;
-    pthread_cond_broadcast(&writer->changed);
-    pthread_mutex_unlock(&writer->lock);
 }
 
 static void release(hn_checkpoint_writer *writer)
@@ -125,35 +123,28 @@ void hn_checkpoint_writer_free(hn_checkpoint_writer *writer)
     release(writer);
 }
 
-static void ask(hn_checkpoint_writer *writer)
+void hn_checkpoint_writer_start(hn_checkpoint_writer *writer, const hn_checkpoint_job *job)
 {
     pthread_mutex_lock(&writer->lock);
     HN_ASSERT(writer->state == IDLE);
+    writer->job = *job;
     writer->state = ASKED;
     pthread_cond_broadcast(&writer->changed);
     pthread_mutex_unlock(&writer->lock);
 }
 
-void hn_checkpoint_writer_warm(hn_checkpoint_writer *writer, void *memory, size_t size)
+void hn_checkpoint_writer_wait_read(hn_checkpoint_writer *writer)
 {
-    writer->job = (hn_checkpoint_job){.step = -1};
-    writer->warm = memory;
-    writer->warm_size = size;
-    ask(writer);
-}
-
-void hn_checkpoint_writer_start(hn_checkpoint_writer *writer, const hn_checkpoint_job *job)
-{
-    writer->job = *job;
-    writer->warm = NULL;
-    ask(writer);
+    pthread_mutex_lock(&writer->lock);
+    while (writer->state == ASKED) pthread_cond_wait(&writer->changed, &writer->lock);
+    pthread_mutex_unlock(&writer->lock);
 }
 
 /* Takes the outcome of a job that is over. */
 static bool take(hn_checkpoint_writer *writer, hn_checkpoint_outcome *outcome, bool waits)
 {
     pthread_mutex_lock(&writer->lock);
-    while (waits && writer->state == ASKED) pthread_cond_wait(&writer->changed, &writer->lock);
+    while (waits && (writer->state == ASKED || writer->state == READ)) pthread_cond_wait(&writer->changed, &writer->lock);
     bool over = writer->state == DONE;
     if (over) writer->state = IDLE;
     pthread_mutex_unlock(&writer->lock);

@@ -1,8 +1,9 @@
 /* Saving beside the training: a thread that writes one checkpoint at a time by the commit protocol (checkpoint.h) and then lets
- * retention delete what is too old. The caller hands over tensors that nobody changes until the save is over, a copy of the run's or,
- * when it waits, the run's own.
+ * retention delete what is too old. The caller hands over its own tensors and changes none of them before they were read, which is
+ * long before the save is over.
  *
  *     start      at most one save is under way: the one before it must be over and its outcome taken
+ *     wait_read  until the tensors are the caller's again
  *     poll       whether it is over, without waiting; its outcome, once
  *     wait       the same, waiting */
 #ifndef HONE_CHECKPOINTS_WRITER_H
@@ -20,7 +21,7 @@ typedef struct hn_checkpoint_writer hn_checkpoint_writer;
 typedef struct hn_checkpoint_job {
     int64_t step;
     int64_t stay; /* another step, which is not deleted either; -1: none */
-    const hn_named_tensor *tensors; /* [count] they and their bytes stay as they are until the save is over */
+    const hn_named_tensor *tensors; /* [count] they stay until the save is over; their bytes, until they were read */
     size_t count;
     json_t *state; /* an object that only the writer uses; it is released with the outcome */
     /* Called on the writer's thread before anything is written; its failure is the save's. May be NULL. */
@@ -40,11 +41,10 @@ hn_status hn_checkpoint_writer_open(hn_checkpoint_writer **out, const char *fold
 /* Waits for a save under way, whose outcome is lost. Takes NULL. */
 void hn_checkpoint_writer_free(hn_checkpoint_writer *writer);
 
-/* Has the thread touch memory that was just allocated, all zeros, so that the first copy into it does not wait for the system to find
- * its pages. Counts as a save under way, whose outcome has step -1. */
-void hn_checkpoint_writer_warm(hn_checkpoint_writer *writer, void *memory, size_t size);
 /* Takes job->state. Starting while a save is under way, or before its outcome was taken, is our bug. */
 void hn_checkpoint_writer_start(hn_checkpoint_writer *writer, const hn_checkpoint_job *job);
+/* Waits until no save reads its tensors' bytes. */
+void hn_checkpoint_writer_wait_read(hn_checkpoint_writer *writer);
 /* true: a save is over, and *outcome is what it came to. false: there is none, or it is under way. */
 bool hn_checkpoint_writer_poll(hn_checkpoint_writer *writer, hn_checkpoint_outcome *outcome);
 /* The same, but a save under way is waited for. */

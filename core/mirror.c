@@ -5,40 +5,35 @@
 
 #include "core/mem.h"
 
-static hn_status open_mirror(hn_mirror *mirror, hn_backend *backend, const hn_named_tensor *tensors, size_t count, bool apart,
-                             hn_error *error)
+enum { ALIGN = 64 };
+
+/* What a tensor takes of the block. */
+static size_t room(const hn_tensor *tensor)
+{
+    return (hn_tensor_bytes(tensor) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+}
+
+hn_status hn_mirror_open(hn_mirror *mirror, hn_backend *backend, const hn_named_tensor *tensors, size_t count, hn_error *error)
 {
     size_t total = 0;
     *mirror = (hn_mirror){.backend = backend, .there = tensors, .count = count};
     for (size_t i = 0; i < count; i++)
-        HN_ASSERT(hn_tensor_dense(&tensors[i].tensor) &&
-                  hn_size_add(total, hn_mirror_room(hn_tensor_bytes(&tensors[i].tensor)), &total));
+        HN_ASSERT(hn_tensor_dense(&tensors[i].tensor) && hn_size_add(total, room(&tensors[i].tensor), &total));
     mirror->tensors = hn_calloc(count ? count : 1, sizeof *mirror->tensors);
     if (!mirror->tensors) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a list of %zu tensors", count);
     if (count) memcpy(mirror->tensors, tensors, count * sizeof *tensors);
-    if (!apart || !total) return HN_OK;
+    if (backend->host || !total) return HN_OK;
     mirror->memory = backend->pinned_alloc(backend, total, error);
     if (!mirror->memory) {
         hn_mirror_close(mirror);
         return error ? error->status : HN_ERR_MEMORY;
     }
-    mirror->bytes = total;
     total = 0;
     for (size_t i = 0; i < count; i++) {
         mirror->tensors[i].tensor.data = (char *)mirror->memory + total;
-        total += hn_mirror_room(hn_tensor_bytes(&tensors[i].tensor));
+        total += room(&tensors[i].tensor);
     }
     return HN_OK;
-}
-
-hn_status hn_mirror_open(hn_mirror *mirror, hn_backend *backend, const hn_named_tensor *tensors, size_t count, hn_error *error)
-{
-    return open_mirror(mirror, backend, tensors, count, !backend->host, error);
-}
-
-hn_status hn_mirror_open_apart(hn_mirror *mirror, hn_backend *backend, const hn_named_tensor *tensors, size_t count, hn_error *error)
-{
-    return open_mirror(mirror, backend, tensors, count, true, error);
 }
 
 hn_status hn_mirror_fetch(hn_mirror *mirror, hn_error *error)

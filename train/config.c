@@ -153,9 +153,6 @@ const hn_key hn_train_keys[] = {
      .safe_on_resume = true, .help = "How often the whole state is saved; also at the end and on a signal"},
     {"checkpoint", "keep", HN_KEY_INT, AT(checkpoint.keep), .min = 1, .max = 1e6, .fallback = "2",
      .safe_on_resume = true, .help = "Checkpoints kept; older ones are deleted after a newer one is safe"},
-    {"checkpoint", "async", HN_KEY_BOOL, AT(checkpoint.async), .fallback = "true", .safe_on_resume = true,
-     .help = "Write checkpoints beside the training, from a copy of weights and moments; without it, or where the copy does not fit the free "
-             "memory, training waits for each"},
 
     {"output", "dir", HN_KEY_STRING, AT(output.dir), .help = "Run folder"},
 

@@ -72,7 +72,6 @@ typedef struct hn_train_config {
     struct {
         hn_interval every;
         int64_t keep;
-        bool async;
     } checkpoint;
     struct {
         const char *dir;

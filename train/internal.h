@@ -61,13 +61,12 @@ typedef struct hnp_saving {
     hn_checkpoint_writer *writer;
     hn_named_tensor *tensors; /* [count] what is saved, in the backend's memory */
     size_t count;
-    size_t bytes;      /* of a copy of them for the writer; 0: training waits for each save */
-    hn_mirror copy;    /* of `bytes` */
+    hn_mirror mirror;  /* they as the writer reads them: a GPU's copied to pinned memory, the host's where they stand */
     int64_t last;      /* step of the save that was started last, or of the checkpoint that the run goes on from; 0: none */
-    bool warmed, told; /* the copy's pages are asked for; a wait for the disk was told */
-    /* For the profile: saves while training went on, what they held it up, and what the writer took. */
+    bool told;         /* a wait for the disk */
+    /* For the profile: saves while training went on, what they held it up (the last one, one at most, all), and what the writer took. */
     int64_t saves;
-    double held, most_held, written;
+    double last_held, most_held, held, written;
 } hnp_saving;
 
 typedef struct hn_trainer {
@@ -170,17 +169,19 @@ hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error);
 hn_status hnp_trainer_return(hn_trainer *trainer, int64_t step, hn_error *error);
 
 /* saving.c. */
-/* Bytes of a second copy of what is saved, which a save beside the training needs; 0: no save is due before the last step. */
+/* Bytes of what is saved that have to be copied to the host's memory: all of a GPU's, none of the host's. */
 size_t hnp_saving_bytes(const hn_trainer *trainer);
-/* The writer, the copy if it is planned (saving.bytes), and whether the disk has room for a checkpoint. */
+/* The writer, the mirror, and whether the disk has room for a checkpoint. */
 hn_status hnp_saving_open(hn_trainer *trainer, hn_error *error);
 void hnp_saving_close(hnp_saving *saving);
 /* Waits until no save is under way, and tells what became of it. */
 hn_status hnp_saving_wait(hn_trainer *trainer, hn_error *error);
 /* To be called after every step; what the writer could not save is told. */
 hn_status hnp_saving_poll(hn_trainer *trainer, hn_error *error);
-/* A save between steps, with none of them pending. What the disk refuses costs no training and is told, now or later; only a failure of
- * the backend or the host's memory is returned. */
+/* To be called before weights or moments change: waits until no save reads them. */
+void hnp_saving_release(hn_trainer *trainer);
+/* A save between steps, with none of them pending: it is started, and training goes on. What the disk refuses costs no training and is
+ * told, now or later; only a failure of the backend or the host's memory is returned. */
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error);
 /* The last save of this process: waits until it is safe; HN_OK means that. */
 hn_status hnp_trainer_save_last(hn_trainer *trainer, hn_error *error);

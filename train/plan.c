@@ -57,7 +57,7 @@ hn_status hn_plan_make(hn_plan *plan, hn_job *job, hn_error *error)
                           .trained = count_parameters(trainer.runner.model, true),
                           .steps = job->total_steps,
                           .steps_per_epoch = job->epoch_batches[0]};
-        plan->snapshot = hnp_saving_bytes(&trainer);
+        plan->saving = hnp_saving_bytes(&trainer);
         plan->total = hnp_trainer_memory(&trainer, plan->rows);
         memcpy(plan->totals, trainer.totals, sizeof plan->totals);
         for (int i = 0; i < HN_PLAN_ROWS; i++)
@@ -68,16 +68,6 @@ hn_status hn_plan_make(hn_plan *plan, hn_job *job, hn_error *error)
     }
     hnp_trainer_close(&trainer);
     return status;
-}
-
-/* What checkpoint.async comes to. */
-static void print_saving(const hn_plan *plan, hn_strbuf *out)
-{
-    double mib = (double)plan->snapshot / 1048576.0;
-    bool beside = plan->rows[HN_PLAN_ROWS - 1].bytes > 0;
-    if (!plan->snapshot) hn_strbuf_printf(out, "\n%-14s %10s", "saves", "at the end");
-    else if (beside) hn_strbuf_printf(out, "\n%-14s %10s      (checkpoint.async=false takes %.1f MiB less, and training waits)", "saves", "beside", mib);
-    else hn_strbuf_printf(out, "\n%-14s %10s      (training waits; checkpoint.async=true takes %.1f MiB, if they are free)", "saves", "between", mib);
 }
 
 void hn_plan_print(const hn_plan *plan, const hn_job *job, hn_strbuf *out)
@@ -93,7 +83,7 @@ void hn_plan_print(const hn_plan *plan, const hn_job *job, hn_strbuf *out)
     for (int i = 0; i < HN_PLAN_RECOMPUTES; i++)
         hn_strbuf_printf(out, "%s with %s: %.1f MiB", i ? "," : "", hn_recompute_name((hn_recompute)i), (double)plan->totals[i] / mib);
     hn_strbuf_puts(out, ")");
-    print_saving(plan, out);
+    if (plan->saving) hn_strbuf_printf(out, "\n%-14s %10.1f MiB   (of the host's memory, pinned)", "checkpoints", (double)plan->saving / mib);
     if (plan->available && plan->total > plan->available) {
         hn_strbuf_puts(out, "\n\ndoes not fit: ");
         hn_plan_advise(out, plan->totals, plan->recompute, plan->available);

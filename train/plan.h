@@ -10,7 +10,7 @@
 #include "models/model.h"
 #include "train/job.h"
 
-#define HN_PLAN_ROWS 9
+#define HN_PLAN_ROWS 8
 #define HN_PLAN_RECOMPUTES 3 /* settings of hn_recompute */
 /* MiB that a process takes beside its arenas: the program, its libraries, what oneDNN compiles. The token caches, which are mapped, come
  * on top. */
@@ -27,13 +27,12 @@ typedef struct hn_plan_row {
 } hn_plan_row;
 
 typedef struct hn_plan {
-    hn_plan_row rows[HN_PLAN_ROWS]; /* the arenas, pinned memory for batches on their way, what sample answers take, the copy that a checkpoint is
-                                     * written from */
-    size_t total;      /* bytes of all rows; of a GPU's without the last, which is the host's */
+    hn_plan_row rows[HN_PLAN_ROWS]; /* the arenas, pinned memory for batches on their way, then what sample answers take */
+    size_t total;      /* bytes of all rows */
     size_t totals[HN_PLAN_RECOMPUTES]; /* the same with each setting of train.recompute */
     hn_recompute recompute; /* of the run: the config's, or what auto chose */
-    size_t snapshot;   /* bytes of that copy, if there is one or not; 0: no save is due before the last step */
     size_t available;  /* bytes free on this machine now, 0: unknown */
+    size_t saving;     /* bytes of the host's memory that a GPU's checkpoints go through; not in the total */
     int64_t parameters, trained; /* counts */
     int64_t steps, steps_per_epoch, tokens; /* tokens: of all steps together, about */
 } hn_plan;

@@ -1,16 +1,19 @@
-/* Checkpoints on their way to the disk. Weights and moments change with every step, so the writer's thread gets a copy of them as they
- * are after one step, and training goes on while that is written, read back, synced and renamed:
+/* Checkpoints on their way to the disk. On the host nothing is copied for that: weights and moments change in the optimizer alone, at the end
+ * of a step. So the writer's thread reads them where they are while the next step's forward and backward run, and the optimizer waits at
+ * its gate (hnp_saving_release) until they were read: digested, and written into the kernel's page cache. All that takes long on a disk,
+ * reading back, fsync, renames, the manifest and retention, needs them no more:
  *
- *     host     step N | copy | step N+1 | step N+2 | ...       one more step, or a line of the log, never waits for a disk
- *     writer          |      | write ... read back, fsync, rename, manifest, retention
+ *     training  step N | forward, backward of N+1 | gate | AdamW | step N+2 | ...
+ *     writer           | digests, write ................ | read back, fsync, rename, manifest, retention
  *
- * All of it is copied at once, at the memory's speed: 40 to 60 ms for MiniLM's 260 MiB, 0.2 s for SmolLM2-135M's 1.5 GiB on two cores,
- * where one step takes 0.1 and more than 1 s. Copying each segment just before AdamW changes it would hide that behind the step and
- * needs the same memory.
+ * What a save holds up is the time until the state is in the page cache, less a forward and backward: nothing for models whose step takes
+ * longer than that. It is not bounded by the memory's speed alone: where more pages are dirty than the kernel allows, write() waits for
+ * the disk, and the gate with it. And the thread takes processor time and bandwidth from the steps beside it. A copy would bound
+ * the wait, for as much memory as a checkpoint has bytes, more than half of what else a run takes; it is not worth that.
  *
- * The copy's memory is in the plan and there from the start, if a save is due before the last step and the memory is free; without it
- * (checkpoint.async=false, or not enough) the writer reads the weights themselves and training waits. The bits are the same. A save that is
- * due while another one is under way waits for it: what was asked for is saved, at every step that was asked for. */
+ * A GPU's tensors come to pinned memory first, which is there from the start: that copy is what training waits for, and its
+ * optimizer finds the gate open. A save that is due while another one is under way waits for its end: what was asked for is saved, at
+ * every step that was asked for. */
 #include <stdio.h>
 #include <string.h>
 
@@ -23,13 +26,10 @@ size_t hnp_saving_bytes(const hn_trainer *trainer)
 {
     int params;
     const hn_param *param = hn_model_params(trainer->runner.model, &params);
-    int64_t every = hn_interval_steps(trainer->config->checkpoint.every, trainer->job->epoch_batches[0]);
     size_t total = 0, moment = hn_dtype_size(trainer->optimizer.moments);
-    if (every <= 0 || every >= trainer->job->total_steps) return 0;
-    for (int p = 0; p < params; p++) {
-        size_t count = (size_t)param[p].rows * (size_t)param[p].columns;
-        if (!param[p].frozen) total += hn_mirror_room(count * sizeof(float)) + 2 * hn_mirror_room(count * moment);
-    }
+    if (trainer->runner.backend.host) return 0;
+    for (int p = 0; p < params; p++)
+        if (!param[p].frozen) total += (size_t)param[p].rows * (size_t)param[p].columns * (sizeof(float) + 2 * moment);
     return total;
 }
 
@@ -41,17 +41,14 @@ hn_status hnp_saving_open(hn_trainer *trainer, hn_error *error)
     if (status == HN_OK) status = hn_checkpoint_check_space(trainer->checkpoints, saving->tensors, saving->count, error);
     if (status == HN_OK)
         status = hn_checkpoint_writer_open(&saving->writer, trainer->checkpoints, (int)trainer->config->checkpoint.keep, error);
-    if (status == HN_OK && saving->bytes) {
-        status = hn_mirror_open_apart(&saving->copy, &trainer->runner.backend, saving->tensors, saving->count, error);
-        HN_ASSERT(status != HN_OK || saving->copy.bytes == saving->bytes);
-    }
+    if (status == HN_OK) status = hn_mirror_open(&saving->mirror, &trainer->runner.backend, saving->tensors, saving->count, error);
     return status;
 }
 
 void hnp_saving_close(hnp_saving *saving)
 {
     hn_checkpoint_writer_free(saving->writer); /* first: it reads the others */
-    hn_mirror_close(&saving->copy);
+    hn_mirror_close(&saving->mirror);
     hn_free(saving->tensors);
     *saving = (hnp_saving){0};
 }
@@ -59,37 +56,53 @@ void hnp_saving_close(hnp_saving *saving)
 /* Counts a save that is over, and tells one that failed. */
 static hn_status conclude(hn_trainer *trainer, const hn_checkpoint_outcome *outcome, hn_error *error)
 {
-    trainer->saving.written += outcome->step >= 0 ? outcome->seconds : 0;
+    trainer->saving.written += outcome->seconds;
     if (outcome->error.status == HN_OK) return HN_OK;
     return hnp_trainer_warn(trainer, outcome->step, outcome->error.message, error);
 }
 
 hn_status hnp_saving_poll(hn_trainer *trainer, hn_error *error)
 {
-    hnp_saving *saving = &trainer->saving;
     hn_checkpoint_outcome outcome;
-    hn_status status = hn_checkpoint_writer_poll(saving->writer, &outcome) ? conclude(trainer, &outcome, error) : HN_OK;
-    if (saving->copy.memory && !saving->warmed) { /* behind the first step, which it would slow down */
-        hn_checkpoint_writer_warm(saving->writer, saving->copy.memory, saving->copy.bytes);
-        saving->warmed = true;
-    }
-    return status;
+    return hn_checkpoint_writer_poll(trainer->saving.writer, &outcome) ? conclude(trainer, &outcome, error) : HN_OK;
+}
+
+/* The disk is slower than somebody may expect; said once. */
+static void tell_wait(hn_trainer *trainer, int64_t step, double waited)
+{
+    char text[120];
+    if (waited <= 1 || trainer->saving.told) return;
+    snprintf(text, sizeof text, "saving step %lld: training waited %.1f s for the disk", (long long)step, waited);
+    trainer->options->notice(text);
+    trainer->saving.told = true;
+}
+
+/* Counts what the last save held training up. */
+static void count_held(hn_trainer *trainer, double seconds)
+{
+    hnp_saving *saving = &trainer->saving;
+    trainer->window_started += seconds; /* rates are of training alone */
+    saving->held += seconds;
+    saving->last_held += seconds;
+    if (saving->last_held > saving->most_held) saving->most_held = saving->last_held;
+}
+
+void hnp_saving_release(hn_trainer *trainer)
+{
+    if (trainer->saving.mirror.memory) return; /* the writer reads the copy */
+    double before = hn_clock();
+    hn_checkpoint_writer_wait_read(trainer->saving.writer);
+    double waited = hn_clock() - before;
+    count_held(trainer, waited);
+    tell_wait(trainer, trainer->saving.last, waited);
 }
 
 hn_status hnp_saving_wait(hn_trainer *trainer, hn_error *error)
 {
-    hnp_saving *saving = &trainer->saving;
     hn_checkpoint_outcome outcome;
-    char text[160];
     double before = hn_clock();
-    if (!hn_checkpoint_writer_wait(saving->writer, &outcome)) return HN_OK;
-    double waited = hn_clock() - before;
-    if (waited > 1 && !saving->told && saving->copy.memory && outcome.step >= 0) {
-        snprintf(text, sizeof text, "saving step %lld took longer than checkpoint.every: training waited %.1f s for it",
-                 (long long)outcome.step, waited);
-        trainer->options->notice(text);
-        saving->told = true;
-    }
+    if (!hn_checkpoint_writer_wait(trainer->saving.writer, &outcome)) return HN_OK;
+    tell_wait(trainer, outcome.step, hn_clock() - before);
     return conclude(trainer, &outcome, error);
 }
 
@@ -99,58 +112,35 @@ static hn_status flush_log(void *context, hn_error *error)
     return hn_sinks_flush(context, error);
 }
 
-/* Hands the current state to the writer, by way of `mirror`. */
-static hn_status start(hn_trainer *trainer, hn_mirror *mirror, hn_error *error)
+/* Hands the current state to the writer. */
+static hn_status start(hn_trainer *trainer, hn_error *error)
 {
+    hnp_saving *saving = &trainer->saving;
     HN_ASSERT(!trainer->pending);
     hn_status status = hn_optimizer_fetch(&trainer->optimizer, error);
-    if (status == HN_OK) status = hn_mirror_fetch(mirror, error);
+    if (status == HN_OK) status = hn_mirror_fetch(&saving->mirror, error);
     if (status != HN_OK) return status;
     hn_checkpoint_job job = {.step = trainer->progress.step,
-                             .tensors = mirror->tensors,
-                             .count = mirror->count,
+                             .tensors = saving->mirror.tensors,
+                             .count = saving->mirror.count,
                              .stay = trainer->config->train.spike_action == HN_SPIKE_ROLL_BACK ? trainer->progress.good : -1,
                              .state = hnp_state_pack(trainer),
                              .before = flush_log,
                              .context = &trainer->sinks};
     if (!job.state) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
-    trainer->saving.last = job.step;
-    trainer->saving.warmed = true;
-    hn_checkpoint_writer_start(trainer->saving.writer, &job);
+    saving->last = job.step;
+    hn_checkpoint_writer_start(saving->writer, &job);
     return HN_OK;
-}
-
-/* Saves and waits; the tensors may be the run's own. */
-static hn_status save_and_wait(hn_trainer *trainer, hn_checkpoint_outcome *outcome, hn_error *error)
-{
-    hnp_saving *saving = &trainer->saving;
-    hn_mirror own = {0}, *mirror = saving->copy.memory ? &saving->copy : &own;
-    hn_status status = HN_OK;
-    *outcome = (hn_checkpoint_outcome){0};
-    if (mirror == &own) status = hn_mirror_open(&own, &trainer->runner.backend, saving->tensors, saving->count, error);
-    if (status == HN_OK) status = start(trainer, mirror, error);
-    if (status == HN_OK) hn_checkpoint_writer_wait(saving->writer, outcome);
-    if (mirror == &own) hn_mirror_close(&own);
-    return status;
 }
 
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
 {
-    hnp_saving *saving = &trainer->saving;
-    hn_checkpoint_outcome outcome;
     double before = hn_clock();
     hn_status status = hnp_saving_wait(trainer, error);
-    if (status == HN_OK && saving->copy.memory) {
-        status = start(trainer, &saving->copy, error);
-    } else if (status == HN_OK) {
-        status = save_and_wait(trainer, &outcome, error);
-        if (status == HN_OK) status = conclude(trainer, &outcome, error);
-    }
-    double held = hn_clock() - before;
-    trainer->window_started += held; /* rates are of training alone */
-    saving->saves++;
-    saving->held += held;
-    if (held > saving->most_held) saving->most_held = held;
+    if (status == HN_OK) status = start(trainer, error);
+    trainer->saving.saves++;
+    trainer->saving.last_held = 0;
+    count_held(trainer, hn_clock() - before);
     return status;
 }
 
@@ -158,8 +148,10 @@ hn_status hnp_trainer_save_last(hn_trainer *trainer, hn_error *error)
 {
     hn_checkpoint_outcome outcome;
     hn_status status = hnp_saving_wait(trainer, error);
-    if (status == HN_OK) status = save_and_wait(trainer, &outcome, error);
-    if (status != HN_OK || outcome.error.status == HN_OK) return status;
+    if (status == HN_OK) status = start(trainer, error);
+    if (status != HN_OK) return status;
+    hn_checkpoint_writer_wait(trainer->saving.writer, &outcome);
+    if (outcome.error.status == HN_OK) return HN_OK;
     return hn_fail(error, outcome.error.status, "%s", outcome.error.message);
 }
 
@@ -167,6 +159,6 @@ void hnp_saving_end(hn_trainer *trainer)
 {
     hn_checkpoint_outcome outcome;
     if (!trainer->saving.writer || !hn_checkpoint_writer_wait(trainer->saving.writer, &outcome)) return;
-    trainer->saving.written += outcome.step >= 0 ? outcome.seconds : 0;
+    trainer->saving.written += outcome.seconds;
     if (outcome.error.status != HN_OK) trainer->options->notice(outcome.error.message);
 }

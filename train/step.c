@@ -8,6 +8,7 @@
  *     device            step 0         | step 1          | step 2 ...
  *
  * The launches of a slice go to the device as one graph where there was a slice of the same sizes before (graphs.h).
+ * Weights and moments change at its end alone, in the optimizer, which waits for a save that still reads them (saving.c).
  *
  * Whoever needs to know where the run stands (a line of metrics, an evaluation, a checkpoint) reads what is left first. */
 #include <stdio.h>
@@ -105,6 +106,7 @@ static hn_status finish(hn_trainer *trainer, bool checked, hn_error *error)
     hn_status status = HN_OK;
     hn_optimizer_decide(&trainer->optimizer, &runner->ctx, runner->loss, runner->count);
     if (checked) status = hnp_replay_expect_all(trainer, error);
+    hnp_saving_release(trainer);
     if (status == HN_OK) status = hn_optimizer_apply(&trainer->optimizer, &runner->ctx, error);
     if (status == HN_OK && checked) status = hnp_replay_expect_gradients(trainer, error);
     if (status == HN_OK && hnp_replay_due(trainer, next)) status = hnp_replay_note_state(trainer, next, error);

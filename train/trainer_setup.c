@@ -42,20 +42,6 @@ static void choose_recompute(hn_trainer *trainer)
     plan_activations(trainer, (hn_recompute)chosen);
 }
 
-/* Whether saves are written beside the training: where that is asked for, and a copy of what is saved fits the memory that the run leaves. */
-static void choose_saving(hn_trainer *trainer)
-{
-    hn_backend host, *backend = &trainer->runner.backend;
-    size_t bytes = hnp_saving_bytes(trainer), taken = backend->host ? trainer->totals[trainer->runner.recompute] : 0;
-    if (!trainer->config->checkpoint.async) return;
-    hn_backend_cpu_init(&host); /* pinned or not, it is the host's memory */
-    size_t available = host.memory_available(&host);
-    if (available && (taken > available || bytes > available - taken)) return;
-    trainer->saving.bytes = bytes;
-    for (int i = 0; backend->host && i < HN_PLAN_RECOMPUTES; i++)
-        if (!hn_size_add(trainer->totals[i], bytes, &trainer->totals[i])) trainer->totals[i] = SIZE_MAX;
-}
-
 hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_options *options, hn_error *error)
 {
     const hn_train_config *config = job->config;
@@ -88,7 +74,6 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     status = hnp_answers_init(&trainer->answers, trainer, error);
     if (status != HN_OK) return status;
     choose_recompute(trainer);
-    choose_saving(trainer);
     return HN_OK;
 }
 
@@ -103,7 +88,7 @@ void hnp_trainer_place(hn_trainer *trainer)
 
 size_t hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_ROWS])
 {
-    enum { ARENAS = HN_PLAN_ROWS - 3 };
+    enum { ARENAS = HN_PLAN_ROWS - 2 };
     const hn_runner *runner = &trainer->runner;
     const hn_arena *arenas[ARENAS] = {&runner->parameters,  &trainer->gradients, &trainer->moments,
                                       &runner->activations, &runner->batches,    &runner->workspace};
@@ -112,8 +97,7 @@ size_t hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_RO
         rows[i] = (hn_plan_row){arenas[i]->name, arenas[i]->overflow ? SIZE_MAX : arenas[i]->used};
     rows[ARENAS] = (hn_plan_row){"transfers", runner->batches.overflow ? SIZE_MAX : 2 * runner->batches.used};
     rows[ARENAS + 1] = (hn_plan_row){"samples", hnp_answers_bytes(&trainer->answers)};
-    rows[ARENAS + 2] = (hn_plan_row){"snapshot", trainer->saving.bytes};
-    for (int i = 0; i < HN_PLAN_ROWS - !runner->backend.host; i++) /* a GPU's memory holds no snapshot */
+    for (int i = 0; i < HN_PLAN_ROWS; i++)
         if (!hn_size_add(total, rows[i].bytes, &total)) total = SIZE_MAX;
     return total;
 }

@@ -61,7 +61,7 @@ static inline hn_status save_step(int step, hn_error *error)
     json_t *state = json_pack("{s:i, s:f, s:{s:s}}", "cursor", step * 7, "best", 0.1 * step, "config", "name",
                               "na\xc3\xafve\n");
     hn_status status =
-        state ? hn_checkpoint_save(folder, step, self.tensors, TENSORS, state, error) : HN_ERR_MEMORY;
+        state ? hn_checkpoint_save(folder, step, self.tensors, TENSORS, state, NULL, error) : HN_ERR_MEMORY;
     json_decref(state);
     return status;
 }

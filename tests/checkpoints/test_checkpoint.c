@@ -84,7 +84,7 @@ TEST(a_step_saved_again_is_replaced)
     hn_strbuf_init(&passed_over);
     fresh();
     CHECK_OK(save_step(5, &error));
-    CHECK_OK(hn_checkpoint_save(folder, 5, other.tensors, TENSORS, state, &error));
+    CHECK_OK(hn_checkpoint_save(folder, 5, other.tensors, TENSORS, state, NULL, &error));
     CHECK_OK(hn_checkpoint_find(folder, &step, &found, &passed_over, &error));
     CHECK_INT(step, 5);
     CHECK(json_equal(found, state));
@@ -225,12 +225,12 @@ TEST(refuses_names_that_are_paths)
         hn_error error = {0};
         run_fill(&self, 1);
         self.tensors[0].name = names[i];
-        CHECK_INT(hn_checkpoint_save(folder, 1, self.tensors, TENSORS, state, &error), HN_ERR_USAGE);
+        CHECK_INT(hn_checkpoint_save(folder, 1, self.tensors, TENSORS, state, NULL, &error), HN_ERR_USAGE);
         CHECK_CONTAINS(error.message, "a name in a checkpoint");
     }
     hn_error error = {0};
     self.tensors[0].name = self.tensors[1].name;
-    CHECK_INT(hn_checkpoint_save(folder, 1, self.tensors, TENSORS, state, &error), HN_ERR_IO);
+    CHECK_INT(hn_checkpoint_save(folder, 1, self.tensors, TENSORS, state, NULL, &error), HN_ERR_IO);
     CHECK_CONTAINS(error.message,
                    "tensor \"layer.0.weight:m\": cannot create its dataset: HDF5 says: name already exists");
     CHECK_INT(newest(said), -1);

@@ -17,7 +17,7 @@ static hn_status save_big(int step, hn_error *error)
     for (int i = 0; i < ELEMENTS; i++) big[i] = (float)step;
     hn_named_tensor tensor = {"big", hn_tensor_1d(big, HN_F32, ELEMENTS)};
     json_t *state = json_pack("{s:s}", "text", text);
-    hn_status status = hn_checkpoint_save(folder, step, &tensor, 1, state, error);
+    hn_status status = hn_checkpoint_save(folder, step, &tensor, 1, state, NULL, error);
     json_decref(state);
     return status;
 }

@@ -236,7 +236,7 @@ TEST(agrees_with_hdf5)
         char folder_path[128];
         json_t *state = json_object();
         begin_case();
-        hn_status status = hn_checkpoint_save(folder, 1, tensors, count, state, &error);
+        hn_status status = hn_checkpoint_save(folder, 1, tensors, count, state, NULL, &error);
         json_decref(state);
         CHECK_OK(status);
         CHECK_OK(hnp_manifest_read(&manifest, file_of(folder_path, 1, ""), 1, &error));
@@ -399,7 +399,7 @@ TEST(another_models_manifest)
     run self;
     run_fill(&self, 70);
     json_t *state = json_object();
-    hn_status status = hn_checkpoint_save(folder, 7, self.tensors, TENSORS, state, &error);
+    hn_status status = hn_checkpoint_save(folder, 7, self.tensors, TENSORS, state, NULL, &error);
     json_decref(state);
     CHECK_OK(status);
     CHECK_OK(hn_file_commit(manifest_path, text, size, &error));

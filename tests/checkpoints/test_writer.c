@@ -1,5 +1,6 @@
 /* The writer's thread: what it was handed is what is saved, one save at a time, and every failure of the disk reaches the caller, who can
- * save again. */
+ * save again. The tensors come back before the save is over, and what is done to them then reaches no file: every test here spoils them at
+ * that moment. */
 #include "tests/checkpoints/common.h"
 #include "tests/checkpoints/faults.h"
 
@@ -10,21 +11,23 @@
 
 static char said[2048], path[128];
 
-/* Hands a copy of the run of `step` over; the copy must stay until the save is over. */
-static void start_step(hn_checkpoint_writer *writer, run *copy, int step)
+/* Hands the run of `step` over, and spoils it as soon as it was read. */
+static void start_step(hn_checkpoint_writer *writer, run *self, int step)
 {
-    run_fill(copy, step);
-    hn_checkpoint_job job = {.step = step, .tensors = copy->tensors, .count = TENSORS};
+    run_fill(self, step);
+    hn_checkpoint_job job = {.step = step, .tensors = self->tensors, .count = TENSORS};
     job.state = json_pack("{s:i}", "cursor", step * 7);
     if (!job.state) abort();
     hn_checkpoint_writer_start(writer, &job);
+    hn_checkpoint_writer_wait_read(writer);
+    run_fill(self, -step);
 }
 
 static hn_checkpoint_outcome save_by(hn_checkpoint_writer *writer, int step)
 {
-    run copy;
+    run self;
     hn_checkpoint_outcome outcome = {.step = -9};
-    start_step(writer, &copy, step);
+    start_step(writer, &self, step);
     if (!hn_checkpoint_writer_wait(writer, &outcome)) abort();
     return outcome;
 }
@@ -41,6 +44,7 @@ TEST(one_after_the_other)
     fresh();
     hn_checkpoint_outcome outcome;
     hn_checkpoint_writer *writer = open_writer(2);
+    hn_checkpoint_writer_wait_read(writer); /* nothing is read */
     CHECK(!hn_checkpoint_writer_poll(writer, &outcome) && !hn_checkpoint_writer_wait(writer, &outcome));
     for (int step = 1; step <= 5; step++) {
         outcome = save_by(writer, step);
@@ -49,6 +53,7 @@ TEST(one_after_the_other)
         CHECK(outcome.seconds > 0);
         CHECK(!hn_checkpoint_writer_poll(writer, &outcome)); /* an outcome is taken once */
         CHECK_INT(newest(said), step);
+        CHECK_INT(load_step(step, NULL), HN_OK);
         CHECK(hn_path_exists(file_of(path, step, "")));
         CHECK(step < 3 || !hn_path_exists(file_of(path, step - 2, ""))); /* retention */
     }
@@ -58,10 +63,10 @@ TEST(one_after_the_other)
 
 TEST(freeing_waits_for_the_save)
 {
-    run copy;
+    run self;
     fresh();
     hn_checkpoint_writer *writer = open_writer(2);
-    start_step(writer, &copy, 3);
+    start_step(writer, &self, 3);
     hn_checkpoint_writer_free(writer);
     CHECK_INT(newest(said), 3);
 }
@@ -92,6 +97,7 @@ TEST(the_log_comes_first)
         hn_checkpoint_job job = {.step = step, .tensors = copy.tensors, .count = TENSORS, .state = json_pack("{s:i}", "cursor", step * 7),
                                  .before = flush_log, .context = &log_calls.calls};
         hn_checkpoint_writer_start(writer, &job);
+        hn_checkpoint_writer_wait_read(writer); /* also of a save that never comes to its tensors */
         CHECK(hn_checkpoint_writer_wait(writer, &outcome));
         CHECK_INT(log_calls.calls, step);
         CHECK(log_calls.other_thread);
@@ -112,16 +118,15 @@ static int slow_fsync(int fd)
 TEST(a_slow_disk)
 {
     hn_checkpoint_outcome outcome;
-    run copies[2];
+    run self;
     int went_on = 0;
     fresh();
     hn_checkpoint_writer *writer = open_writer(9);
     hn_file_calls.fsync = slow_fsync;
     for (int step = 1; step <= 4; step++) {
         if (step > 1) CHECK(hn_checkpoint_writer_wait(writer, &outcome) && outcome.error.status == HN_OK);
-        start_step(writer, &copies[step % 2], step);
+        start_step(writer, &self, step);
         went_on += !hn_checkpoint_writer_poll(writer, &outcome);
-        run_fill(&copies[(step + 1) % 2], -step); /* the run's own values change meanwhile */
     }
     CHECK(hn_checkpoint_writer_wait(writer, &outcome) && outcome.error.status == HN_OK);
     hn_file_calls.fsync = fsync;
@@ -190,20 +195,94 @@ TEST(killed_at_every_call)
     CHECK(killed > 12);
 }
 
-TEST(warm)
+static int releases;
+
+static void spoil(void *self)
 {
-    enum { SIZE = 1 << 20 };
+    releases++;
+    run_fill(self, -7);
+}
+
+/* Step 2 by hn_checkpoint_save itself, whose tensors are spoilt in the very moment of their release. */
+static hn_status save_and_spoil(const json_t *state, hn_error *problem)
+{
+    run self;
+    const hn_checkpoint_release release = {spoil, &self};
+    run_fill(&self, 2);
+    releases = 0;
+    return hn_checkpoint_save(folder, 2, self.tensors, TENSORS, state, &release, problem);
+}
+
+TEST(released_behind_the_last_read)
+{
+    int failures = test_failures, failed = 0;
+    json_t *state = json_object();
+    for (int at = 1;; at++) {
+        hn_error problem = {0};
+        fresh();
+        set_fault(at, FAIL_ONCE);
+        hn_status status = save_and_spoil(state, &problem);
+        end_fault();
+        CHECK_INT(releases, 1);
+        failed += status != HN_OK;
+        if (status == HN_OK) CHECK_INT(load_step(2, NULL), HN_OK);
+        if (fault.calls < at || test_failures != failures) break;
+    }
+    json_decref(state);
+    CHECK(failed > 8);
+}
+
+TEST(released_by_saves_that_cannot_begin)
+{
+    run self;
+    hn_error problem = {0};
+    const hn_checkpoint_release release = {spoil, &self};
+    json_t *state = json_object();
+    run_fill(&self, 1);
+    fresh();
+    self.tensors[3].name = "a/b";
+    releases = 0;
+    CHECK_INT(hn_checkpoint_save(folder, 1, self.tensors, TENSORS, state, &release, &problem), HN_ERR_USAGE);
+    CHECK_INT(releases, 1);
+    for (size_t n = 1;; n++) {
+        hn_mem_fail_at(n);
+        hn_status status = save_and_spoil(state, &problem);
+        hn_mem_fail_at(0);
+        CHECK_INT(releases, 1);
+        if (status == HN_OK) break;
+        CHECK_INT(status, HN_ERR_MEMORY);
+    }
+    json_decref(state);
+    CHECK_INT(load_step(2, NULL), HN_OK);
+}
+
+/* Whoever changes the tensors while they are read finds no checkpoint, rather than one of half a step. */
+static struct {
+    run *self;
+    int writes;
+} hasty;
+
+static ssize_t change_and_write(int fd, const void *bytes, size_t size)
+{
+    if (!hasty.writes++) run_fill(hasty.self, -3);
+    return write(fd, bytes, size);
+}
+
+TEST(changed_too_early)
+{
+    run self;
     hn_checkpoint_outcome outcome;
-    unsigned char *memory = hn_calloc(1, SIZE);
-    hn_checkpoint_writer *writer = open_writer(1);
-    CHECK(memory);
-    hn_checkpoint_writer_warm(writer, memory, SIZE);
+    fresh();
+    hn_checkpoint_writer *writer = open_writer(2);
+    hasty.self = &self;
+    hn_file_calls.write = change_and_write;
+    start_step(writer, &self, 3);
     CHECK(hn_checkpoint_writer_wait(writer, &outcome));
-    CHECK_INT(outcome.step, -1);
-    CHECK_INT(outcome.error.status, HN_OK);
-    CHECK(!memory[0] && !memory[SIZE - 1]);
+    hn_file_calls.write = write;
+    CHECK(outcome.error.status != HN_OK);
+    CHECK_CONTAINS(outcome.error.message, "digest");
+    CHECK_INT(newest(said), -1);
     hn_checkpoint_writer_free(writer);
-    hn_free(memory);
 }
 
 TEST(out_of_memory)
@@ -244,4 +323,5 @@ TEST(space)
 }
 
 CHECKPOINT_MAIN(RUN(one_after_the_other); RUN(freeing_waits_for_the_save); RUN(the_log_comes_first); RUN(a_slow_disk);
-                RUN(every_call_fails); RUN(killed_at_every_call); RUN(warm); RUN(out_of_memory); RUN(space))
+                RUN(every_call_fails); RUN(killed_at_every_call);
+                RUN(released_behind_the_last_read); RUN(released_by_saves_that_cannot_begin); RUN(changed_too_early); RUN(out_of_memory); RUN(space))

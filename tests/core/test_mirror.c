@@ -67,23 +67,6 @@ TEST(host_memory_is_not_copied)
     hn_mirror_close(&mirror);
 }
 
-/* A copy apart is one also on the host, and stays as it was fetched. */
-TEST(apart)
-{
-    float a[A] = {1, 2, 3}, b[B] = {4, 5, 6};
-    hn_named_tensor list[] = {{"a", hn_tensor_1d(a, HN_F32, A)}, {"b", hn_tensor_1d(b, HN_F32, B)}};
-    hn_backend backend;
-    hn_mirror mirror;
-    hn_error error = {0};
-    hn_backend_cpu_init(&backend);
-    CHECK_INT(hn_mirror_open_apart(&mirror, &backend, list, 2, &error), HN_OK);
-    CHECK_INT(mirror.bytes, hn_mirror_room(sizeof a) + hn_mirror_room(sizeof b));
-    CHECK_INT(hn_mirror_fetch(&mirror, &error), HN_OK);
-    a[2] = b[2] = -1;
-    CHECK(((float *)mirror.tensors[0].tensor.data)[2] == 3 && ((float *)mirror.tensors[1].tensor.data)[2] == 6);
-    hn_mirror_close(&mirror);
-}
-
 TEST(other_memory_is_copied_both_ways)
 {
     float a[A], got_a[A];
@@ -161,4 +144,4 @@ TEST(an_upload_waits_only_when_it_must)
     free(there);
 }
 
-TEST_MAIN(RUN(an_upload_waits_only_when_it_must); RUN(host_memory_is_not_copied); RUN(apart); RUN(other_memory_is_copied_both_ways); RUN(out_of_memory))
+TEST_MAIN(RUN(an_upload_waits_only_when_it_must); RUN(host_memory_is_not_copied); RUN(other_memory_is_copied_both_ways); RUN(out_of_memory))
