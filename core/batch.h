@@ -13,6 +13,7 @@ typedef struct hn_batch {
     int32_t tokens;     /* T */
     int32_t longest;    /* tokens of the longest sequence, or more */
     int32_t keys;       /* cu_keys[n]: tokens, shared ones counted in every sequence; hn_dataset_fill gives it always */
+    int64_t targets;    /* at most so many of `target` are tokens; 0: not counted. hn_device_batch_upload gives it */
     int32_t *cu_seqlens; /* [n + 1] first token of each sequence; cu_seqlens[n] = T */
     int32_t *token;      /* [T] ids */
     int32_t *position;   /* [T] 0, 1, 2, ... within the sequence */

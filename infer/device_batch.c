@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { TARGETS = 128 };
+
 /* Every array has elements of four bytes. */
 static size_t room(int32_t count)
 {
@@ -48,6 +50,15 @@ static void *pack(packer *p, const void *array, int32_t count)
     return place;
 }
 
+/* Rounded up, so that batches of one size differ in nothing that a device is told. */
+static int32_t count_targets(const hn_batch *host)
+{
+    int32_t count = 0;
+    for (int32_t t = 0; t < host->tokens; t++) count += host->target[t] != HN_NO_TARGET;
+    count = (count + TARGETS - 1) / TARGETS * TARGETS;
+    return count < host->tokens ? count : host->tokens;
+}
+
 static void pack_all(packer *p, hn_batch *batch, const hn_batch *host)
 {
     *batch = (hn_batch){.n = host->n, .tokens = host->tokens, .longest = host->longest, .keys = host->keys};
@@ -59,6 +70,7 @@ static void pack_all(packer *p, hn_batch *batch, const hn_batch *host)
     batch->label = pack(p, host->label, host->n);
     batch->value = pack(p, host->value, host->n);
     batch->target = pack(p, host->target, host->tokens);
+    if (host->target) batch->targets = count_targets(host);
     if (!host->key_row) return;
     batch->key_row = pack(p, host->key_row, host->keys);
     batch->cu_keys = pack(p, host->cu_keys, host->n + 1);

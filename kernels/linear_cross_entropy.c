@@ -385,6 +385,7 @@ static bool list_targets(hn_ops_context *ctx, job *j, const hn_target_loss *out,
         }
         j->targets[j->count++] = (target){.row = r, .label = label[r]};
     }
+    HN_ASSERT(!out->rows || j->count <= out->rows);
     *out->count += j->count;
     for (int64_t r = 0; r < j->x->shape[0]; r++) {
         if (label[r] != HN_NO_TARGET) continue;

@@ -11,8 +11,9 @@
  *         scatter   dx[list] = dx of the chunk
  *     sum       losses, targets, hits
  *
- * Which rows have a target is known to the GPU alone, and to ask would be to wait for it. So the products run over as many rows as there
- * are; those behind the last target are zeros. Rows are rounded up to ROWS, so that batches of any size ask cuBLASLt for few plans.
+ * Which rows have a target is known to the GPU alone, and to ask would be to wait for it. So the products run over as many rows as the host
+ * says have one (out->rows), or as there are; those behind the last target are zeros. Of a masked language model's rows 15 % have one, and
+ * of an answer's some half. Rows are rounded up to ROWS, so that batches of any size ask cuBLASLt for few plans.
  *
  * Logits are fp32 although w and x may be bf16: rounded to bf16 (8 bits) one of 20 would be off by up to 0.06, its probability by
  * 6 %, and neighbours would tie for the prediction; the CPU keeps fp32 too. Slopes have the products' type, which is that of w (the
@@ -315,7 +316,7 @@ void HN_ISA_NAME(hnp_linear_cross_entropy)(hn_ops_context *ctx, const hn_target_
     if (!x->shape[0]) return;
     job j = {ctx, out, dx, dw, dbias, x, w, bias, label, smoothing, scale, present(dx) || present(dw) || present(dbias), {}, nullptr};
     check(j);
-    j.at = lay_out(x->shape[0], w->shape[1], w->shape[0], w->dtype, j.slopes);
+    j.at = lay_out(out->rows ? least(out->rows, x->shape[0]) : x->shape[0], w->shape[1], w->shape[0], w->dtype, j.slopes);
     j.own = (char *)hnp_cuda_product_own(ctx, NAME, j.at.size);
     if (j.own) run(j);
 }

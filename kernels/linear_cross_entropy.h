@@ -12,7 +12,7 @@
  *
  * hn_target_loss (ops.h): loss and count are added to; correct, when not NULL, counts the rows whose largest logit is the label's
  * (of equal ones the first is the prediction); row_loss and row_correct [n], when not NULL, are overwritten. A NaN in a row makes
- * its loss NaN and is not correct. */
+ * its loss NaN and is not correct. `rows`: what lies beyond that many labels may be left out. */
 #ifndef HONE_KERNELS_LINEAR_CROSS_ENTROPY_H
 #define HONE_KERNELS_LINEAR_CROSS_ENTROPY_H
 

@@ -163,6 +163,7 @@ typedef struct hn_target_loss {
     int64_t *correct;   /* += those whose arg max is the label; NULL: not wanted */
     float *row_loss;    /* [n] of each row, 0 without a label; NULL: not wanted */
     bool *row_correct;  /* [n]; NULL: not wanted */
+    int64_t rows;       /* no more rows than this have a label, as the host counted; 0: it did not. Saves a GPU the others */
 } hn_target_loss;
 
 /* Choosing by time among several ways to run the same operation, where a table has more than one. Other ways are other bits: a run

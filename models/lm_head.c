@@ -13,8 +13,10 @@ void hnp_vocabulary_loss(hn_model *model, hn_ops_context *ctx, const hn_target_l
                          const hn_tensor *x, const hn_weight *bias, const hn_batch *batch, float smoothing, const float *scale)
 {
     const hn_weight *weight = hnp_lm_weight(model);
+    hn_target_loss counted = *out;
     HN_ASSERT(batch->target);
-    model->ops->linear_cross_entropy(ctx, out, dx, dx && weight->trainable ? &weight->gradient : NULL,
+    counted.rows = batch->targets;
+    model->ops->linear_cross_entropy(ctx, &counted, dx, dx && weight->trainable ? &weight->gradient : NULL,
                                      dx && bias && bias->trainable ? &bias->gradient : NULL, x, &weight->value,
                                      bias ? &bias->value : NULL, batch->target, smoothing, scale);
 }

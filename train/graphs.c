@@ -37,7 +37,7 @@
 enum { TOKENS = 64, LONGEST = 32 };
 
 /* Keys are compared byte by byte. */
-_Static_assert(sizeof(hn_batch) == 4 * sizeof(int32_t) + 12 * sizeof(void *), "hn_batch has gaps, or a member that is not known here");
+_Static_assert(sizeof(hn_batch) == 4 * sizeof(int32_t) + sizeof(int64_t) + 12 * sizeof(void *), "hn_batch has gaps, or a member that is not known here");
 _Static_assert(sizeof(hnp_graph_key) == sizeof(hn_batch) + sizeof(void *) + sizeof(int64_t), "hnp_graph_key has gaps");
 
 void hnp_graphs_init(hnp_graphs *graphs, hn_backend *backend, bool wanted, void (*notice)(const char *text))

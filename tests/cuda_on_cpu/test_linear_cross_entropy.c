@@ -1,14 +1,16 @@
 /* linear_cross_entropy.cu on the emulator against the formula in double: over several pieces and chunks, with rows that have no target,
  * ties, a NaN, labels out of range; and against the CPU's table. */
 #include "core/batch.h"
+#include "tests/cuda_on_cpu/cublas_lt.h"
 #include "tests/cuda_on_cpu/device.h"
 
 typedef struct sizes {
     int64_t n, width, words, gap;
     bool bias, dx, dw;
     float smoothing;
-    int every;      /* each row that is no multiple of this has a target; 0: all have */
+    int every;      /* each row that is no multiple of this has a target; negative: each that is; 0: all have */
     bool mixed, quiet; /* x of the other type than w; nothing but the loss is wanted */
+    bool told;         /* how many targets there are */
 } sizes;
 
 /* What kernels read and write beside matrices: from malloc. */
@@ -45,7 +47,7 @@ static problem problem_new(hn_dtype type, sizes s)
     p.row_loss = floats_new(s.n);
     p.row_correct = malloc((size_t)s.n + 1);
     for (int64_t r = 0; r < s.n; r++) {
-        p.label[r] = s.every && r % s.every == 0 ? HN_NO_TARGET : (int32_t)((r * 37 + 5) % s.words);
+        p.label[r] = s.every && (r % s.every == 0) == (s.every > 0) ? HN_NO_TARGET : (int32_t)((r * 37 + 5) % s.words);
         p.targets += p.label[r] != HN_NO_TARGET;
     }
     return p;
@@ -59,7 +61,7 @@ static void problem_free(problem *p)
 
 static void problem_run(problem *p, const hn_ops *ops, hn_ops_context *ctx)
 {
-    hn_target_loss out = {&p->sums->loss, &p->sums->count, &p->sums->correct, p->row_loss, p->row_correct};
+    hn_target_loss out = {&p->sums->loss, &p->sums->count, &p->sums->correct, p->row_loss, p->row_correct, p->s.told ? p->targets : 0};
     bool slopes = p->s.dx || p->s.dw;
     if (p->s.quiet) out.correct = NULL, out.row_loss = NULL, out.row_correct = NULL;
     ops->linear_cross_entropy(ctx, &out, p->s.dx ? &p->dx : NULL, p->s.dw ? &p->dw : NULL, p->s.bias && slopes ? &p->dbias : NULL,
@@ -197,6 +199,27 @@ TEST(several_chunks)
     check(HN_F32, (sizes){.n = 1100, .width = 4, .words = 9, .dx = true, .dw = true, .every = 2});
 }
 
+/* One row more than a bucket holds, as many as there are, one, none. */
+TEST(rows_that_are_told)
+{
+    check(HN_BF16, (sizes){.n = 258, .width = 8, .words = 40, .bias = true, .dx = true, .dw = true, .every = -2, .told = true});
+    check(HN_F32, (sizes){.n = 257, .width = 8, .words = 40, .bias = true, .dx = true, .dw = true, .every = -2, .told = true});
+    check(HN_F32, (sizes){.n = 130, .width = 12, .words = 33, .dx = true, .dw = true, .told = true});
+    check(HN_F32, (sizes){.n = 300, .width = 12, .words = 33, .dx = true, .dw = true, .every = -1000, .told = true});
+    check(HN_F32, (sizes){.n = 5, .width = 12, .words = 33, .dx = true, .dw = true, .every = 1, .told = true});
+}
+
+TEST(rows_without_a_target_cost_no_products)
+{
+    for (int told = 0; told < 2; told++) {
+        emu_lt_reset();
+        check(HN_F32, (sizes){.n = 1290, .width = 8, .words = 16, .dx = true, .dw = true, .every = -10, .told = told});
+        int64_t products = 0;
+        for (int i = 0; i < EMU_LT_ALGORITHMS; i++) products += emu_lt_counted()->products[i];
+        CHECK_INT(products, told ? 3 : 5);
+    }
+}
+
 /* Logits that the bias alone makes, so that they are exact: of equal ones the first is the prediction. */
 TEST(ties)
 {
@@ -313,5 +336,5 @@ TEST(scratch_is_bounded)
     CHECK(size(100, 768, 50257) < (size_t)90 << 20);
 }
 
-TEST_MAIN(RUN(values_at_odd_sizes); RUN(several_chunks); RUN(ties); RUN(a_nan_stays_in_its_row); RUN(a_label_outside_is_told);
+TEST_MAIN(RUN(values_at_odd_sizes); RUN(several_chunks); RUN(rows_that_are_told); RUN(rows_without_a_target_cost_no_products); RUN(ties); RUN(a_nan_stays_in_its_row); RUN(a_label_outside_is_told);
           RUN(same_bits); RUN(agrees_with_the_cpu); RUN(scratch_is_bounded))

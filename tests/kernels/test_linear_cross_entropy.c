@@ -47,7 +47,7 @@ static void problem_run(problem *p)
 {
     hn_tensor bias = hn_tensor_1d(p->bias.block, p->bias.t.dtype, p->s.words);
     hn_tensor dbias = hn_tensor_1d(p->dbias.block, HN_F32, p->s.words);
-    hn_target_loss out = {&p->loss, &p->count, &p->correct, p->row_loss, p->row_correct};
+    hn_target_loss out = {&p->loss, &p->count, &p->correct, p->row_loss, p->row_correct, 0};
     bool slopes = p->s.dx || p->s.dw;
     ops_now->linear_cross_entropy(&context_now, &out, p->s.dx ? &p->dx.t : NULL, p->s.dw ? &p->dw.t : NULL,
                                   p->s.bias && slopes ? &dbias : NULL, &p->x.t, &p->w.t, p->s.bias ? &bias : NULL, p->label,

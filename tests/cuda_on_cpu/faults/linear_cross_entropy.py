@@ -19,5 +19,7 @@ FAULTS = [
     (SOURCE, "d = hn_tensor_rows(&slopes, r, some)", "d = hn_tensor_rows(&slopes, 0, some)", 0, "pieces overwrite one another's slopes"),
     (SOURCE, "multiply(j, j.dw, &slopes, true, &panel, false, true)", "multiply(j, j.dw, &slopes, true, &panel, false, false)", 0, "dw overwritten"),
     (SOURCE, "l.logits = take((size_t)(l.piece * l.words) * sizeof(float));", "l.logits = take((size_t)(l.piece * l.words) * element);", 0, "logits laid out in the products' type"),
+    (SOURCE, "lay_out(out->rows ? least(out->rows, x->shape[0]) :", "lay_out(out->rows ? out->rows - 1 :", 0, "a target too few for the products"),
+    (SOURCE, "lay_out(out->rows ? least(out->rows, x->shape[0]) : x->shape[0]", "lay_out(x->shape[0]", 0, "products over rows without a target"),
     (SOURCE, "columns % 4 == 0 && rows_aligned(to)", "columns % 4 == 0", 0, "vectors of rows that are not aligned"),
 ]
