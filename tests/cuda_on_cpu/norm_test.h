@@ -216,8 +216,9 @@ static void variants(void (*check)(const norm_case *))
     }
 }
 
-/* More rows than all groups have in one turn, and rows that are large: fixed order, same bits. */
-static void check_bits(int64_t rows, int64_t columns, int groups)
+/* Fixed order, same bits: with few processors there are more rows than all groups have in one turn, with many more blocks than runs that
+ * add them. */
+static void check_bits(int64_t rows, int64_t columns, int groups, int processors)
 {
     int64_t width = columns * groups, count = rows * groups;
     hn_tensor dy = matrix_random(HN_F32, rows, width, width, 100), h = matrix_random(HN_F32, rows, width, width, 1);
@@ -228,6 +229,7 @@ static void check_bits(int64_t rows, int64_t columns, int groups)
         device d;
         emu_seed(100 + (uint64_t)run); /* another order of blocks and warps */
         device_open(&d, hnp_cuda_norm_workspace(columns));
+        hn_cuda_device_of(&d.backend)->multiprocessors = processors;
         norm_now.backward(&d, groups, &dx, NULL, sums + run * columns, sums + (2 + run) * columns, &dy, NULL, &h, mean, rstd, &gamma,
                           NULL);
         CHECK_TEXT(d.error.message, "");

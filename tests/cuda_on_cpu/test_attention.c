@@ -305,9 +305,15 @@ TEST(fewer_queries_than_keys)
                         .q_length = {1, 1, 20},
                         .k_length = {7, 90, 70},
                         .drop = true};
-    both_types(c);
-    c.causal = true;
-    both_types(c);
+    for (int i = 0; i < 2; i++) {
+        c.causal = i;
+        c.k_length[1] = 90;
+        c.k_length[2] = 70;
+        both_types(c);
+        c.k_length[1] = 50; /* all of a sequence in one block */
+        c.k_length[2] = 60;
+        both_types(c);
+    }
 }
 
 TEST(more_queries_than_keys)

@@ -35,8 +35,9 @@ TEST(backward_variants)
 }
 TEST(backward_gives_the_same_bits)
 {
-    check_bits(2311, 8, 1);
-    check_bits(37, 1032, 1);
+    check_bits(2311, 8, 1, 2);
+    check_bits(2311, 8, 1, 20);
+    check_bits(37, 1032, 1, 2);
 }
 TEST(a_nan_stays_in_its_row)
 {

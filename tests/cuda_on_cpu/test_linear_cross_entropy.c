@@ -180,6 +180,7 @@ TEST(values_at_odd_sizes)
         {.n = 31, .width = 33, .words = 257, .gap = 3, .bias = true, .dx = true, .dw = true, .smoothing = 0.1f, .every = 3},
         {.n = 33, .width = 31, .words = 256, .dx = true, .every = 2},
         {.n = 3, .width = 40, .words = 601, .gap = 8, .bias = true, .dw = true, .mixed = true},
+        {.n = 5, .width = 8, .words = 33, .gap = 1, .dx = true, .dw = true},
         {.n = 257, .width = 12, .words = 40, .dx = true, .dw = true, .every = 5, .quiet = true},
         {.n = 33, .width = 16, .words = 1300, .bias = true, .every = 4},
         {.n = 5, .width = 8, .words = 4400, .dx = true, .dw = true, .smoothing = 0.2f, .mixed = true},

@@ -56,9 +56,10 @@ TEST(groups)
 
 TEST(backward_gives_the_same_bits)
 {
-    check_bits(2311, 8, 1);
-    check_bits(301, 64, 9);
-    check_bits(37, 1032, 1);
+    check_bits(2311, 8, 1, 2);
+    check_bits(2311, 8, 1, 20);
+    check_bits(301, 64, 9, 2);
+    check_bits(37, 1032, 1, 2);
 }
 TEST(a_nan_stays_in_its_row)
 {
