@@ -1,10 +1,12 @@
 """Breaks the GPU's kernels and their host code on purpose, one fault at a time, and says which test noticed.
 
     tools/build.sh debug && python3 tests/cuda_on_cpu/mutants.py [TEST] [WORD]
+    python3 tests/cuda_on_cpu/mutants.py --check
 
 faults/TEST.py lists what test_TEST must notice: (file below kernels/, what stands there, what is put there, which occurrence, kind). WORD
 takes only the faults whose line holds it. Each fault is one or a few compilations with the flags of the debug build, which must be
-up to date; nothing is written into the source tree or the build. Exit code 1 when a fault lived."""
+up to date; nothing is written into the source tree or the build. Exit code 1 when a fault lived. --check only looks whether each fault
+still fits the source, and stands in docs/broken-kernels.md, where the last whole run is; that is a case of the suite."""
 import json, os, re, runpy, shlex, shutil, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -12,6 +14,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 BUILD = os.environ.get("HONE_BUILD", os.path.join(ROOT, "build", "debug"))
 KERNELS = os.path.join(ROOT, "kernels")
 EMULATED = "hone_emulated_kernels.dir"
+FASTER = {"-fsanitize=address,undefined": "-fsanitize=address,alignment"}  # half the time of a compilation
 
 
 def run(command, **more):
@@ -54,10 +57,10 @@ def sources_of(name, test, commands, named):
     return own or sys.exit(f"{name}: no source of test_{test} to compile")
 
 
-def mutate(text, old, new, which, name):
+def mutate(text, old, new, which):
     parts = text.split(old)
     if len(parts) < which + 2:
-        sys.exit(f"{name}: no occurrence {which} of {old!r}")
+        return None
     return old.join(parts[:which + 1]) + new + old.join(parts[which + 1:])
 
 
@@ -67,7 +70,7 @@ def build(test, sources, tree, folder, commands):
     for source in sources:
         words, target = commands[source]
         out = os.path.join(folder, source.replace("/", "_") + ".o")
-        words = [w for w in words if w != "ccache"]
+        words = [FASTER.get(w, w) for w in words if w not in ("ccache", "-g")]
         words[words.index("-o") + 1] = out
         words[words.index("-c") + 1] = os.path.join(tree, "kernels", source)
         at = words.index(f"-I{ROOT}")
@@ -101,18 +104,39 @@ def noticed(program):
         return None
     failed = re.findall(r"FAILED (\w+)", done.stdout)
     sanitizer = re.search(r"ERROR: AddressSanitizer: (\S+)|runtime error: ([^\n]{0,60})", done.stdout)
-    stopped = re.search(r"divergent|asynchronous copies in flight|of its warp is at|invalid argument", done.stdout)
+    stopped = re.search(r"divergent|asynchronous copies in flight|of its warp is at|invalid argument|internal error", done.stdout)
     return ", ".join(filter(None, [" ".join(failed[:2]), sanitizer and f"sanitizer: {sanitizer.group(1) or sanitizer.group(2)}",
-                                   stopped and f'"{stopped.group(0)}"'])) or done.stdout[-200:]
+                                   stopped and f'"{stopped.group(0)}"'])) or " ".join(done.stdout.split())[-200:]
+
+
+def check(tests):
+    """Faults that no longer fit, and those that the table has no line for."""
+    with open(os.path.join(ROOT, "docs", "broken-kernels.md"), encoding="utf8") as file:
+        table, wrong = file.read(), 0
+    for test, (name, old, new, which, kind) in ((t, f) for t in tests for f in faults_of(t)):
+        with open(os.path.join(KERNELS, name), encoding="utf8") as file:
+            if mutate(file.read(), old, new, which) is None:
+                print(f"faults/{test}.py: {name}: no occurrence {which} of {old!r}")
+                wrong += 1
+        if f"| {test} | {name} | {kind} |" not in table:
+            print(f"docs/broken-kernels.md: no line for {test}, {name}: {kind}")
+            wrong += 1
+    return 1 if wrong else 0
+
+
+def faults_of(test):
+    return runpy.run_path(os.path.join(HERE, "faults", test + ".py"))["FAULTS"]
 
 
 def main():
     tests = sorted(f[:-3] for f in os.listdir(os.path.join(HERE, "faults")) if f.endswith(".py"))
+    if sys.argv[1:] == ["--check"]:
+        return check(tests)
     if len(sys.argv) > 1 and sys.argv[1]:
         tests = [sys.argv[1]]
     word, commands, lived, count = (sys.argv[2] if len(sys.argv) > 2 else ""), compile_commands(), 0, 0
     for test in tests:
-        faults = runpy.run_path(os.path.join(HERE, "faults", test + ".py"))["FAULTS"]
+        faults = faults_of(test)
         named = {fault[0] for fault in faults}
         for name, old, new, which, kind in faults:
             if word not in f"{name} {old} {kind}":
@@ -123,8 +147,11 @@ def main():
                 path = os.path.join(tree, "kernels", name)
                 with open(path, encoding="utf8") as file:
                     text = file.read()
+                text = mutate(text, old, new, which)
+                if text is None:
+                    sys.exit(f"{name}: no occurrence {which} of {old!r}")
                 with open(path, "w", encoding="utf8") as file:
-                    file.write(mutate(text, old, new, which, name))
+                    file.write(text)
                 program = build(test, sources_of(name, test, commands, named), tree, folder, commands)
                 by = noticed(program) if program else "does not compile"
             count += 1
