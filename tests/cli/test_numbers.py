@@ -54,7 +54,7 @@ def kills_change_no_decision(folder):
     config, run = setup(folder, "plain", **sections)
     hone("train", config)
     config, killed = setup(folder, "killed", **sections)
-    assert killed_run(config, random.Random(3), 3, shortest=0.3, longest=1.5) > 0
+    assert killed_run(config, random.Random(3), 3, shortest=0.02, longest=0.2) > 0
     assert digests(killed) == digests(run) and metrics(killed) == metrics(run) and spikes(run), "a kill changed the run"
 
 
@@ -78,7 +78,7 @@ def enough_spikes_roll_the_run_back(folder):
     assert digests(often) == digests(run) and spikes(often) == found, "what is logged changed a rollback"
     sections["train"]["log_every"] = 5
     config, killed = setup(folder, "killed", **sections)
-    assert killed_run(config, random.Random(5), 4, shortest=0.3, longest=0.9) > 0
+    assert killed_run(config, random.Random(5), 4, shortest=0.02, longest=0.2) > 0
     assert digests(killed) == digests(run) and metrics(killed) == metrics(run), "a kill changed a rollback"
     config, stopped = setup(folder, "stopped", **sections)
     for step in (found[0]["step"], found[1]["step"] + 1, 60):

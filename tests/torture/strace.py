@@ -1,5 +1,5 @@
 """Faults by strace, for the binary as it is: the calls by which a training changes its run folder, and a kill or an error at any
-one of them. A point is (call, path, which one of that call on that path, the newest step that was saved before it). Counting by
+one of them. A point is (call, path, which one of that call on that path, the newest step that its thread had saved before it). Counting by
 path keeps the numbers the same whatever else the process writes."""
 import os, re, shutil, signal, subprocess
 from promise import *
@@ -21,25 +21,25 @@ def watched(log, arguments, *filters):
 def points(training, folder):
     """Every point of a whole training, paths relative to the run folder."""
     config, run = training.fresh(folder)
-    log, seen, found, saved, pending = os.path.join(folder, "log"), {}, [], -1, None
+    log, seen, found, saved, pending = os.path.join(folder, "log"), {}, [], {}, None
     done = watched(log, ["train", config], "-e", "trace=" + CALLS)
     assert done.returncode == 0, done.stderr
     for line in open(log):
-        call = re.match(r"\d+ +(\w+)\((.*)\) += (-?\d+)", line)
-        names = [os.path.relpath(p, run) for p in re.findall(re.escape(run) + r"[^\">,]*", call[2])] if call else []
+        call = re.match(r"(?P<thread>\d+) +(?P<name>\w+)\((?P<given>.*)\) += (?P<result>-?\d+)", line)
+        names = [os.path.relpath(p, run) for p in re.findall(re.escape(run) + r"[^\">,]*", call["given"])] if call else []
         if not names or ".tmp-spool-" in names[0]:  # of a name by chance; tests/data/test_cache.c fails its writes
             continue
-        key = (call[1], names[0])
+        key = (call["name"], names[0])
         seen[key] = seen.get(key, 0) + 1
-        if call[3].startswith("-"):
+        if call["result"].startswith("-"):
             continue  # a folder that was there already, a file that was not: nothing changes
-        found.append((*key, seen[key], saved))
+        found.append((*key, seen[key], saved.get(call["thread"], -1)))
         manifest = re.fullmatch(r"(checkpoints/step-(\d+))/manifest.json", names[-1])
-        if call[1].startswith("rename") and manifest:
+        if call["name"].startswith("rename") and manifest:
             pending = manifest
-        elif call[1] == "fsync" and pending and names[0] == pending[1]:
-            saved = int(pending[2])
-    assert saved > 0, "no save was seen"
+        elif call["name"] == "fsync" and pending and names[0] == pending[1]:
+            saved[call["thread"]] = int(pending[2])
+    assert max(saved.values(), default=-1) > 0, "no save was seen"
     return found
 
 
