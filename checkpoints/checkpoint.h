@@ -23,7 +23,7 @@ typedef struct hn_checkpoint_release {
     void *context;
 } hn_checkpoint_release;
 
-/* Saves `tensors` (dense, host memory, names without '/') and `state` (borrowed; any JSON object: RNG key,
+/* Saves `tensors` (dense, host memory, names of 1 to 1,023 bytes without '/') and `state` (borrowed; any JSON object: RNG key,
  * data cursor, schedule, freezing, early stopping, config, digests) as <folder>/step-<step>. An existing
  * checkpoint of that step is replaced, a good one in one step. After a failure the folder's other checkpoints
  * are as they were, and this step exists for the loader only if it is whole.

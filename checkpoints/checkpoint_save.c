@@ -52,10 +52,10 @@ static hn_status check_names(const hn_named_tensor *tensors, size_t count, const
     for (size_t i = 0; i < count; i++) {
         HN_ASSERT(hn_tensor_dense(&tensors[i].tensor));
         const char *name = tensors[i].name;
-        if (!*name || !strcmp(name, ".") || strchr(name, '/'))
+        if (!*name || strlen(name) >= HNP_NAME_ROOM || !strcmp(name, ".") || strchr(name, '/'))
             return hn_fail(error, HN_ERR_USAGE,
-                           "%s: tensor \"%s\": a name in a checkpoint is not empty and holds no '/'", path,
-                           name);
+                           "%s: tensor \"%.80s\": a name in a checkpoint has 1 to %d bytes and holds no '/'", path,
+                           name, HNP_NAME_ROOM - 1);
     }
     return HN_OK;
 }

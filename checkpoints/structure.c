@@ -9,7 +9,7 @@
  *     object header of a dataset: dataspace (shape), datatype, layout (offset and size of its bytes)
  *
  * Anything else, a link to elsewhere, a filter, chunks, an external file, a shared type, is refused by name. The walk is bounded by
- * the number of tensors that the manifest names, so that loops end. */
+ * the number of tensors that the manifest names: loops end, and links that are listed again and again take no memory. */
 #include "checkpoints/structure.h"
 
 #include <inttypes.h>
@@ -34,7 +34,7 @@ typedef struct structure {
     const char *path;
     uint64_t names, names_size; /* the local heap's data */
     link_entry *links;
-    size_t count, capacity;
+    size_t count, capacity, expected;
     size_t visits; /* nodes of the tree that may still be looked at */
     hn_error *error;
 } structure;
@@ -114,6 +114,9 @@ static hn_status read_links(structure *self, uint64_t at)
     if (!inside(self, at, 8) || !has(self, at, "SNOD") || number(self, at + 4, 1) != 1) return damaged(self, "list of links");
     size_t links = (size_t)number(self, at + 6, 2);
     if (!inside(self, at + 8, 40 * (uint64_t)links)) return damaged(self, "list of links");
+    if (links > self->expected - self->count)
+        return hn_fail(self->error, HN_ERR_FORMAT, "%s: expected %zu datasets, got %zu links or more", self->path, self->expected,
+                       self->count + links);
     void *all = self->links;
     if (!hn_grow(&all, &self->capacity, self->count + links, sizeof *self->links))
         return hn_fail(self->error, HN_ERR_MEMORY, "%s: out of memory", self->path);
@@ -121,7 +124,8 @@ static hn_status read_links(structure *self, uint64_t at)
     for (uint64_t place = at + 8; links-- > 0; place += 40) {
         uint64_t name = number(self, place, 8);
         const char *text = (const char *)self->map.bytes + self->names;
-        if (name >= self->names_size || !memchr(text + name, 0, self->names_size - name)) return damaged(self, "table of names");
+        uint64_t room = name < self->names_size ? self->names_size - name : 0;
+        if (!memchr(text + name, 0, room < HNP_NAME_ROOM ? room : HNP_NAME_ROOM)) return damaged(self, "table of names");
         self->links[self->count++] = (link_entry){text + name, number(self, place + 8, 8), number(self, place + 16, 4) == 2};
     }
     return HN_OK;
@@ -150,7 +154,7 @@ static int by_name(const void *a, const void *b)
 }
 
 /* All links of the root group, sorted by name. */
-static hn_status read_root(structure *self, size_t expected)
+static hn_status read_root(structure *self)
 {
     static const unsigned char signature[] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n', 0};
     header root;
@@ -163,10 +167,10 @@ static hn_status read_root(structure *self, size_t expected)
     self->names_size = number(self, heap + 8, 8);
     self->names = number(self, heap + 24, 8);
     if (!inside(self, self->names, self->names_size)) return damaged(self, "table of names");
-    self->visits = 2 * expected + DEEPEST;
+    self->visits = 2 * self->expected + DEEPEST;
     hn_status status = read_tree(self, number(self, root.place[SYMBOLS], 8), DEEPEST);
-    if (status == HN_OK && self->count != expected)
-        status = hn_fail(self->error, HN_ERR_FORMAT, "%s: expected %zu datasets, got %zu links", self->path, expected, self->count);
+    if (status == HN_OK && self->count != self->expected)
+        status = hn_fail(self->error, HN_ERR_FORMAT, "%s: expected %zu datasets, got %zu links", self->path, self->expected, self->count);
     if (status == HN_OK && self->count) qsort(self->links, self->count, sizeof *self->links, by_name);
     return status;
 }
@@ -233,10 +237,10 @@ static hn_status check_dataset(const structure *self, hnp_entry *entry, bool exp
 
 hn_status hnp_structure_check(const char *path, hnp_entry *entries, size_t count, bool expect_offsets, hn_error *error)
 {
-    structure self = {.path = path, .error = error};
+    structure self = {.path = path, .expected = count, .error = error};
     hn_status status = hn_mapping_open(&self.map, path, error);
     if (status != HN_OK) return status;
-    status = read_root(&self, count);
+    status = read_root(&self);
     for (size_t i = 0; i < count && status == HN_OK; i++) status = check_dataset(&self, &entries[i], expect_offsets);
     if (status == HN_OK && !hn_mapping_intact(&self.map))
         status = hn_fail(error, HN_ERR_IO, "%s: it was cut short while it was read", path);

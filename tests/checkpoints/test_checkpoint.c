@@ -217,11 +217,13 @@ TEST(refuses_other_tensors)
 
 TEST(refuses_names_that_are_paths)
 {
-    static const char *const names[] = {"", ".", "a/b", "/a"};
+    static char longest[1025];
+    memset(longest, 'n', sizeof longest - 1);
+    const char *const names[] = {"", ".", "a/b", "/a", longest};
     run self;
     json_t *state = json_object();
     fresh();
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         hn_error error = {0};
         run_fill(&self, 1);
         self.tensors[0].name = names[i];

@@ -172,6 +172,13 @@ static void unknown_filter(hid_t file)
     H5Pclose(options);
 }
 
+static char long_name[1100];
+static void a_long_name(hid_t file)
+{
+    memset(long_name, 'n', sizeof long_name - 1);
+    put_dataset(file, long_name, H5T_IEEE_F32LE, 2, two_three, H5P_DEFAULT);
+}
+
 TEST(refuses_files_that_hone_does_not_write)
 {
     static const struct {
@@ -191,6 +198,7 @@ TEST(refuses_files_that_hone_does_not_write)
         {unwritten, "tensor \"x\": its dataset has another size than its shape needs"},
         {another_name, "tensor \"x\": its dataset is missing"},
         {one_too_many, "expected 1 datasets, got 2 links"},
+        {a_long_name, "its table of names is not one that hone writes"},
         {chunked, "tensor \"x\": its dataset is not contiguous"},
         {compact, "tensor \"x\": its dataset is not contiguous"},
         {virtual_layout, "tensor \"x\": its dataset is not contiguous"},
@@ -216,6 +224,34 @@ TEST(refuses_files_that_hone_does_not_write)
         CHECK_CONTAINS(error.message, cases[i].says);
         CHECK(clock() - start < CLOCKS_PER_SEC);
     }
+}
+
+/* A tree that lists the same node three times: what it holds is not gathered three times. */
+TEST(a_node_listed_again_and_again_takes_no_memory)
+{
+    hn_error error = {0};
+    hn_strbuf report;
+    char folder_path[128];
+    unsigned char bytes[4096], *tree;
+    const hn_named_tensor x = {"x", hn_tensor_2d((void *)(uintptr_t)values, HN_F32, 2, 3)};
+    json_t *state = json_object();
+    begin_case();
+    CHECK_OK(hn_checkpoint_save(folder, 1, &x, 1, state, NULL, &error));
+    json_decref(state);
+    FILE *file = fopen(h5, "r+b");
+    size_t size = fread(bytes, 1, sizeof bytes, file);
+    CHECK((tree = memmem(bytes, size, "TREE", 4)) != NULL);
+    tree[6] = 3;
+    memcpy(tree + 48, tree + 32, 8);
+    memcpy(tree + 64, tree + 32, 8);
+    rewind(file);
+    CHECK_INT(fwrite(bytes, 1, size, file), size);
+    fclose(file);
+    write_manifest((const char *const[]){"x"}, 1, 0);
+    hn_strbuf_init(&report);
+    CHECK_INT(hn_checkpoint_verify(file_of(folder_path, 1, ""), &report, &error), HN_ERR_FORMAT);
+    hn_strbuf_close(&report);
+    CHECK_CONTAINS(error.message, "expected 1 datasets, got 2 links or more");
 }
 
 /* Up to a tree of links of three levels: HDF5 finds every dataset where the manifest says that it is. */
@@ -408,6 +444,6 @@ TEST(another_models_manifest)
     CHECK_CONTAINS(said, "rank-0.h5: tensor \"counts\": damaged");
 }
 
-CHECKPOINT_MAIN(RUN(refuses_files_that_hone_does_not_write); RUN(agrees_with_hdf5); RUN(refuses_swapped_places);
+CHECKPOINT_MAIN(RUN(refuses_files_that_hone_does_not_write); RUN(a_node_listed_again_and_again_takes_no_memory); RUN(agrees_with_hdf5); RUN(refuses_swapped_places);
                 RUN(refuses_what_is_no_hdf5_file); RUN(refuses_manifests); RUN(a_later_hone);
                 RUN(another_models_manifest))
