@@ -18,13 +18,25 @@ def watched(log, arguments, *filters):
     return subprocess.run(["strace", "-f", "-y", "-qq", "-s", "0", "-o", log, *filters, HONE, *arguments], capture_output=True, text=True)
 
 
+def whole(log):
+    """The lines of a log, those of calls that another thread's interrupted joined again."""
+    begun = {}
+    for line in open(log):
+        thread, _, text = line.partition(" ")
+        resumed = re.match(r" *<\.\.\. \w+ resumed>(.*)", text)
+        if text.endswith(" <unfinished ...>\n"):
+            begun[thread] = text[:-len(" <unfinished ...>\n")]
+        else:
+            yield f"{thread} {begun.pop(thread)}{resumed[1]}" if resumed else line
+
+
 def points(training, folder):
     """Every point of a whole training, paths relative to the run folder."""
     config, run = training.fresh(folder)
     log, seen, found, saved, pending = os.path.join(folder, "log"), {}, [], {}, None
     done = watched(log, ["train", config], "-e", "trace=" + CALLS)
     assert done.returncode == 0, done.stderr
-    for line in open(log):
+    for line in whole(log):
         call = re.match(r"(?P<thread>\d+) +(?P<name>\w+)\((?P<given>.*)\) += (?P<result>-?\d+)", line)
         names = [os.path.relpath(p, run) for p in re.findall(re.escape(run) + r"[^\">,]*", call["given"])] if call else []
         if not names or ".tmp-spool-" in names[0]:  # of a name by chance; tests/data/test_cache.c fails its writes
