@@ -72,9 +72,8 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     trainer->gradients.streamed = trainer->moments.streamed = true;
     hnp_trainer_place(trainer);
     status = hnp_answers_init(&trainer->answers, trainer, error);
-    if (status != HN_OK) return status;
-    choose_recompute(trainer);
-    return HN_OK;
+    if (status == HN_OK) choose_recompute(trainer);
+    return status;
 }
 
 void hnp_trainer_place(hn_trainer *trainer)
