@@ -26,8 +26,12 @@ hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint
 hn_status hnp_reader_check(hnp_reader *reader, const hnp_entry *entries, size_t count, hn_strbuf *report,
                            hn_error *error);
 
-/* The whole folder of a step: manifest, the file's size and digest, each tensor's digest, and that HDF5 sees
- * the same tensors in the same places. `report` (may be NULL) gets a line a file. */
+/* Checks that the file holds exactly these tensors, as hnp_store_write writes them. Writes each one's offset, or, with
+ * `expect_offsets`, compares it. */
+hn_status hnp_check_structure(const char *path, hnp_entry *entries, size_t count, bool expect_offsets, hn_error *error);
+
+/* The whole folder of a step: manifest, the file's size and digest, each tensor's digest, and that its
+ * structure names the same tensors in the same places. `report` (may be NULL) gets a line a file. */
 hn_status hnp_check_folder(hnp_manifest *out, const char *folder, int64_t step, hn_strbuf *report,
                            hn_error *error);
 

@@ -24,8 +24,8 @@
 
 #include "checkpoints/check.h"
 #include "checkpoints/store.h"
-#include "checkpoints/structure.h"
 #include "core/file.h"
+#include "core/hdf5_structure.h"
 #include "core/json.h"
 #include "core/mem.h"
 
@@ -52,10 +52,10 @@ static hn_status check_names(const hn_named_tensor *tensors, size_t count, const
     for (size_t i = 0; i < count; i++) {
         HN_ASSERT(hn_tensor_dense(&tensors[i].tensor));
         const char *name = tensors[i].name;
-        if (!*name || strlen(name) >= HNP_NAME_ROOM || !strcmp(name, ".") || strchr(name, '/'))
+        if (!*name || strlen(name) >= HN_HDF5_NAME_ROOM || !strcmp(name, ".") || strchr(name, '/'))
             return hn_fail(error, HN_ERR_USAGE,
                            "%s: tensor \"%.80s\": a name in a checkpoint has 1 to %d bytes and holds no '/'", path,
-                           name, HNP_NAME_ROOM - 1);
+                           name, HN_HDF5_NAME_ROOM - 1);
     }
     return HN_OK;
 }
@@ -87,7 +87,7 @@ static hn_status write_file(hnp_manifest *manifest, const char *path, tensor_sou
     }
     hn_status status = hnp_store_write(path, source->tensors, source->count, error);
     let_go(source);
-    if (status == HN_OK) status = hnp_structure_check(path, manifest->entries, manifest->count, false, error);
+    if (status == HN_OK) status = hnp_check_structure(path, manifest->entries, manifest->count, false, error);
     if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
     if (status == HN_OK) status = hnp_reader_check(&reader, manifest->entries, manifest->count, NULL, error);
     manifest->file_bytes = reader.size;

@@ -4,7 +4,7 @@
  * - It does not stand failing writes: it never sees one (core/hdf5_sink.h). A file left with a handle open can crash
  * inside its exit handler: every handle is closed on the one `out:` path, and the exit handler is not
  * installed (H5dont_atexit).
- * - It does not stand files that somebody made: it only writes here; structure.c reads.
+ * - It does not stand files that somebody made: it only writes here; core/hdf5_structure.c reads.
  *
  * It has no predefined 16-bit float, so that bf16 and f16 stand there as unsigned 16-bit integers; the
  * manifest says what they are. Times of objects are not tracked: the same tensors give the same file. */
@@ -25,7 +25,7 @@ static void quiet(void)
 }
 
 /* SEMI: closing the file with a dataset still open is an error, not a file that stays open. Locks are no use
- * to one writer and fail on some network file systems. EARLIEST: the format that structure.c reads, whichever a
+ * to one writer and fail on some network file systems. EARLIEST: the format that core/hdf5_structure.c reads, whichever a
  * later HDF5 would choose. */
 static hid_t access_options(void)
 {
