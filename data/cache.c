@@ -4,9 +4,9 @@
  * 0 0 0 ... 512   HDF5: one contiguous dataset a column (columns.h), and "info", a JSON text: key, report,
  * sources
  *
- * HDF5 does not know when its own metadata is damaged (a flipped byte can crash it), so the header vouches
- * for every byte of the file, and nothing is opened before that was checked. Columns are contiguous and never
- * compressed: reading maps the file and asks HDF5 only where each column lies, so a step never waits for
+ * The header vouches for every byte of the file. That finds damage, not malice, and HDF5 does not stand files that somebody
+ * made: it writes the file and never reads it (core/hdf5_structure.h does). Columns are contiguous and never
+ * compressed: reading maps the file and looks up where each column lies, so a step never waits for
  * HDF5's global lock, and memory is the page cache's. The name of the file is the key (tokenizer, options,
  * paths); the sources inside say whether the data is the same. */
 #include "data/cache.h"
@@ -17,7 +17,6 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include "core/hdf5_lock.h"
 #include "core/mem.h"
 #include "data/cache_format.h"
 
@@ -54,29 +53,14 @@ const char *hnp_cache_column_name(int column)
     return names[column];
 }
 
-hid_t hnp_cache_column_type(int column, bool wide)
+hn_dtype hnp_cache_column_type(int column, bool wide)
 {
     switch (column) {
-    case HNP_TOKENS: return wide ? H5T_STD_I32LE : H5T_STD_U16LE;
-    case HNP_MARKS: return H5T_STD_U16LE;
+    case HNP_TOKENS: return wide ? HN_I32 : HN_HDF5_U16;
+    case HNP_MARKS: return HN_HDF5_U16;
     case HNP_SEGMENT:
-    case HNP_LABELS: return H5T_STD_I32LE;
-    case HNP_VALUES: return H5T_IEEE_F32LE;
-    default: return H5T_STD_I64LE;
+    case HNP_LABELS: return HN_I32;
+    case HNP_VALUES: return HN_F32;
+    default: return HN_I64;
     }
-}
-
-void hnp_quiet_begin(hnp_quiet *quiet)
-{
-    hn_hdf5_enter();
-    H5PLset_loading_state(0); /* no filter comes from a shared object */
-    H5dont_atexit(); /* its clean-up at exit can crash after a disk was full */
-    H5Eget_auto2(H5E_DEFAULT, &quiet->function, &quiet->data);
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-}
-
-void hnp_quiet_end(const hnp_quiet *quiet)
-{
-    H5Eset_auto2(H5E_DEFAULT, quiet->function, quiet->data);
-    hn_hdf5_leave();
 }

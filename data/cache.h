@@ -16,10 +16,16 @@ int hnp_cache_lock(const char *folder);
 hn_status hnp_cache_save(hn_dataset *dataset, const hnp_sources *sources, hn_digest key, const char *path,
                          hn_error *error);
 
-/* Maps the cache into the data set. HN_ERR_MISMATCH: there is none; or it is damaged, or of other data, and
- * the report's note says so: it must be made. Reads the sources only where their stamps do not settle it;
+/* What the encoder keeps to, and so what a cache's columns must: they become addresses. */
+typedef struct hnp_cache_bounds {
+    int32_t vocabulary, longest; /* ids are below the one, examples have at most the other */
+    int32_t classes;             /* labels and tags are below it; 0: they are not read, or are numbers */
+} hnp_cache_bounds;
+
+/* Maps the cache into the data set. HN_ERR_MISMATCH: there is none; or it is damaged, not one that hone makes, or of other
+ * data, and the report's note says so: it must be made. Reads the sources only where their stamps do not settle it;
  * their digests are known after success. Other errors are real ones (memory, unreadable data files). */
-hn_status hnp_cache_load(hn_dataset *dataset, hnp_sources *sources, hn_digest key, int32_t vocabulary,
+hn_status hnp_cache_load(hn_dataset *dataset, hnp_sources *sources, hn_digest key, const hnp_cache_bounds *bounds,
                          const char *path, hn_error *error);
 
 #endif

@@ -1,66 +1,41 @@
 /* Reading a token cache (see cache.c for the file). In this order: map the file, compare the header with the
- * digest of all other bytes, only then let HDF5 look at it, compare the sources, and take the columns'
- * addresses. What the columns say is checked once more against the vocabulary and against each other, because
- * ids and offsets become addresses. */
+ * digest of all other bytes, find the columns (without HDF5, which such a file could crash), compare the sources. Digests find damage,
+ * not malice: what the columns say is checked once more against what the encoder keeps to, because ids, lengths and labels become
+ * addresses. Whatever is wrong with the file, the caller makes it anew. */
+#include <math.h>
 #include <string.h>
 
+#include "core/batch.h"
 #include "core/json.h"
 #include "core/mem.h"
 #include "data/cache_format.h"
 
-/* Why a cache that is there cannot be used; the caller makes it anew. */
-static hn_status unusable(hn_dataset *set, const char *path, const char *why, hn_error *error)
-{
-    snprintf(set->report.note, sizeof set->report.note, "%.400s: %s; made anew", path, why);
-    return hn_fail(error, HN_ERR_MISMATCH, "%s: %s", path, why);
-}
-
-static hn_status check_header(hn_dataset *set, const char *path, hn_error *error)
+static hn_status check_header(const hn_mapping *m, const char *path, hn_error *error)
 {
     char header[HNP_CACHE_HEADER];
-    const hn_mapping *m = &set->mapping;
-    if (m->size <= HNP_CACHE_HEADER) return unusable(set, path, "the token cache is damaged", error);
-    hnp_cache_header(header, m->bytes + HNP_CACHE_HEADER, m->size - HNP_CACHE_HEADER);
-    if (memcmp(header, m->bytes, sizeof header))
-        return unusable(set, path, "the token cache is damaged", error);
+    if (m->size > HNP_CACHE_HEADER) hnp_cache_header(header, m->bytes + HNP_CACHE_HEADER, m->size - HNP_CACHE_HEADER);
+    if (m->size <= HNP_CACHE_HEADER || memcmp(header, m->bytes, sizeof header))
+        return hn_fail(error, HN_ERR_FORMAT, "%s: the token cache is damaged", path);
     return HN_OK;
 }
 
-/* Where a one-dimensional contiguous dataset of this type lies in the mapping; NULL: it does not. */
-static const void *find_dataset(const hn_mapping *mapping, hid_t file, const char *name, hid_t type,
-                                hsize_t *count)
+/* Where a one-dimensional dataset of this type lies in the mapping, and how many items it has. */
+static hn_status find_column(const void **found, int64_t *count, const hn_hdf5 *file, const char *name, hn_dtype type, hn_error *error)
 {
-    const void *found = NULL;
-    H5L_info_t link; /* only what stands in this file: a link could lead to any other */
-    bool here = H5Lget_info(file, name, &link, H5P_DEFAULT) >= 0 && link.type == H5L_TYPE_HARD;
-    hid_t dataset = here ? H5Dopen2(file, name, H5P_DEFAULT) : -1;
-    hid_t space = dataset < 0 ? -1 : H5Dget_space(dataset), stored = dataset < 0 ? -1 : H5Dget_type(dataset);
-    size_t item = H5Tget_size(type);
-    if (space >= 0 && stored >= 0 && H5Tequal(stored, type) > 0 && H5Sget_simple_extent_ndims(space) == 1 &&
-        H5Sget_simple_extent_dims(space, count, NULL) == 1) {
-        haddr_t offset = H5Dget_offset(dataset);
-        if (*count == 0)
-            found = mapping->bytes;
-        else if (offset != HADDR_UNDEF && offset % item == 0 && offset <= mapping->size &&
-                 *count <= (mapping->size - offset) / item)
-            found = mapping->bytes + offset;
-    }
-    if (stored >= 0) H5Tclose(stored);
-    if (space >= 0) H5Sclose(space);
-    if (dataset >= 0) H5Dclose(dataset);
-    return found;
+    uint64_t offset = 0;
+    hn_tensor shape = hn_tensor_1d(NULL, type, HN_HDF5_ANY);
+    hn_status status = hn_hdf5_find(&offset, &shape, file, "column", name, error);
+    if (!status && offset % hn_dtype_size(type))
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: column \"%s\": its items are not aligned", file->path, name);
+    *found = file->map->bytes + offset;
+    *count = shape.shape[0];
+    return status;
 }
 
-static bool take_columns(hn_dataset *set, hid_t file, bool wide)
+/* The columns' addresses; false: their lengths do not fit each other. */
+static bool lengths_fit(hn_dataset *set, const void *const found[HNP_COLUMNS], const int64_t count[HNP_COLUMNS])
 {
-    const void *found[HNP_COLUMNS];
-    hsize_t count[HNP_COLUMNS];
-    for (int i = 0; i < HNP_COLUMNS; i++) {
-        found[i] = find_dataset(&set->mapping, file, hnp_cache_column_name(i), hnp_cache_column_type(i, wide),
-                                &count[i]);
-        if (!found[i]) return false;
-    }
-    set->wide = wide;
+    int64_t n = count[HNP_LINES];
     set->tokens = found[HNP_TOKENS];
     set->marks = found[HNP_MARKS];
     set->offsets = found[HNP_OFFSETS];
@@ -69,26 +44,34 @@ static bool take_columns(hn_dataset *set, hid_t file, bool wide)
     set->value = found[HNP_VALUES];
     set->line = found[HNP_LINES];
     set->first = found[HNP_FIRST];
-    set->count = (int64_t)count[HNP_LINES];
-    hsize_t n = count[HNP_LINES];
+    set->count = n;
     if (count[HNP_MARKS] != (set->task == HN_DATA_INSTRUCT || set->task == HN_DATA_TAGS ? count[HNP_TOKENS] : 0)) return false;
     if (n > UINT32_MAX || count[HNP_OFFSETS] != n + 1 || count[HNP_SEGMENT] != n || count[HNP_LABELS] != n ||
-        count[HNP_VALUES] != n || count[HNP_FIRST] != (hsize_t)set->file_count + 1)
+        count[HNP_VALUES] != n || count[HNP_FIRST] != (int64_t)set->file_count + 1)
         return false;
-    return set->offsets[0] == 0 && set->offsets[n] == (int64_t)count[HNP_TOKENS] && set->first[0] == 0 &&
-           set->first[set->file_count] == set->count;
+    return set->offsets[0] == 0 && set->offsets[n] == count[HNP_TOKENS] && set->first[0] == 0 && set->first[set->file_count] == n;
 }
 
-/* Every length, segment, id and file is possible. */
-static bool columns_are_sound(const hn_dataset *set, int32_t vocabulary)
+/* Every length, segment, label and value is possible. */
+static bool examples_are_sound(const hn_dataset *set, const hnp_cache_bounds *bounds)
 {
-    int64_t tokens = set->offsets[set->count], bad = 0;
+    bool classes = bounds->classes && set->task == HN_DATA_SEQUENCE;
+    int32_t lowest = classes ? 0 : HN_NO_TARGET, highest = classes ? bounds->classes - 1 : HN_NO_TARGET;
+    int64_t bad = 0, shortest = set->task == HN_DATA_TEXT ? 2 : 1;
     for (int64_t i = 0; i < set->count; i++) {
-        int64_t length = set->offsets[i + 1] - set->offsets[i];
-        bad |= length < 1 || length > 65536 || set->segment[i] < 0 || set->segment[i] > length;
+        int64_t from = set->offsets[i], to = set->offsets[i + 1];
+        if (from > to || to > set->offsets[set->count]) return false;
+        bad |= to - from < shortest || to - from > bounds->longest || set->segment[i] < 0 || set->segment[i] > to - from ||
+               set->label[i] < lowest || set->label[i] > highest || !isfinite(set->value[i]) || set->line[i] < 0;
     }
     for (int32_t i = 0; i < set->file_count; i++) bad |= set->first[i] > set->first[i + 1];
-    if (bad) return false;
+    return !bad;
+}
+
+/* Every id is the tokenizer's. */
+static bool tokens_are_sound(const hn_dataset *set, int32_t vocabulary)
+{
+    int64_t tokens = set->offsets[set->count], bad = 0;
     if (set->wide)
         for (int64_t i = 0; i < tokens; i++)
             bad |= ((const int32_t *)set->tokens)[i] < 0 || ((const int32_t *)set->tokens)[i] >= vocabulary;
@@ -97,9 +80,42 @@ static bool columns_are_sound(const hn_dataset *set, int32_t vocabulary)
     return !bad;
 }
 
+/* Every mark is a tag's or says yes or no, and every example has something to learn. */
+static bool marks_are_sound(const hn_dataset *set, int32_t classes)
+{
+    bool tags = set->task == HN_DATA_TAGS;
+    int32_t highest = tags && classes ? classes : 1;
+    int64_t bad = 0;
+    if (!tags && set->task != HN_DATA_INSTRUCT) return true;
+    for (int64_t i = 0; i < set->count; i++) {
+        int64_t taught = tags && !classes;
+        for (int64_t t = set->offsets[i]; t < set->offsets[i + 1]; t++) {
+            bad |= set->marks[t] > highest;
+            taught |= set->marks[t] && (tags || t > set->offsets[i]);
+        }
+        bad |= !taught;
+    }
+    return !bad;
+}
+
+static hn_status take_columns(hn_dataset *set, const hn_hdf5 *file, const hnp_cache_bounds *bounds, hn_error *error)
+{
+    const void *found[HNP_COLUMNS];
+    int64_t count[HNP_COLUMNS];
+    hn_status status = HN_OK;
+    set->wide = bounds->vocabulary > 65536;
+    for (int i = 0; i < HNP_COLUMNS && !status; i++)
+        status = find_column(&found[i], &count[i], file, hnp_cache_column_name(i), hnp_cache_column_type(i, set->wide), error);
+    if (!status && !(lengths_fit(set, found, count) && examples_are_sound(set, bounds) && tokens_are_sound(set, bounds->vocabulary) &&
+                     marks_are_sound(set, bounds->classes)))
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: the columns of the token cache do not fit each other, the tokenizer or the labels",
+                         file->path);
+    return status;
+}
+
 static hn_status take_report(hn_data_report *report, const json_t *info, const char *path, hn_error *error)
 {
-    const int64_t most = INT64_MAX;
+    const int64_t most = (int64_t)1 << 48; /* sums of them fit */
     hn_status status = hn_json_get_int(&report->rows, info, "rows", 0, most, path, error);
     if (!status) status = hn_json_get_int(&report->skipped, info, "skipped", 0, most, path, error);
     if (!status) status = hn_json_get_int(&report->unlabeled, info, "unlabeled", 0, most, path, error);
@@ -154,63 +170,59 @@ static hn_status compare_sources(hnp_sources *sources, const json_t *info, bool 
     return status;
 }
 
-/* The JSON text of "info", parsed; NULL with `error` filled. */
-static json_t *read_info(hn_dataset *set, hid_t file, hn_digest key, const char *path, hn_error *error)
+/* The JSON text of "info", parsed. */
+static hn_status read_info(json_t **info, const hn_hdf5 *file, hn_digest key, hn_error *error)
 {
-    hsize_t count = 0;
-    json_t *info = NULL;
-    const char *text = find_dataset(&set->mapping, file, HNP_CACHE_INFO, H5T_STD_U8LE, &count);
-    if (!text) {
-        unusable(set, path, "the token cache is of another kind", error);
-        return NULL;
-    }
-    if (hn_json_parse(&info, text, count, path, HN_JSON_LIMITS_SMALL, error)) return NULL;
-    const char *stored = "";
+    const void *text;
+    int64_t count;
     hn_digest digest;
-    if (hn_json_get_string(&stored, info, "key", path, error) || !hn_digest_parse(&digest, stored) ||
-        !hn_digest_equal(digest, key)) {
-        unusable(set, path, "the token cache has another key", error);
-        json_decref(info);
-        return NULL;
-    }
-    return info;
-}
-
-static hn_status load_file(hn_dataset *set, hnp_sources *sources, hn_digest key, int32_t vocabulary,
-                           const char *path, hn_error *error)
-{
-    bool same = false;
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (file < 0) return unusable(set, path, "HDF5 cannot open the token cache", error);
-    json_t *info = read_info(set, file, key, path, error);
-    hn_status status = info ? HN_OK : error->status;
-    if (!status) status = compare_sources(sources, info, &same, path, error);
-    if (!status && !same)
-        status = unusable(set, path, "the data changed since the token cache was made", error);
-    if (!status && (!take_columns(set, file, vocabulary > 65536) || !columns_are_sound(set, vocabulary)))
-        status = unusable(set, path, "the columns of the token cache do not fit each other", error);
-    if (!status) status = take_report(&set->report, info, path, error);
-    json_decref(info);
-    H5Fclose(file);
+    const char *stored = "";
+    hn_status status = find_column(&text, &count, file, HNP_CACHE_INFO, HN_U8, error);
+    if (!status) status = hn_json_parse(info, text, (size_t)count, file->path, HN_JSON_LIMITS_SMALL, error);
+    if (!status) status = hn_json_get_string(&stored, *info, "key", file->path, error);
+    if (!status && (!hn_digest_parse(&digest, stored) || !hn_digest_equal(digest, key)))
+        status = hn_fail(error, HN_ERR_MISMATCH, "%s: the token cache has another key", file->path);
     return status;
 }
 
-hn_status hnp_cache_load(hn_dataset *dataset, hnp_sources *sources, hn_digest key, int32_t vocabulary,
-                         const char *path, hn_error *error)
+static hn_status load_file(hn_dataset *set, hnp_sources *sources, hn_digest key, const hnp_cache_bounds *bounds, const char *path,
+                           hn_error *error)
 {
-    hnp_quiet quiet;
+    bool same = false;
+    json_t *info = NULL;
+    hn_hdf5 file = {0};
+    hn_data_report report = set->report;
+    hn_status status = check_header(&set->mapping, path, error);
+    if (!status) /* the columns and the info */
+        status = hn_hdf5_open(&file, &set->mapping, HNP_CACHE_HEADER, HNP_COLUMNS + 1, path, error);
+    if (!status) status = read_info(&info, &file, key, error);
+    if (!status) status = compare_sources(sources, info, &same, path, error);
+    if (!status && !same)
+        status = hn_fail(error, HN_ERR_MISMATCH, "%s: the data changed since the token cache was made", path);
+    if (!status) status = take_columns(set, &file, bounds, error);
+    if (!status) status = take_report(&report, info, path, error);
+    if (!status && !hn_mapping_intact(&set->mapping))
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: the token cache was cut short while it was read", path);
+    if (!status) set->report = report;
+    json_decref(info);
+    hn_hdf5_close(&file);
+    return status;
+}
+
+hn_status hnp_cache_load(hn_dataset *dataset, hnp_sources *sources, hn_digest key, const hnp_cache_bounds *bounds, const char *path,
+                         hn_error *error)
+{
+    hn_error why = {0};
     if (!hn_path_exists(path)) return hn_fail(error, HN_ERR_MISMATCH, "%s: no such token cache", path);
     hn_status status = hn_mapping_open(&dataset->mapping, path, error);
     if (status) return status;
-    status = check_header(dataset, path, error);
-    if (!status) {
-        hnp_quiet_begin(&quiet);
-        status = load_file(dataset, sources, key, vocabulary, path, error);
-        hnp_quiet_end(&quiet);
+    status = load_file(dataset, sources, key, bounds, path, &why);
+    if (!status) return HN_OK;
+    hn_mapping_close(&dataset->mapping);
+    dataset->count = 0;
+    if (status != HN_ERR_MEMORY && status != HN_ERR_IO) { /* it is the cache that is wrong */
+        snprintf(dataset->report.note, sizeof dataset->report.note, "%.480s; made anew", why.message);
+        status = HN_ERR_MISMATCH;
     }
-    if (status) {
-        hn_mapping_close(&dataset->mapping);
-        dataset->count = 0;
-    }
-    return status;
+    return hn_fail(error, status, "%s", why.message);
 }

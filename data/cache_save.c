@@ -4,15 +4,48 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <hdf5.h>
 #include <jansson.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "core/hdf5_lock.h"
 #include "core/hdf5_sink.h"
 #include "core/mem.h"
 #include "data/cache_format.h"
 
 #define BLOCK_BYTES ((size_t)1 << 20)
+
+/* Between these two HDF5 is this thread's, and prints no errors of its own; the second puts back what was set before. */
+typedef struct quiet {
+    H5E_auto2_t function;
+    void *data;
+} quiet;
+
+static void quiet_begin(quiet *before)
+{
+    hn_hdf5_enter();
+    H5PLset_loading_state(0); /* no filter comes from a shared object */
+    H5dont_atexit(); /* its clean-up at exit can crash after a disk was full */
+    H5Eget_auto2(H5E_DEFAULT, &before->function, &before->data);
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+static void quiet_end(const quiet *before)
+{
+    H5Eset_auto2(H5E_DEFAULT, before->function, before->data);
+    hn_hdf5_leave();
+}
+
+static hid_t type_of(int column, bool wide)
+{
+    switch (hnp_cache_column_type(column, wide)) {
+    case HN_I32: return H5T_STD_I32LE;
+    case HN_F32: return H5T_IEEE_F32LE;
+    case HN_I64: return H5T_STD_I64LE;
+    default: return H5T_STD_U16LE;
+    }
+}
 
 static hn_status h5_failed(const char *path, const char *what, hn_error *error)
 {
@@ -48,7 +81,7 @@ static hn_status write_column(hid_t file, hn_dataset *set, int number, void *blo
                               hn_error *error)
 {
     hnp_column *column = &set->columns.column[number];
-    hid_t type = hnp_cache_column_type(number, set->columns.wide);
+    hid_t type = type_of(number, set->columns.wide);
     hid_t dataset = create_dataset(file, hnp_cache_column_name(number), type, column->count);
     hn_status status = dataset < 0 ? h5_failed(path, hnp_cache_column_name(number), error) : HN_OK;
     for (size_t from = 0, count = 1; !status && from < column->count; from += count) {
@@ -165,11 +198,11 @@ hn_status hnp_cache_save(hn_dataset *dataset, const hnp_sources *sources, hn_dig
     const char *name = strrchr(path, '/') + 1;
     hn_strbuf_printf(&temporary, "%.*s.tmp-%s", (int)(name - path), path, name);
     if (temporary.failed) return hn_fail(error, HN_ERR_MEMORY, "token cache: out of memory");
-    hnp_quiet quiet;
+    quiet before;
     hn_error why = {0};
-    hnp_quiet_begin(&quiet);
+    quiet_begin(&before);
     hn_status status = write_file(dataset, sources, key, temporary.text, &why);
-    hnp_quiet_end(&quiet);
+    quiet_end(&before);
     if (!status) status = write_header(temporary.text, &why);
     if (!status) status = hn_folder_commit(temporary.text, path, false, &why); /* works on files alike */
     if (status) {

@@ -228,6 +228,14 @@ static hn_status make(hn_dataset *dataset, hnp_sources *sources, const request *
     return status;
 }
 
+static hnp_cache_bounds bounds_of(const request *r)
+{
+    const hn_labels *labels = r->options->labels;
+    return (hnp_cache_bounds){.vocabulary = hn_tokenizer_vocabulary(r->tokenizer),
+                              .longest = (int32_t)r->config->max_tokens,
+                              .classes = labels && !hn_labels_regression(labels) ? hn_labels_count(labels) : 0};
+}
+
 /* Through the cache: load it, or make it and load it, which reads back and checks what was written. */
 static hn_status open_cached(hn_dataset *dataset, hnp_sources *sources, const request *r, const char *folder,
                              hn_error *error)
@@ -236,20 +244,20 @@ static hn_status open_cached(hn_dataset *dataset, hnp_sources *sources, const re
     hn_error miss = {0};
     char *path = NULL;
     int lock = -1;
-    int32_t vocabulary = hn_tokenizer_vocabulary(r->tokenizer);
+    hnp_cache_bounds bounds = bounds_of(r);
     hn_status status = hn_folder_make(folder, error);
     if (!status) status = take_key(&key, r, error);
     if (status) return status;
     path = hnp_cache_path(folder, key);
     if (!path) return no_memory(error);
     lock = hnp_cache_lock(folder);
-    status = hnp_cache_load(dataset, sources, key, vocabulary, path, &miss);
+    status = hnp_cache_load(dataset, sources, key, &bounds, path, &miss);
     dataset->report.cached = !status;
     if (status == HN_ERR_MISMATCH) {
         status = make(dataset, sources, r, folder, error);
         if (!status) status = hnp_cache_save(dataset, sources, key, path, error);
         hnp_columns_close(&dataset->columns);
-        if (!status) status = hnp_cache_load(dataset, sources, key, vocabulary, path, error);
+        if (!status) status = hnp_cache_load(dataset, sources, key, &bounds, path, error);
     } else if (status) {
         hn_fail(error, status, "%s", miss.message);
     }

@@ -49,7 +49,7 @@ ROWS = {
     11: [injection("accumulate")],
     12: [injection("inject_numbers", "3")],
     16: [*hostile(), script("fuzz", "--seconds", "600", "--target", "safetensors", "--target", "gguf", "--target", "tokenizer",
-                            "--target", "config", "--target", "checkpoint", short=("--target", "checkpoint"))],
+                            "--target", "config", "--target", "checkpoint", "--target", "cache", short=("--target", "checkpoint"))],
     17: hostile("--watch"),
     18: [injection("flip_memory", "1000", "1"), injection("flip_memory", "1000", "2")],
 }

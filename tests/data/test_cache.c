@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <hdf5.h>
+#include <math.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -177,14 +179,21 @@ TEST(data_changed)
     CHECK_INT(count_entries(), 1);
 }
 
-static hn_status load(hnp_sources *sources, hn_digest key, const char *path, hn_error *error)
+static hn_status load_task(hn_data_task task, hnp_sources *sources, hn_digest key, const char *path, hn_error *error)
 {
+    const hnp_cache_bounds bounds = {.vocabulary = 400, .longest = 8, .classes = 2};
     hn_dataset *dataset = hn_calloc(1, sizeof *dataset);
     dataset->file_count = sources->count;
-    hn_status status = hnp_cache_load(dataset, sources, key, 400, path, error);
+    dataset->task = task;
+    hn_status status = hnp_cache_load(dataset, sources, key, &bounds, path, error);
     hn_mapping_close(&dataset->mapping);
     hn_free(dataset);
     return status;
+}
+
+static hn_status load(hnp_sources *sources, hn_digest key, const char *path, hn_error *error)
+{
+    return load_task(HN_DATA_SEQUENCE, sources, key, path, error);
 }
 
 static hn_digest key_of(const char *path)
@@ -244,13 +253,163 @@ TEST(damage_anywhere)
     hnp_sources_close(&sources);
 }
 
+/* The file of these bytes with the header that belongs to them. */
+static void put_signed(const char *path, char *bytes, size_t size)
+{
+    char header[HNP_CACHE_HEADER];
+    hnp_cache_header(header, (unsigned char *)bytes + HNP_CACHE_HEADER, size - HNP_CACHE_HEADER);
+    memcpy(bytes, header, sizeof header);
+    unlink(path); /* some file systems write a file that is cut to nothing at once */
+    put(path, bytes, size);
+}
+
+static int no_fsync(int fd)
+{
+    (void)fd;
+    return 0;
+}
+
+/* Where a column's items are in the file. */
+static size_t place_of(const char *path, int column)
+{
+    hn_mapping map;
+    hn_hdf5 file;
+    uint64_t offset;
+    hn_tensor shape = hn_tensor_1d(NULL, hnp_cache_column_type(column, false), HN_HDF5_ANY);
+    if (hn_mapping_open(&map, path, NULL) || hn_hdf5_open(&file, &map, HNP_CACHE_HEADER, HNP_COLUMNS + 1, path, NULL) ||
+        hn_hdf5_find(&offset, &shape, &file, "column", hnp_cache_column_name(column), NULL))
+        abort();
+    hn_hdf5_close(&file);
+    hn_mapping_close(&map);
+    return offset;
+}
+
+/* Caches with right digests and one item that no encoder writes: each would be an address outside of some table. */
+TEST(items_out_of_bounds)
+{
+#define ITEM(type, ...) &(type){__VA_ARGS__}, sizeof(type)
+    const struct {
+        int column, index;
+        const void *item;
+        size_t size;
+    } cases[] = {
+        {HNP_TOKENS, 3, ITEM(uint16_t, 400)},          {HNP_TOKENS, 0, ITEM(uint16_t, 65535)},
+        {HNP_OFFSETS, 0, ITEM(int64_t, 1)},            {HNP_OFFSETS, 1, ITEM(int64_t, -1)},
+        {HNP_OFFSETS, 1, ITEM(int64_t, 0)},            {HNP_OFFSETS, 1, ITEM(int64_t, INT64_MAX)},
+        {HNP_OFFSETS, 1, ITEM(int64_t, INT64_MIN)},    {HNP_OFFSETS, 1, ITEM(int64_t, 9)},
+        {HNP_OFFSETS, 3, ITEM(int64_t, INT64_MAX)},    {HNP_SEGMENT, 0, ITEM(int32_t, -1)},
+        {HNP_SEGMENT, 1, ITEM(int32_t, 9)},            {HNP_LABELS, 0, ITEM(int32_t, 2)},
+        {HNP_LABELS, 2, ITEM(int32_t, -1)},            {HNP_LABELS, 1, ITEM(int32_t, HN_NO_TARGET)},
+        {HNP_VALUES, 1, ITEM(float, NAN)},             {HNP_VALUES, 2, ITEM(float, INFINITY)},
+        {HNP_LINES, 0, ITEM(int64_t, INT64_MIN)},      {HNP_FIRST, 0, ITEM(int64_t, 1)},
+        {HNP_FIRST, 1, ITEM(int64_t, 4)},              {HNP_FIRST, 2, ITEM(int64_t, 4)},
+    };
+    hn_tokenizer tokenizer = {.vocabulary = 400, .digest = 1};
+    hn_data_config config = config_of();
+    hn_error error = {0};
+    hn_file_hooks before_hooks = hn_file_calls;
+    char *bytes = NULL, note[512];
+    size_t size;
+    hn_file_calls.fsync = no_fsync; /* forty caches are made here */
+    wipe_cache();
+    CHECK_INT(open_once(&config, &tokenizer, NULL, &error), 0);
+    const char *path = only_entry();
+    CHECK_OK(hn_file_read(&bytes, &size, path, 1 << 20, &error));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char before[8], *item = bytes + place_of(path, cases[i].column) + (size_t)cases[i].index * cases[i].size;
+        memcpy(before, item, cases[i].size);
+        memcpy(item, cases[i].item, cases[i].size);
+        put_signed(path, bytes, size);
+        memcpy(item, before, cases[i].size);
+        if (open_once(&config, &tokenizer, note, &error)) TEST_FAIL("case %zu was used", i);
+        CHECK_CONTAINS(note, "the columns of the token cache do not fit each other, the tokenizer or the labels; made anew");
+        CHECK_INT(open_once(&config, &tokenizer, note, &error), 1);
+    }
+    hn_file_calls = before_hooks;
+    hn_free(bytes);
+}
+
+/* One example of four tokens in a cache of the task; what loading it says. */
+static hn_status load_marks(hn_data_task task, const uint16_t marks[4])
+{
+    static const uint16_t ids[4] = {1, 2, 3, 4};
+    static const int64_t offsets[] = {0, 4}, first[] = {0, 1, 1}, line = 1;
+    static const int32_t segment = 4, label = HN_NO_TARGET;
+    static const float value = 0;
+    const void *const items[] = {ids, marks, offsets, &segment, &label, &value, &line, first};
+    const size_t counts[] = {4, 4, 2, 1, 1, 1, 1, 3};
+    const char *paths[] = {csv, jsonl};
+    hn_list files = {paths, 2};
+    hnp_sources sources;
+    hn_error error = {0};
+    char path[128];
+    hn_dataset *dataset = hn_calloc(1, sizeof *dataset);
+    snprintf(path, sizeof path, "%s/marks.h5", folder);
+    if (hnp_sources_init(&sources, &files, &error) || hnp_sources_digest(&sources, &error) ||
+        hnp_columns_init(&dataset->columns, false, folder, &error))
+        abort();
+    for (int i = 0; i < HNP_COLUMNS; i++)
+        if (hnp_column_add(&dataset->columns.column[i], items[i], counts[i], &error)) abort();
+    hn_status status = hnp_cache_save(dataset, &sources, (hn_digest){3, 4}, path, &error);
+    hnp_columns_close(&dataset->columns);
+    hn_free(dataset);
+    if (!status) status = load_task(task, &sources, (hn_digest){3, 4}, path, &error);
+    hnp_sources_close(&sources);
+    return status;
+}
+
+/* Marks are the numbers of tags, or say yes and no; where nothing is marked there is nothing to learn. */
+TEST(marks_out_of_bounds)
+{
+    CHECK_INT(load_marks(HN_DATA_TAGS, (uint16_t[]){0, 1, 2, 0}), HN_OK);
+    CHECK_INT(load_marks(HN_DATA_TAGS, (uint16_t[]){2, 0, 0, 0}), HN_OK);
+    CHECK_INT(load_marks(HN_DATA_TAGS, (uint16_t[]){0, 1, 3, 0}), HN_ERR_MISMATCH);
+    CHECK_INT(load_marks(HN_DATA_TAGS, (uint16_t[]){0, 0, 0, 0}), HN_ERR_MISMATCH);
+    CHECK_INT(load_marks(HN_DATA_INSTRUCT, (uint16_t[]){0, 1, 0, 1}), HN_OK);
+    CHECK_INT(load_marks(HN_DATA_INSTRUCT, (uint16_t[]){0, 1, 2, 0}), HN_ERR_MISMATCH);
+    CHECK_INT(load_marks(HN_DATA_INSTRUCT, (uint16_t[]){1, 0, 0, 0}), HN_ERR_MISMATCH);
+    CHECK_INT(load_marks(HN_DATA_TEXT, (uint16_t[]){1, 0, 0, 0}), HN_ERR_MISMATCH);
+}
+
+/* Every bit of a byte in the structures, with right digests: the same examples, or made anew. */
+TEST(structures_changed)
+{
+    hn_tokenizer tokenizer = {.vocabulary = 400, .digest = 1};
+    hn_data_config config = config_of();
+    hn_error error = {0};
+    const char *paths[] = {csv, jsonl};
+    hn_list files = {paths, 2};
+    hnp_sources sources;
+    char *bytes = NULL, copy[128];
+    size_t size, used = 0, refused = 0;
+    wipe_cache();
+    CHECK_INT(open_once(&config, &tokenizer, NULL, &error), 0);
+    const char *path = only_entry();
+    CHECK_OK(hnp_sources_init(&sources, &files, &error));
+    CHECK_OK(hn_file_read(&bytes, &size, path, 1 << 20, &error));
+    snprintf(copy, sizeof copy, "%s/changed.h5", folder);
+    for (size_t i = HNP_CACHE_HEADER; i < size; i++) {
+        error = (hn_error){0};
+        bytes[i] ^= (char)(1 << i % 8);
+        put_signed(copy, bytes, size);
+        bytes[i] ^= (char)(1 << i % 8);
+        hn_status status = load(&sources, key_of(path), copy, &error);
+        if (status && status != HN_ERR_MISMATCH) TEST_FAIL("byte %zu: %s", i, error.message);
+        used += !status;
+        refused += status != HN_OK;
+    }
+    hnp_sources_close(&sources);
+    hn_free(bytes);
+    CHECK(used > 0 && refused > 500);
+}
+
 /* A cache with the right digests whose column is a link: links lead to other files, so none is followed. */
 TEST(links_are_not_followed)
 {
     hn_tokenizer tokenizer = {.vocabulary = 400, .digest = 1};
     hn_data_config config = config_of();
     hn_error error = {0};
-    char *bytes = NULL, note[512], header[HNP_CACHE_HEADER];
+    char *bytes = NULL, note[512];
     size_t size;
     wipe_cache();
     CHECK_INT(open_once(&config, &tokenizer, NULL, &error), 0);
@@ -261,11 +420,21 @@ TEST(links_are_not_followed)
     CHECK(H5Lcreate_soft("/else", file, name, H5P_DEFAULT, H5P_DEFAULT) >= 0);
     CHECK(H5Fclose(file) >= 0);
     CHECK_OK(hn_file_read(&bytes, &size, path, 1 << 20, &error));
-    hnp_cache_header(header, (unsigned char *)bytes + HNP_CACHE_HEADER, size - HNP_CACHE_HEADER);
-    memcpy(bytes, header, sizeof header);
-    put(path, bytes, size);
+    put_signed(path, bytes, size);
     CHECK_INT(open_once(&config, &tokenizer, note, &error), 0);
-    CHECK_CONTAINS(note, "the columns of the token cache do not fit each other; made anew");
+    CHECK_CONTAINS(note, "expected 9 datasets, got 10 links or more; made anew");
+    CHECK_INT(open_once(&config, &tokenizer, note, &error), 1);
+    path = only_entry();
+    file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    CHECK(file >= 0);
+    CHECK(H5Ldelete(file, name, H5P_DEFAULT) >= 0);
+    CHECK(H5Lcreate_soft("/tokens", file, name, H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    CHECK(H5Fclose(file) >= 0);
+    hn_free(bytes);
+    CHECK_OK(hn_file_read(&bytes, &size, path, 1 << 20, &error));
+    put_signed(path, bytes, size);
+    CHECK_INT(open_once(&config, &tokenizer, note, &error), 0);
+    CHECK_CONTAINS(note, "column \"line\": expected a dataset, got a link to elsewhere; made anew");
     hn_free(bytes);
 }
 
@@ -331,12 +500,6 @@ static ssize_t failing_write(int fd, const void *bytes, size_t size)
     if (++write_calls < fail_write_at) return write(fd, bytes, size);
     errno = EDQUOT;
     return -1;
-}
-
-static int no_fsync(int fd)
-{
-    (void)fd;
-    return 0;
 }
 
 /* A failing disk is an error, leaves no file, and is over when it is over. */
@@ -480,6 +643,9 @@ int main(void)
     RUN(other_key_other_file);
     RUN(data_changed);
     RUN(damage_anywhere);
+    RUN(items_out_of_bounds);
+    RUN(marks_out_of_bounds);
+    RUN(structures_changed);
     RUN(links_are_not_followed);
     RUN(stamps);
     RUN(disk_failures); RUN(every_write_fails);
