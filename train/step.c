@@ -60,6 +60,8 @@ static hn_status run_slice(hn_trainer *trainer, const uint32_t *examples, int32_
     if (trainer->cache) {
         trunk = hn_trunk_cache_view(trainer->cache, &trainer->trunk, &trainer->buffer.batch);
         cached = hn_trunk_cache_get(trainer->cache, &trunk, examples, count);
+        const char *note = hn_trunk_cache_note(trainer->cache);
+        if (note) trainer->options->notice(note);
         if (cached) s.forward.trunk_output = &trunk;
         else s.forward.trunk_keep = &trunk;
     }

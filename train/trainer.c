@@ -92,6 +92,8 @@ static hn_status open_cache(hn_trainer *trainer, hn_error *error)
                                      &trainer->trunk, &trainer->runner.backend, first_only,
                                      (uint64_t)(config->freeze.cache_budget * 1073741824.0), error);
     }
+    const char *note = status == HN_OK ? hn_trunk_cache_note(trainer->cache) : NULL;
+    if (note) trainer->options->notice(note);
     hn_hasher_free(hasher);
     hn_free(path);
     return status;

@@ -1,10 +1,9 @@
-/* See trunk_cache.h. HDF5 makes the file, with both datasets allocated at once and contiguous; afterwards hone reads and writes
- * them in place with pread and pwrite, so that nothing is held in memory and no call waits for HDF5's lock.
+/* See trunk_cache.h. HDF5 makes the file, with its datasets allocated at once and contiguous; afterwards hone reads and writes
+ * them in place with pread and pwrite, so that nothing is held in memory and no call waits for HDF5's lock. HDF5 never opens a file
+ * that is there: it does not stand those that somebody made (core/hdf5_structure.h reads them).
  *
- *     /output  [rows, C]       at output_offset      /digest  [examples, 2] u64   at digest_offset
- *     attribute of the root: key (32 hexadecimal digits)
- *
- * The digest is written after the rows. A crash between the two leaves zeros or a digest that does not fit: both are "not
+ * The seal vouches for the structures, so that rows are where they were written; rows change, and each example's have their own digest.
+ * That digest is written after the rows. A crash between the two leaves zeros or a digest that does not fit: both are "not
  * there". */
 #include "train/trunk_cache.h"
 
@@ -14,14 +13,29 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/file.h"
 #include "core/hdf5_lock.h"
 #include "core/hdf5_sink.h"
+#include "core/hdf5_structure.h"
 #include "core/mem.h"
 #include "core/staging.h"
 
+enum { KEY, DIGEST, OUTPUT, SETS };
+static const char *const names[SETS] = {"key", "digest", "output"};
+#define MOST_STRUCTURE ((uint64_t)65536) /* bytes of a file of three datasets that belong to none of them */
+
+/* What the dataset "key" holds. */
+typedef struct head {
+    hn_digest key, seal;
+} head;
+
+/* A dataset's bytes in the file. */
+typedef struct extent {
+    uint64_t at, size;
+} extent;
+
 struct hn_trunk_cache {
     int file;
+    hn_digest key;
     int64_t *first_row; /* [examples + 1] */
     int64_t examples;   /* that fit the budget; later ones are not kept */
     size_t row_bytes;
@@ -29,39 +43,106 @@ struct hn_trunk_cache {
     uint64_t output_offset, digest_offset;
     hn_backend *backend;
     hn_staging staging; /* of a slice's rows; none where the backend's memory is the host's */
+    bool damaged;       /* an example's rows had another digest; said once */
+    bool noted;         /* `note` is to be said */
+    char note[640], path[512]; /* path: for the note */
 };
 
-/* Whether `path` is a cache of this key and these sizes; then its offsets. */
-static bool offsets_of(hn_trunk_cache *cache, const char *path, const char *key)
+static bool transfer(int file, void *bytes, size_t size, uint64_t offset, bool write)
 {
-    char saved[HN_DIGEST_TEXT] = "";
-    haddr_t output = HADDR_UNDEF, digest = HADDR_UNDEF;
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), attribute = -1, text = -1, set = -1;
-    bool same = false;
-    if (file < 0) return false;
-    text = H5Tcopy(H5T_C_S1);
-    H5Tset_size(text, sizeof saved);
-    if (H5Aexists(file, "key") > 0) attribute = H5Aopen(file, "key", H5P_DEFAULT);
-    if (attribute >= 0 && H5Aread(attribute, text, saved) >= 0) same = !strncmp(saved, key, sizeof saved);
-    if (same && (set = H5Dopen2(file, "output", H5P_DEFAULT)) >= 0) {
-        output = H5Dget_offset(set);
-        same = H5Dget_storage_size(set) == (hsize_t)cache->first_row[cache->examples] * cache->row_bytes;
-        H5Dclose(set);
+    unsigned char *at = bytes;
+    while (size) {
+        ssize_t moved = write ? pwrite(file, at, size, (off_t)offset) : pread(file, at, size, (off_t)offset);
+        if (moved <= 0) return false;
+        at += moved;
+        offset += (uint64_t)moved;
+        size -= (size_t)moved;
     }
-    if (same && (set = H5Dopen2(file, "digest", H5P_DEFAULT)) >= 0) {
-        digest = H5Dget_offset(set);
-        same = H5Dget_storage_size(set) == (hsize_t)cache->examples * sizeof(hn_digest);
-        H5Dclose(set);
-    }
-    if (attribute >= 0) H5Aclose(attribute);
-    H5Tclose(text);
-    H5Fclose(file);
-    cache->output_offset = output;
-    cache->digest_offset = digest;
-    return same && output != HADDR_UNDEF && digest != HADDR_UNDEF;
+    return true;
 }
 
-/* One contiguous dataset of bytes, allocated now; its fill value (zero) is written for the digests alone. */
+static uint64_t size_of(const hn_trunk_cache *cache, int set)
+{
+    if (set == KEY) return sizeof(head);
+    return set == DIGEST ? (uint64_t)cache->examples * sizeof(hn_digest) : (uint64_t)cache->first_row[cache->examples] * cache->row_bytes;
+}
+
+static hn_status find_sets(extent sets[SETS], const hn_mapping *map, const char *path, hn_error *error)
+{
+    hn_hdf5 file;
+    uint64_t inside = 0;
+    hn_status status = hn_hdf5_open(&file, map, 0, SETS, path, error);
+    if (status != HN_OK) return status;
+    for (int i = 0; i < SETS && status == HN_OK; i++) {
+        hn_tensor shape = hn_tensor_1d(NULL, HN_U8, HN_HDF5_ANY);
+        status = hn_hdf5_find(&sets[i].at, &shape, &file, "dataset", names[i], error);
+        sets[i].size = (uint64_t)shape.shape[0];
+        if (status == HN_OK && !sets[i].size) status = hn_fail(error, HN_ERR_FORMAT, "%s: a dataset of the trunk cache is empty", path);
+        if (status == HN_OK) inside += sets[i].size;
+    }
+    hn_hdf5_close(&file);
+    if (status == HN_OK && (sets[KEY].size != sizeof(head) || inside > map->size || map->size - inside > MOST_STRUCTURE))
+        status = hn_fail(error, HN_ERR_FORMAT, "%s: the datasets of the trunk cache have other sizes", path);
+    return status;
+}
+
+/* The seal of a file as it is. Datasets that overlap are an error. */
+static hn_status seal_of(hn_digest *out, hn_digest key, const hn_mapping *map, const extent sets[SETS], const char *path, hn_error *error)
+{
+    int passed = 0;
+    hn_hasher *hasher = hn_hasher_open();
+    if (!hasher) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the trunk cache");
+    hn_hasher_add(hasher, &key, sizeof key);
+    for (uint64_t at = 0, next, end; at < map->size; at = end) {
+        next = end = map->size;
+        for (int i = 0; i < SETS; i++)
+            if (sets[i].at >= at && sets[i].at < next) next = sets[i].at, end = next + sets[i].size;
+        hn_hasher_add(hasher, map->bytes + at, next - at);
+        passed += next < map->size;
+    }
+    *out = hn_hasher_digest(hasher);
+    hn_hasher_free(hasher);
+    return passed == SETS ? HN_OK : hn_fail(error, HN_ERR_FORMAT, "%s: the datasets of the trunk cache overlap", path);
+}
+
+/* Whether the mapped file is whole and of this key and these sizes; then its offsets. HN_ERR_MISMATCH: whole, of another key. */
+static hn_status check_map(hn_trunk_cache *cache, const hn_mapping *map, const char *path, hn_error *error)
+{
+    extent sets[SETS];
+    head saved;
+    hn_digest seal;
+    hn_status status = find_sets(sets, map, path, error);
+    if (status != HN_OK) return status;
+    memcpy(&saved, map->bytes + sets[KEY].at, sizeof saved);
+    status = seal_of(&seal, saved.key, map, sets, path, error);
+    if (status != HN_OK) return status;
+    if (!hn_mapping_intact(map) || !hn_digest_equal(seal, saved.seal))
+        return hn_fail(error, HN_ERR_FORMAT, "%s: the trunk cache is damaged", path);
+    if (!hn_digest_equal(saved.key, cache->key)) return hn_fail(error, HN_ERR_MISMATCH, "%s: the trunk cache has another key", path);
+    if (sets[DIGEST].size != size_of(cache, DIGEST) || sets[OUTPUT].size != size_of(cache, OUTPUT))
+        return hn_fail(error, HN_ERR_MISMATCH, "%s: the trunk cache has another size", path);
+    cache->output_offset = sets[OUTPUT].at;
+    cache->digest_offset = sets[DIGEST].at;
+    return HN_OK;
+}
+
+/* Opens the file that is there when it is this cache. */
+static hn_status open_file(hn_trunk_cache *cache, const char *path, hn_error *error)
+{
+    hn_mapping map;
+    int file = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (file < 0) return hn_fail_errno(error, "%s: cannot open the trunk cache", path);
+    hn_status status = hn_mapping_open(&map, path, error);
+    if (status == HN_OK) {
+        status = check_map(cache, &map, path, error);
+        hn_mapping_close(&map);
+    }
+    if (status == HN_OK) cache->file = file;
+    else close(file);
+    return status;
+}
+
+/* One contiguous dataset of bytes, allocated now; its fill value (zero) is not written for the output. */
 static bool make_dataset(hid_t file, const char *name, hsize_t bytes, bool fill)
 {
     hid_t space = H5Screate_simple(1, &bytes, NULL), options = H5Pcreate(H5P_DATASET_CREATE), set = -1;
@@ -76,36 +157,58 @@ static bool make_dataset(hid_t file, const char *name, hsize_t bytes, bool fill)
     return made;
 }
 
-static bool make_file(const hn_trunk_cache *cache, const char *path, const char *key)
+static bool make_file(const hn_trunk_cache *cache, const char *path)
 {
     hn_hdf5_sink sink = {.path = path};
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1, text = -1, space = -1, attribute = -1;
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
     if (access >= 0 && hn_hdf5_sink_use(access, &sink)) file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     if (access >= 0) H5Pclose(access);
     if (file < 0) return false;
-    bool made = make_dataset(file, "digest", (hsize_t)cache->examples * sizeof(hn_digest), true) &&
-                make_dataset(file, "output", (hsize_t)cache->first_row[cache->examples] * cache->row_bytes, false);
-    text = H5Tcopy(H5T_C_S1);
-    space = H5Screate(H5S_SCALAR);
-    H5Tset_size(text, HN_DIGEST_TEXT);
-    if (made) attribute = H5Acreate2(file, "key", text, space, H5P_DEFAULT, H5P_DEFAULT);
-    made = attribute >= 0 && H5Awrite(attribute, text, key) >= 0;
-    if (attribute >= 0) H5Aclose(attribute);
-    H5Sclose(space);
-    H5Tclose(text);
+    bool made = true;
+    for (int i = 0; i < SETS && made; i++) made = make_dataset(file, names[i], size_of(cache, i), i != OUTPUT);
     return H5Fclose(file) >= 0 && made && !sink.error.status;
 }
 
-/* The offsets of the file that is there, or of a new one. A checkpoint may be written at the same time. */
-static bool find_or_make(hn_trunk_cache *cache, const char *path, const char *key)
+/* Writes the key and the seal into a new file. */
+static bool seal_file(const hn_trunk_cache *cache, const char *path)
 {
+    hn_mapping map;
+    extent sets[SETS];
+    head now = {.key = cache->key};
+    if (hn_mapping_open(&map, path, NULL) != HN_OK) return false;
+    bool sealed = find_sets(sets, &map, path, NULL) == HN_OK && seal_of(&now.seal, now.key, &map, sets, path, NULL) == HN_OK;
+    hn_mapping_close(&map);
+    int file = sealed ? open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    sealed = file >= 0 && transfer(file, &now, sizeof now, sets[KEY].at, true);
+    if (file >= 0) close(file);
+    return sealed;
+}
+
+/* A new file in the place of whatever is there, which may be a link to somewhere else. A checkpoint may be written at the same time. */
+static bool make_anew(hn_trunk_cache *cache, const char *path)
+{
+    unlink(path);
     hn_hdf5_enter();
     H5dont_atexit(); /* its clean-up at exit can crash after a disk was full */
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    bool found = (hn_path_exists(path) && offsets_of(cache, path, key)) ||
-                 (make_file(cache, path, key) && offsets_of(cache, path, key));
+    bool made = make_file(cache, path);
     hn_hdf5_leave();
-    return found;
+    return made && seal_file(cache, path) && open_file(cache, path, NULL) == HN_OK;
+}
+
+/* The file that is there, or a new one. */
+static hn_status find_or_make(hn_trunk_cache *cache, const char *path, hn_error *error)
+{
+    hn_error why = {0};
+    hn_status status = hn_path_exists(path) ? open_file(cache, path, &why) : HN_ERR_MISMATCH;
+    if (status == HN_ERR_MEMORY) return hn_fail(error, status, "%s", why.message);
+    if (status != HN_OK && !make_anew(cache, path))
+        return hn_fail(error, HN_ERR_IO, "%s: the trunk cache could not be made (freeze.cache_budget or the disk's "
+                       "space may be too small; freeze.cache=false does without)", path);
+    cache->noted = status != HN_OK && status != HN_ERR_MISMATCH;
+    snprintf(cache->note, sizeof cache->note, "%.500s; made anew", why.message);
+    snprintf(cache->path, sizeof cache->path, "%s", path);
+    return HN_OK;
 }
 
 /* first_row, and how many examples fit the budget. */
@@ -124,10 +227,10 @@ hn_status hn_trunk_cache_open(hn_trunk_cache **out, const char *path, hn_digest 
                               const hn_tensor *buffer, hn_backend *backend, bool first_only, uint64_t budget, hn_error *error)
 {
     hn_status status = HN_OK;
-    char text[HN_DIGEST_TEXT];
     hn_trunk_cache *cache = hn_calloc(1, sizeof *cache);
     if (!cache) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the trunk cache");
     cache->file = -1;
+    cache->key = key;
     cache->first_only = first_only;
     cache->backend = backend;
     cache->row_bytes = (size_t)buffer->shape[1] * hn_dtype_size(buffer->dtype);
@@ -139,15 +242,8 @@ hn_status hn_trunk_cache_open(hn_trunk_cache **out, const char *path, hn_digest 
     lay_out(cache, dataset, budget);
     if (!backend->host) status = hn_staging_alloc(&cache->staging, backend, 1, hn_tensor_bytes(buffer), error);
     if (status != HN_OK) goto out;
-    hn_digest_format(text, key);
     if (!cache->examples) goto out; /* the budget holds none: everything is computed each time */
-    if (!find_or_make(cache, path, text)) {
-        status = hn_fail(error, HN_ERR_IO, "%s: the trunk cache could not be made (freeze.cache_budget or the disk's "
-                         "space may be too small; freeze.cache=false does without)", path);
-        goto out;
-    }
-    cache->file = open(path, O_RDWR | O_CLOEXEC);
-    if (cache->file < 0) status = hn_fail_errno(error, "%s: cannot open the trunk cache", path);
+    status = find_or_make(cache, path, error);
 out:
     if (status == HN_OK) *out = cache;
     else hn_trunk_cache_free(cache);
@@ -168,17 +264,11 @@ hn_tensor hn_trunk_cache_view(const hn_trunk_cache *cache, const hn_tensor *buff
     return hn_tensor_rows(buffer, 0, cache->first_only ? batch->n : batch->tokens);
 }
 
-static bool transfer(int file, void *bytes, size_t size, uint64_t offset, bool write)
+const char *hn_trunk_cache_note(hn_trunk_cache *cache)
 {
-    unsigned char *at = bytes;
-    while (size) {
-        ssize_t moved = write ? pwrite(file, at, size, (off_t)offset) : pread(file, at, size, (off_t)offset);
-        if (moved <= 0) return false;
-        at += moved;
-        offset += (uint64_t)moved;
-        size -= (size_t)moved;
-    }
-    return true;
+    bool noted = cache->noted;
+    cache->noted = false;
+    return noted ? cache->note : NULL;
 }
 
 static size_t example_bytes(const hn_trunk_cache *cache, uint32_t example)
@@ -196,13 +286,20 @@ static unsigned char *host_rows(hn_trunk_cache *cache, const hn_tensor *rows)
 }
 
 /* One example's rows, when they are there and whole. */
-static bool get_example(const hn_trunk_cache *cache, unsigned char *at, uint32_t e, size_t size)
+static bool get_example(hn_trunk_cache *cache, unsigned char *at, uint32_t e, size_t size)
 {
     hn_digest saved, none = {0, 0};
-    return transfer(cache->file, &saved, sizeof saved, cache->digest_offset + e * sizeof saved, false) &&
-           !hn_digest_equal(saved, none) &&
-           transfer(cache->file, at, size, cache->output_offset + (uint64_t)cache->first_row[e] * cache->row_bytes, false) &&
-           hn_digest_equal(saved, hn_digest_bytes(at, size));
+    if (!transfer(cache->file, &saved, sizeof saved, cache->digest_offset + e * sizeof saved, false) || hn_digest_equal(saved, none))
+        return false;
+    if (transfer(cache->file, at, size, cache->output_offset + (uint64_t)cache->first_row[e] * cache->row_bytes, false) &&
+        hn_digest_equal(saved, hn_digest_bytes(at, size)))
+        return true;
+    if (!cache->damaged) {
+        snprintf(cache->note, sizeof cache->note, "%s: the trunk cache is damaged at example %u; computed again, as is all that is damaged",
+                 cache->path, (unsigned)e);
+        cache->damaged = cache->noted = true;
+    }
+    return false;
 }
 
 bool hn_trunk_cache_get(hn_trunk_cache *cache, const hn_tensor *rows, const uint32_t *examples, int32_t count)

@@ -1,8 +1,10 @@
 /* The trunk cache: a miss, a hit, damage, another key, a budget that holds some or none, and failing allocations. */
 #include "train/trunk_cache.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/hdf5_structure.h"
 #include "core/mem.h"
 #include "tests/test.h"
 
@@ -120,6 +122,100 @@ TEST(a_damaged_byte_is_a_miss)
     CHECK_INT(wrong, 0);
 }
 
+/* The seal that belongs to the file of these bytes, as far as its structures can be followed. */
+static void seal(unsigned char *bytes, size_t size)
+{
+    static const char *const names[] = {"key", "digest", "output"};
+    hn_mapping map = {bytes, size};
+    hn_hdf5 file;
+    uint64_t at[3] = {0}, sizes[3] = {0};
+    if (hn_hdf5_open(&file, &map, 0, 3, path, NULL)) return;
+    for (int i = 0; i < 3; i++) {
+        hn_tensor shape = hn_tensor_1d(NULL, HN_U8, HN_HDF5_ANY);
+        if (hn_hdf5_find(&at[i], &shape, &file, "dataset", names[i], NULL) == HN_OK) sizes[i] = (uint64_t)shape.shape[0];
+    }
+    hn_hdf5_close(&file);
+    if (sizes[0] != 32) return;
+    hn_hasher *hasher = hn_hasher_open();
+    hn_hasher_add(hasher, bytes + at[0], 16);
+    for (size_t place = 0, next; place < size; place = next) {
+        bool inside = false;
+        for (int i = 0; i < 3; i++) inside |= place >= at[i] && place < at[i] + sizes[i];
+        next = place + 1;
+        if (!inside) hn_hasher_add(hasher, bytes + place, 1);
+    }
+    hn_digest now = hn_hasher_digest(hasher);
+    hn_hasher_free(hasher);
+    memcpy(bytes + at[0] + 16, &now, sizeof now);
+}
+
+static void put(const unsigned char *bytes, size_t size)
+{
+    unlink(path); /* some file systems write a file that is cut to nothing at once */
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(bytes, 1, size, file) != size || fclose(file)) abort();
+}
+
+/* Every byte of the file is changed in turn before it is opened, without and with the seal that belongs to it: what is read is what was
+ * written, or it is not there; damaged structures are started over, and said. */
+TEST(a_damaged_file_starts_over)
+{
+    unlink(path);
+    hn_trunk_cache *cache = open_cache(KEY, false, 1 << 20);
+    bool quiet = !hn_trunk_cache_note(cache);
+    hn_trunk_cache_put(cache, &rows, all, EXAMPLES);
+    hn_trunk_cache_free(cache);
+    char *bytes = NULL;
+    size_t size, used = 12 * WIDTH * sizeof(float), wrong = 0, anew[2] = {0}, unsaid = 0;
+    CHECK(quiet);
+    CHECK_OK(hn_file_read(&bytes, &size, path, 1 << 20, &error));
+    unsigned char *copy = hn_malloc(size);
+    for (int sealed = 0; sealed < 2; sealed++)
+        for (size_t i = 0; i < size; i++) {
+            memcpy(copy, bytes, size);
+            copy[i] ^= (unsigned char)(1 << i % 8);
+            if (sealed) seal(copy, size);
+            put(copy, size);
+            cache = open_cache(KEY, false, 1 << 20);
+            const char *note = hn_trunk_cache_note(cache);
+            bool started = note && strstr(note, "; made anew"), hit = hn_trunk_cache_get(cache, &into, all, EXAMPLES);
+            wrong += hit && memcmp(got, values, used);
+            unsaid += !hit && !started && !hn_trunk_cache_note(cache);
+            anew[sealed] += started;
+            hn_trunk_cache_free(cache);
+        }
+    hn_free(copy);
+    hn_free(bytes);
+    CHECK_INT(wrong, 0);
+    CHECK_INT(anew[0], size - used - EXAMPLES * sizeof(hn_digest)); /* all but rows and their digests */
+    CHECK(anew[1] > 300);
+    CHECK_INT(unsaid, 16); /* the key's bytes with their seal: another key */
+}
+
+/* A link is not followed: what it leads to stays as it is. */
+TEST(a_link_is_replaced)
+{
+    char target[64], text[16] = "";
+    struct stat info;
+    snprintf(target, sizeof target, "%s.txt", path);
+    FILE *file = fopen(target, "w");
+    fputs("somebody's", file);
+    fclose(file);
+    unlink(path);
+    CHECK_INT(symlink(target, path), 0);
+    hn_trunk_cache *cache = open_cache(KEY, false, 1 << 20);
+    hn_trunk_cache_put(cache, &rows, all, EXAMPLES);
+    bool hit = hits(cache, all, EXAMPLES, 12 * WIDTH * sizeof(float));
+    hn_trunk_cache_free(cache);
+    CHECK(hit);
+    CHECK(!lstat(path, &info) && S_ISREG(info.st_mode));
+    file = fopen(target, "r");
+    CHECK(fgets(text, sizeof text, file));
+    fclose(file);
+    unlink(target);
+    CHECK_TEXT(text, "somebody's");
+}
+
 TEST(a_budget_that_holds_some_or_none)
 {
     static const uint32_t last[] = {2};
@@ -181,6 +277,8 @@ int main(void)
     RUN(kept_and_read_back);
     RUN(one_row_an_example);
     RUN(a_damaged_byte_is_a_miss);
+    RUN(a_damaged_file_starts_over);
+    RUN(a_link_is_replaced);
     RUN(a_budget_that_holds_some_or_none);
     RUN(a_file_of_something_else_starts_over);
     RUN(out_of_memory);
