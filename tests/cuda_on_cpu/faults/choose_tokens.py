@@ -8,6 +8,7 @@ FAULTS = [
     (CU, "    __syncthreads();\n    return v;", "    return v;", 0, "barrier missing before totals are used again"),
     ("cuda/reduce.cuh", "        __syncthreads();\n", "", 3, "barrier missing before the maxima are used again"),
     (CU, "c >= first && c + 4 <= end", "c >= first && c < end", 0, "a vector beyond the row"),
+    (CU, "c >= first && c + 4 <= end", "c + 4 <= end", 0, "a vector before the row"),
     (CU, "if (c + i >= first && c + i < end) part", "if (c + i >= first) part", 0, "elements beyond the row"),
     (CU, "if (c + i >= first && c + i < end) each", "if (c + i < end) each", 0, "elements of the piece before"),
     (CU, "(int)((uintptr_t)(row.logits + first) / sizeof(float) % 4)", "0", 0, "vectors of rows that are not aligned"),
