@@ -56,7 +56,7 @@ double bench_time(bench *b, void (*run)(void *context), void *context);
 void bench_row(bench *b, const char *operation, const char *shape, double bytes, double flop, void (*run)(void *context),
                void *context);
 
-/* --- cases.c, optimizer_cases.c, token_cases.c --- */
+/* --- cases.c (with row_cases.c), optimizer_cases.c, token_cases.c --- */
 void bench_ceilings(bench *b);
 void bench_model_cases(bench *b, const bench_model *model);
 void bench_optimizer_cases(bench *b, int64_t parameters);

@@ -2,93 +2,10 @@
  * beside each call, counted once however the operation goes about it. */
 #include <cuda_runtime_api.h>
 #include <math.h>
-#include <stdlib.h>
 
-#include "bench/gpu/bench.h"
+#include "bench/gpu/call.h"
 #include "core/philox.h"
 #include "kernels/cuda/backend.h"
-#include "kernels/rope_table.h"
-
-/* The arguments of the call that is timed. */
-typedef struct call {
-    bench *b;
-    const bench_model *m;
-    int64_t rows;
-    double pairs;              /* of a query and a key it sees, over all sequences */
-    hn_tensor t[BENCH_TENSORS];
-    float *mean, *rstd, *lse, *scale;
-    int32_t *cu, *ids, *position, *type, *index;
-    uint32_t *step, *example;
-    double *loss;
-    int64_t *count, *label_count;
-    hn_random random;
-    hn_dropout drop;
-    hn_attention attention;
-    hn_activation activation;
-    char shape[64];
-} call;
-
-static hn_tensor *new_tensor(call *c, int which, hn_dtype dtype, int64_t rows, int64_t columns)
-{
-    c->t[which] = bench_tensor(c->b, dtype, rows, columns);
-    return &c->t[which];
-}
-
-static void new_vector(call *c, int which, hn_dtype dtype, int64_t count)
-{
-    const hn_tensor *row = new_tensor(c, which, dtype, 1, count);
-    c->t[which] = hn_tensor_1d(row->data, dtype, count);
-}
-
-/* Lengths, positions and indices of a batch, in the GPU's memory. */
-static void lay_out(call *c)
-{
-    const bench_model *m = c->m;
-    const int64_t n = m->sequences, spread = m->longest - m->shortest + 1;
-    int32_t *cu = calloc((size_t)n + 1, 4);
-    HN_ASSERT(cu);
-    for (int64_t s = 0; s < n; s++) cu[s + 1] = cu[s] + (int32_t)(m->shortest + s * 7919 % spread);
-    c->rows = cu[n];
-    int32_t *word = calloc((size_t)c->rows * 5, 4), *position = word + c->rows, *type = position + c->rows,
-            *index = type + c->rows, *example = index + c->rows;
-    HN_ASSERT(word);
-    for (int64_t s = 0, r = 0; s < n; s++) {
-        double length = cu[s + 1] - cu[s];
-        c->pairs += m->causal ? length * (length + 1) / 2 : length * length;
-        for (; r < cu[s + 1]; r++) {
-            position[r] = (int32_t)(r - cu[s]);
-            example[r] = (int32_t)s;
-            type[r] = r % 2;
-            index[r] = (int32_t)(c->rows - 1 - r);
-            word[r] = m->vocabulary ? (int32_t)(hn_philox(1, (uint32_t)r, 0, 0, 0).word[0] % (uint32_t)m->vocabulary) : 0;
-        }
-    }
-    const size_t size = (size_t)c->rows * 4;
-    c->cu = bench_upload(c->b, cu, ((size_t)n + 1) * 4);
-    c->ids = bench_upload(c->b, word, size);
-    c->position = bench_upload(c->b, position, size);
-    c->type = bench_upload(c->b, type, size);
-    c->index = bench_upload(c->b, index, size);
-    c->example = bench_upload(c->b, example, size);
-    free(word);
-    free(cu);
-}
-
-static void call_open(call *c, bench *b, const bench_model *m)
-{
-    *c = (call){.b = b, .m = m};
-    lay_out(c);
-    c->mean = bench_memory(b, (size_t)c->rows * 4);
-    c->rstd = bench_memory(b, (size_t)c->rows * 4);
-    c->lse = bench_memory(b, (size_t)(c->rows * m->heads) * 4);
-    c->scale = bench_upload(b, &(float){1e-3f}, 4);
-    c->step = bench_upload(b, &(uint32_t){1}, 4);
-    c->loss = bench_memory(b, 8);
-    c->count = bench_memory(b, 8);
-    c->label_count = bench_memory(b, 8);
-    c->random = (hn_random){42, c->step, c->example, c->position};
-    c->drop = (hn_dropout){m->causal ? 0 : 0.1f, HN_SITE(1, HN_SITE_MLP_OUT, 0), &c->random};
-}
 
 /* --- the ceilings --- */
 
@@ -110,14 +27,14 @@ void bench_ceilings(bench *b)
     const int64_t side = b->rehearse ? 32 : 8192, length = b->rehearse ? 1024 : (int64_t)1 << 28;
     const bench_model square = {"ceiling", 1, side, side, side, 1, 1, side, side, 0, false};
     call c = {.b = b};
-    new_tensor(&c, 0, HN_F32, 1, length);
-    new_tensor(&c, 1, HN_F32, 1, length);
+    call_tensor(&c, 0, HN_F32, 1, length);
+    call_tensor(&c, 1, HN_F32, 1, length);
     b->copy_rate = 8.0 * (double)length / bench_time(b, run_copy, &c);
     printf("ceiling: copy %.0f GB/s read and written\n", b->copy_rate * 1e-9);
     bench_release(b);
     if (!bench_wanted(b, "linear") && b->only) return;
     bench_workspace(b, &square, side);
-    for (int i = 0; i < 3; i++) new_tensor(&c, i, HN_BF16, side, side);
+    for (int i = 0; i < 3; i++) call_tensor(&c, i, HN_BF16, side, side);
     b->product_rate = 2.0 * (double)side * (double)side * (double)side / bench_time(b, run_product, &c);
     printf("ceiling: bf16 product %.1f TFLOP/s\n", b->product_rate * 1e-12);
     bench_release(b);
@@ -156,15 +73,15 @@ static void time_linear(bench *b, const bench_model *m, const char *name, int64_
     if (!bench_wanted(b, "linear")) return;
     call_open(&c, b, m);
     bench_workspace(b, m, c.rows);
-    new_tensor(&c, X, HN_BF16, c.rows, in);
-    new_tensor(&c, W, HN_BF16, out, in);
-    new_vector(&c, BIAS, HN_BF16, out);
-    new_tensor(&c, Y, HN_BF16, c.rows, out);
-    new_tensor(&c, Z, HN_BF16, c.rows, out);
-    new_tensor(&c, DY, HN_BF16, c.rows, out);
-    new_tensor(&c, DX, HN_BF16, c.rows, in);
-    new_tensor(&c, DW, HN_F32, out, in);
-    new_vector(&c, DBIAS, HN_F32, out);
+    call_tensor(&c, X, HN_BF16, c.rows, in);
+    call_tensor(&c, W, HN_BF16, out, in);
+    call_vector(&c, BIAS, HN_BF16, out);
+    call_tensor(&c, Y, HN_BF16, c.rows, out);
+    call_tensor(&c, Z, HN_BF16, c.rows, out);
+    call_tensor(&c, DY, HN_BF16, c.rows, out);
+    call_tensor(&c, DX, HN_BF16, c.rows, in);
+    call_tensor(&c, DW, HN_F32, out, in);
+    call_vector(&c, DBIAS, HN_F32, out);
     const double rows = (double)c.rows, weight = (double)in * (double)out, flop = 2 * rows * weight;
     const double x = 2 * rows * (double)in, y = 2 * rows * (double)out;
     snprintf(c.shape, sizeof c.shape, "%s, %s", m->name, name);
@@ -176,9 +93,9 @@ static void time_linear(bench *b, const bench_model *m, const char *name, int64_
     bench_release(b);
 }
 
-/* --- LoRA: x [rows, width], A [r, width], low [rows, r] --- */
+/* --- LoRA of a layer [rows, width] -> [rows, width]: x [rows, width], A [r, width], low [rows, r], B [width, r] --- */
 
-enum { LOW_X, LOW_A, LOW, LOW_DA, RANK = 16 };
+enum { LOW_X, LOW_A, LOW, LOW_DA, LOW_B, LOW_W, LOW_BIAS, LOW_Y, RANK = 16 };
 
 static void run_project(void *context)
 {
@@ -192,19 +109,45 @@ static void run_low_rank_weight(void *context)
     c->b->ops->low_rank_backward_weight(&c->b->ctx, &c->t[LOW_DA], &c->t[LOW], &c->t[LOW_X], NULL);
 }
 
+static hn_low_rank branch(const call *c, int weight)
+{
+    return (hn_low_rank){.low = &c->t[LOW], .weight = &c->t[weight], .parts = 1, .part = {{0, c->m->width}}};
+}
+
+static void run_linear_low_rank(void *context)
+{
+    call *c = context;
+    const hn_low_rank low = branch(c, LOW_B);
+    c->b->ops->linear_forward_low_rank(&c->b->ctx, &c->t[LOW_Y], NULL, &c->t[LOW_X], &c->t[LOW_W], &c->t[LOW_BIAS], HN_ACT_NONE, &low);
+}
+
+static void run_linear_low_rank_backward(void *context)
+{
+    call *c = context;
+    const hn_low_rank low = branch(c, LOW_A);
+    c->b->ops->linear_backward_input_low_rank(&c->b->ctx, &c->t[LOW_Y], &c->t[LOW_X], &c->t[LOW_W], NULL, HN_ACT_NONE, false, &low);
+}
+
 static void time_low_rank(bench *b, const bench_model *m)
 {
     call c;
     if (!bench_wanted(b, "low_rank")) return;
     call_open(&c, b, m);
     bench_workspace(b, m, c.rows);
-    new_tensor(&c, LOW_X, HN_BF16, c.rows, m->width);
-    new_tensor(&c, LOW_A, HN_BF16, RANK, m->width);
-    new_tensor(&c, LOW, HN_BF16, c.rows, RANK);
-    new_tensor(&c, LOW_DA, HN_F32, RANK, m->width);
-    const double x = 2 * (double)c.rows * (double)m->width, low = 2 * (double)c.rows * RANK, weight = RANK * (double)m->width;
+    call_tensor(&c, LOW_X, HN_BF16, c.rows, m->width);
+    call_tensor(&c, LOW_A, HN_BF16, RANK, m->width);
+    call_tensor(&c, LOW, HN_BF16, c.rows, RANK);
+    call_tensor(&c, LOW_DA, HN_F32, RANK, m->width);
+    call_tensor(&c, LOW_B, HN_BF16, m->width, RANK);
+    call_tensor(&c, LOW_W, HN_BF16, m->width, m->width);
+    call_vector(&c, LOW_BIAS, HN_BF16, m->width);
+    call_tensor(&c, LOW_Y, HN_BF16, c.rows, m->width);
+    const double width = (double)m->width, x = 2 * (double)c.rows * width, low = 2 * (double)c.rows * RANK, weight = RANK * width;
     bench_row(b, "low_rank_project", m->name, x + low + 2 * weight, x * RANK, run_project, &c);
     bench_row(b, "low_rank_backward_weight", m->name, x + low + 8 * weight, x * RANK, run_low_rank_weight, &c);
+    const double bytes = 2 * x + low + 2 * weight + 2 * width * width, flop = x * (width + RANK);
+    bench_row(b, "linear_forward_low_rank", m->name, bytes, flop, run_linear_low_rank, &c);
+    bench_row(b, "linear_backward_input_low_rank", m->name, bytes, flop, run_linear_low_rank_backward, &c);
     bench_release(b);
 }
 
@@ -262,8 +205,8 @@ static void time_norms(bench *b, const bench_model *m)
     if (!bench_wanted(b, "layernorm") && !bench_wanted(b, "rmsnorm")) return;
     call_open(&c, b, m);
     bench_workspace(b, m, c.rows);
-    for (int i = NORM_X; i <= NORM_DR; i++) new_tensor(&c, i, HN_BF16, c.rows, m->width);
-    for (int i = GAMMA; i <= DBETA; i++) new_vector(&c, i, i < DGAMMA ? HN_BF16 : HN_F32, m->width);
+    for (int i = NORM_X; i <= NORM_DR; i++) call_tensor(&c, i, HN_BF16, c.rows, m->width);
+    for (int i = GAMMA; i <= DBETA; i++) call_vector(&c, i, i < DGAMMA ? HN_BF16 : HN_F32, m->width);
     const double one = 2 * (double)c.rows * (double)m->width;
     if (m->kv_heads == m->heads || b->rehearse) {
         bench_row(b, "layernorm_forward", m->name, 4 * one, 0, run_layernorm, &c);
@@ -308,10 +251,10 @@ static void time_attention(bench *b, const bench_model *m)
     call_open(&c, b, m);
     bench_workspace(b, m, c.rows);
     const int64_t q = m->heads * m->head_size, all = q + 2 * m->kv_heads * m->head_size;
-    new_tensor(&c, QKV, HN_BF16, c.rows, all);
-    new_tensor(&c, O, HN_BF16, c.rows, q);
-    new_tensor(&c, D_O, HN_BF16, c.rows, q);
-    new_tensor(&c, DQKV, HN_BF16, c.rows, all);
+    call_tensor(&c, QKV, HN_BF16, c.rows, all);
+    call_tensor(&c, O, HN_BF16, c.rows, q);
+    call_tensor(&c, D_O, HN_BF16, c.rows, q);
+    call_tensor(&c, DQKV, HN_BF16, c.rows, all);
     c.attention = (hn_attention){.heads = (int)m->heads,
                                  .kv_heads = (int)m->kv_heads,
                                  .head_size = (int)m->head_size,
@@ -334,120 +277,9 @@ static void time_attention(bench *b, const bench_model *m)
     bench_release(b);
 }
 
-/* --- passes over rows --- */
-
-enum { ROW_A, ROW_B, ROW_C, ROW_D, ROW_E, TABLE, POSITIONS, TYPES, D_TABLE };
-
-static void run_gated(void *context)
-{
-    call *c = context;
-    c->b->ops->gated_forward(&c->b->ctx, &c->t[ROW_A], &c->t[ROW_B], &c->t[ROW_C], HN_ACT_SILU);
-}
-
-static void run_gated_backward(void *context)
-{
-    call *c = context;
-    c->b->ops->gated_backward(&c->b->ctx, &c->t[ROW_D], &c->t[ROW_E], &c->t[ROW_A], &c->t[ROW_B], &c->t[ROW_C], HN_ACT_SILU);
-}
-
-static void run_activation_backward(void *context)
-{
-    call *c = context;
-    c->b->ops->activation_backward(&c->b->ctx, &c->t[ROW_A], &c->t[ROW_B], &c->t[ROW_C], HN_ACT_GELU);
-}
-
-static void run_rope(void *context)
-{
-    call *c = context;
-    c->b->ops->rope(&c->b->ctx, &c->t[ROW_A], &c->t[TABLE], c->position, false);
-}
-
-static void run_dropout(void *context)
-{
-    call *c = context;
-    hn_dropout drop = c->drop;
-    drop.probability = 0.1f;
-    c->b->ops->dropout(&c->b->ctx, &c->t[ROW_A], &c->t[ROW_B], &drop);
-}
-
-static void run_gather(void *context)
-{
-    call *c = context;
-    c->b->ops->gather_rows(&c->b->ctx, &c->t[ROW_A], &c->t[ROW_B], c->index);
-}
-
-static void run_scatter_add(void *context)
-{
-    call *c = context;
-    c->b->ops->scatter_add_rows(&c->b->ctx, &c->t[ROW_A], &c->t[ROW_B], c->index);
-}
-
-static void run_embedding(void *context)
-{
-    call *c = context;
-    c->b->ops->embedding_forward(&c->b->ctx, &c->t[ROW_A], &c->t[TABLE], &c->t[POSITIONS], &c->t[TYPES], c->ids, c->position,
-                                 c->type, 0);
-}
-
-static void run_embedding_backward(void *context)
-{
-    call *c = context;
-    c->b->ops->embedding_backward(&c->b->ctx, &c->t[D_TABLE], NULL, NULL, &c->t[ROW_A], c->ids, c->position, c->type, 0);
-}
-
-/* Passes over [rows, inner], the hidden width of the MLP. */
-static void time_mlp_rows(bench *b, const bench_model *m)
-{
-    call c;
-    const bool gated = m->kv_heads != m->heads;
-    if (!bench_wanted(b, gated ? "gated" : "activation") && !b->rehearse) return;
-    call_open(&c, b, m);
-    for (int i = ROW_A; i <= ROW_E; i++) new_tensor(&c, i, HN_BF16, c.rows, m->inner);
-    const double one = 2 * (double)c.rows * (double)m->inner;
-    if (gated) {
-        bench_row(b, "gated_forward", m->name, 3 * one, 0, run_gated, &c);
-        bench_row(b, "gated_backward", m->name, 5 * one, 0, run_gated_backward, &c);
-    }
-    if (!gated || b->rehearse) bench_row(b, "activation_backward", m->name, 3 * one, 0, run_activation_backward, &c);
-    bench_release(b);
-}
-
-/* Passes over [rows, width]. */
-static void time_rows(bench *b, const bench_model *m)
-{
-    call c;
-    const double one_row = 2 * (double)m->width;
-    call_open(&c, b, m);
-    bench_workspace(b, m, c.rows);
-    const double one = one_row * (double)c.rows, distinct = (double)(c.rows < m->vocabulary ? c.rows : m->vocabulary);
-    new_tensor(&c, ROW_A, HN_BF16, c.rows, m->width);
-    new_tensor(&c, ROW_B, HN_BF16, c.rows, m->width);
-    bench_row(b, "dropout", m->name, 2 * one, 0, run_dropout, &c);
-    bench_row(b, "gather_rows", m->name, 2 * one, 0, run_gather, &c);
-    bench_row(b, "scatter_add_rows", m->name, 3 * one, 0, run_scatter_add, &c);
-    if (bench_wanted(b, "embedding")) {
-        new_tensor(&c, TABLE, HN_BF16, m->vocabulary, m->width);
-        new_tensor(&c, POSITIONS, HN_BF16, m->longest, m->width);
-        new_tensor(&c, TYPES, HN_BF16, 2, m->width);
-        new_tensor(&c, D_TABLE, HN_F32, m->vocabulary, m->width);
-        bench_row(b, "embedding_forward", m->name, one + one_row * distinct, 0, run_embedding, &c);
-        bench_row(b, "embedding_backward", m->name, one + 4 * one_row * distinct, 0, run_embedding_backward, &c);
-    }
-    if (m->kv_heads != m->heads && bench_wanted(b, "rope")) {
-        const hn_rope rope = {.kind = HN_ROPE_DEFAULT, .theta = 10000};
-        float *table = malloc((size_t)(m->longest * m->head_size) * 4);
-        HN_ASSERT(table);
-        hn_rope_table_fill(table, &rope, 0, m->longest, (int)m->head_size);
-        c.t[TABLE] = hn_tensor_2d(bench_upload(b, table, (size_t)(m->longest * m->head_size) * 4), HN_F32, m->longest, m->head_size);
-        free(table);
-        bench_row(b, "rope", m->name, 2 * one, 0, run_rope, &c);
-    }
-    bench_release(b);
-}
-
 /* --- losses --- */
 
-enum { LOGITS, DLOGITS, LOSS_X, LOSS_DX, LOSS_W, LOSS_DW };
+enum { LOGITS, DLOGITS, LOSS_X, LOSS_DX, LOSS_W, LOSS_DW, SCORE, D_SCORE, VALUE };
 
 static void run_cross_entropy(void *context)
 {
@@ -463,6 +295,26 @@ static void run_linear_cross_entropy(void *context)
                                     c->ids, 0, c->scale);
 }
 
+static void run_mean_squared_error(void *context)
+{
+    call *c = context;
+    c->b->ops->mean_squared_error(&c->b->ctx, c->loss, c->count, &c->t[D_SCORE], &c->t[SCORE], c->t[VALUE].data, c->scale);
+}
+
+/* Of a score for every sequence: what it takes to start a kernel. */
+static void time_mean_squared_error(bench *b, const bench_model *m)
+{
+    call c;
+    if (!bench_wanted(b, "mean_squared_error")) return;
+    call_open(&c, b, m);
+    bench_workspace(b, m, c.rows);
+    call_tensor(&c, SCORE, HN_BF16, m->sequences, 1);
+    call_tensor(&c, D_SCORE, HN_BF16, m->sequences, 1);
+    call_vector(&c, VALUE, HN_F32, m->sequences);
+    bench_row(b, "mean_squared_error", m->name, 8 * (double)m->sequences, 0, run_mean_squared_error, &c);
+    bench_release(b);
+}
+
 static void time_losses(bench *b, const bench_model *m)
 {
     call c;
@@ -471,14 +323,14 @@ static void time_losses(bench *b, const bench_model *m)
     bench_workspace(b, m, c.rows);
     const int64_t few = c.rows < 4096 ? c.rows : 4096;
     const double logits = (double)few * (double)m->vocabulary, rows = (double)c.rows, weight = (double)m->width * (double)m->vocabulary;
-    new_tensor(&c, LOGITS, HN_BF16, few, m->vocabulary);
-    new_tensor(&c, DLOGITS, HN_BF16, few, m->vocabulary);
+    call_tensor(&c, LOGITS, HN_BF16, few, m->vocabulary);
+    call_tensor(&c, DLOGITS, HN_BF16, few, m->vocabulary);
     snprintf(c.shape, sizeof c.shape, "%lld x %lld", (long long)few, (long long)m->vocabulary);
     bench_row(b, "cross_entropy", c.shape, 4 * logits, 0, run_cross_entropy, &c);
-    new_tensor(&c, LOSS_X, HN_BF16, c.rows, m->width);
-    new_tensor(&c, LOSS_DX, HN_BF16, c.rows, m->width);
-    new_tensor(&c, LOSS_W, HN_BF16, m->vocabulary, m->width);
-    new_tensor(&c, LOSS_DW, HN_F32, m->vocabulary, m->width);
+    call_tensor(&c, LOSS_X, HN_BF16, c.rows, m->width);
+    call_tensor(&c, LOSS_DX, HN_BF16, c.rows, m->width);
+    call_tensor(&c, LOSS_W, HN_BF16, m->vocabulary, m->width);
+    call_tensor(&c, LOSS_DW, HN_F32, m->vocabulary, m->width);
     bench_row(b, "linear_cross_entropy", m->name, 4 * rows * (double)m->width + 10 * weight, 6 * rows * weight, run_linear_cross_entropy, &c);
     bench_release(b);
 }
@@ -490,7 +342,8 @@ void bench_model_cases(bench *b, const bench_model *m)
     time_products(b, m);
     time_low_rank(b, m);
     time_norms(b, m);
-    time_mlp_rows(b, m);
-    time_rows(b, m);
+    call_time_mlp_rows(b, m);
+    call_time_rows(b, m);
     time_losses(b, m);
+    time_mean_squared_error(b, m);
 }
