@@ -7,7 +7,8 @@
 #
 # Ends within 8 minutes: what has not run by then is listed as such, and is no pass. summary.txt and summary.json say what was seen;
 # every test's output lies beside them. Exit code 0: all passed, 1: something failed, 77: there is no GPU.
-# HONE, HONE_GPU_TESTS: the programs, if not those of build/cuda. JOBS: tests at a time (4). SECONDS_TESTS, SECONDS_SANITIZER: the time of each part.
+# HONE, HONE_GPU_TESTS: the programs, if not those of build/cuda. JOBS: tests at a time (4). SECONDS_TESTS, SECONDS_SANITIZER: the time of each
+# part; SECONDS_TRAINING: of each training.
 set -u
 cd "$(dirname "$0")/.."
 hone="${HONE:-build/cuda/hone}"
@@ -79,7 +80,7 @@ fi
 
 # Twice on the GPU, once on the CPU: 20 steps of configs/pretrain.json.
 train() { # folder, device, precision
-    timeout -k 5 20 "$hone" train configs/pretrain.json train.max_steps=20 train.log_every=1 train.device="$2" train.precision="$3" \
+    timeout -k 5 "${SECONDS_TRAINING:-20}" "$hone" train configs/pretrain.json train.max_steps=20 train.log_every=1 train.device="$2" train.precision="$3" \
         "output.dir=$out/$1" >"$out/logs/$1.log" 2>&1
 }
 losses() { # a run's losses, one a line
