@@ -13,14 +13,15 @@
 #include "core/file.h"
 #include "core/mem.h"
 
-hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, hn_strbuf *passed_over,
-                             hn_error *error)
+hn_status hn_checkpoint_find_until(const char *folder, int64_t last, int64_t *step, json_t **state, hn_strbuf *passed_over,
+                                   hn_error *error)
 {
     int64_t *steps = NULL, found = -1;
     size_t count = 0;
     json_t *found_state = NULL;
     hn_status status = hnp_steps_list(&steps, &count, folder, false, error);
     while (status == HN_OK && found < 0 && count-- > 0) {
+        if (steps[count] > last) continue;
         hn_error why = {0};
         hnp_manifest manifest = {0};
         char *path = hnp_step_path(folder, "", steps[count]);
@@ -48,16 +49,9 @@ hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, 
     return status;
 }
 
-hn_status hn_checkpoint_state(const char *folder, int64_t step, json_t **state, hn_error *error)
+hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, hn_strbuf *passed_over, hn_error *error)
 {
-    hnp_manifest manifest = {0};
-    char *path = hnp_step_path(folder, "", step);
-    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
-    hn_status status = hnp_check_folder(&manifest, path, step, NULL, error);
-    if (status == HN_OK) *state = json_incref((json_t *)manifest.state);
-    hnp_manifest_close(&manifest);
-    hn_free(path);
-    return status;
+    return hn_checkpoint_find_until(folder, INT64_MAX, step, state, passed_over, error);
 }
 
 static void describe(hn_strbuf *out, const hn_tensor *tensor)

@@ -51,8 +51,9 @@ hn_status hn_checkpoint_retain_beside(const char *folder, int keep, int64_t good
 hn_status hn_checkpoint_find(const char *folder, int64_t *step, json_t **state, hn_strbuf *passed_over,
                              hn_error *error);
 
-/* The state of step-<step>, whose every byte must verify; *state is a new reference. */
-hn_status hn_checkpoint_state(const char *folder, int64_t step, json_t **state, hn_error *error);
+/* The same among those of step `last` and before. */
+hn_status hn_checkpoint_find_until(const char *folder, int64_t last, int64_t *step, json_t **state, hn_strbuf *passed_over,
+                                   hn_error *error);
 
 /* Reads step-<step> into `tensors`: every name, type and shape must match the manifest, and nothing may be
  * missing or left over (HN_ERR_MISMATCH). The whole file's digests are checked before anything is written to

@@ -31,7 +31,7 @@ typedef struct hn_progress {
     int64_t logged, thawed, evaluated;
     int64_t bad_in_a_row, spikes_in_a_row, skipped;
     /* With train.spike_action=rollback: how often the run went back, the step before which it is to do so next (0: none), and the checkpoint
-     * that it goes back to. */
+     * that it goes back to (-1: the disk took none). */
     int64_t rollbacks, rollback_due, good;
     int64_t events;    /* in the log: what it is cut back to */
     double elapsed; /* seconds of training before this process */
@@ -63,6 +63,8 @@ typedef struct hnp_saving {
     size_t count;
     hn_mirror mirror;  /* they as the writer reads them: a GPU's copied to pinned memory, the host's where they stand */
     int64_t last;      /* step of the save that was started last, or of the checkpoint that the run goes on from; 0: none */
+    int64_t safe;      /* the last one of progress.good that the disk has; -1: none */
+    bool good;         /* the save that was started last is of progress.good */
     bool told;         /* a wait for the disk */
     /* For the profile: saves while training went on, what they held it up (the last one, one at most, all), and what the writer took. */
     int64_t saves;
@@ -165,8 +167,9 @@ json_t *hnp_state_pack(const hn_trainer *trainer);
 /* Finds and loads the newest good checkpoint; progress.step stays 0 when there is none. */
 hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error);
 
-/* Weights, moments, step counts and the window of spikes as the checkpoint of `step` has them; all else goes on. */
-hn_status hnp_trainer_return(hn_trainer *trainer, int64_t step, hn_error *error);
+/* Weights, moments, step counts and the window of spikes as the checkpoint of progress.good has them, or the newest good one before it
+ * (*step); all else goes on. *step -1: there is none, and nothing changed. */
+hn_status hnp_trainer_return(hn_trainer *trainer, int64_t *step, hn_error *error);
 
 /* saving.c. */
 /* Bytes of what is saved that have to be copied to the host's memory: all of a GPU's, none of the host's. */

@@ -38,6 +38,7 @@ hn_status hnp_saving_open(hn_trainer *trainer, hn_error *error)
     hnp_saving *saving = &trainer->saving;
     hn_status status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, NULL, &saving->tensors, &saving->count, error);
     saving->last = trainer->progress.step;
+    saving->safe = trainer->resumed ? trainer->progress.good : -1;
     if (status == HN_OK) status = hn_checkpoint_check_space(trainer->checkpoints, saving->tensors, saving->count, error);
     if (status == HN_OK)
         status = hn_checkpoint_writer_open(&saving->writer, trainer->checkpoints, (int)trainer->config->checkpoint.keep, error);
@@ -53,11 +54,15 @@ void hnp_saving_close(hnp_saving *saving)
     *saving = (hnp_saving){0};
 }
 
-/* Counts a save that is over, and tells one that failed. */
+/* Counts a save that is over, and tells one that failed: a rollback then goes to the one before it. */
 static hn_status conclude(hn_trainer *trainer, const hn_checkpoint_outcome *outcome, hn_error *error)
 {
-    trainer->saving.written += outcome->seconds;
+    hnp_saving *saving = &trainer->saving;
+    hn_progress *p = &trainer->progress;
+    saving->written += outcome->seconds;
+    if (saving->good && outcome->error.status == HN_OK) saving->safe = outcome->step;
     if (outcome->error.status == HN_OK) return HN_OK;
+    if (saving->good && p->good == outcome->step) p->good = saving->safe;
     return hnp_trainer_warn(trainer, outcome->step, outcome->error.message, error);
 }
 
@@ -129,6 +134,7 @@ static hn_status start(hn_trainer *trainer, hn_error *error)
                              .context = &trainer->sinks};
     if (!job.state) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
     saving->last = job.step;
+    saving->good = trainer->progress.good == job.step;
     hn_checkpoint_writer_start(saving->writer, &job);
     return HN_OK;
 }

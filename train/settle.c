@@ -80,6 +80,7 @@ hn_status hnp_trainer_roll_back(hn_trainer *trainer, hn_error *error)
 {
     hn_progress *p = &trainer->progress;
     char text[256];
+    int64_t step = -1;
     if (!p->rollback_due || p->rollback_due > p->step) return HN_OK;
     hn_status status = hnp_trainer_settle(trainer, 0, error);
     if (status != HN_OK) return status;
@@ -87,11 +88,17 @@ hn_status hnp_trainer_roll_back(hn_trainer *trainer, hn_error *error)
         return hn_fail(error, HN_ERR_NUMERIC, "step %lld: spikes again after %lld rollbacks (train.max_rollbacks); expected causes: optim.lr (%g) "
                        "too high, data that are broken from here on, or train.spike_threshold (%g) too low", (long long)p->step,
                        (long long)p->rollbacks, trainer->config->optim.lr, trainer->config->train.spike_threshold);
-    status = hnp_trainer_return(trainer, p->good, error);
+    status = hnp_trainer_return(trainer, &step, error);
     if (status != HN_OK) return status;
+    p->good = trainer->saving.safe = step;
     p->rollbacks++;
     p->rollback_due = p->spikes_in_a_row = p->bad_in_a_row = 0;
-    snprintf(text, sizeof text, "rollback %lld of at most %lld: weights and moments are those of step %lld again, and the batches from there to "
-             "here are left out", (long long)p->rollbacks, (long long)trainer->config->train.max_rollbacks, (long long)p->good);
+    int used = snprintf(text, sizeof text, "rollback %lld of at most %lld: ", (long long)p->rollbacks, (long long)trainer->config->train.max_rollbacks);
+    if (step < 0)
+        snprintf(text + used, sizeof text - (size_t)used, "no checkpoint from before the spikes is there; they were skipped, and the run goes on "
+                 "with the weights that it has");
+    else
+        snprintf(text + used, sizeof text - (size_t)used, "weights and moments are those of step %lld again, and the batches from there to "
+                 "here are left out", (long long)step);
     return hnp_trainer_warn(trainer, p->step, text, error);
 }

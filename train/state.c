@@ -252,20 +252,26 @@ static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error
     return status;
 }
 
-hn_status hnp_trainer_return(hn_trainer *trainer, int64_t step, hn_error *error)
+hn_status hnp_trainer_return(hn_trainer *trainer, int64_t *step, hn_error *error)
 {
     json_t *state = NULL;
     hn_named_tensor *tensors = NULL;
     size_t count;
+    hn_strbuf passed_over;
     hn_backend *backend = &trainer->runner.backend;
-    hn_status status = hnp_saving_wait(trainer, error);
-    if (status == HN_OK) status = hn_optimizer_fetch(&trainer->optimizer, error);
+    hn_strbuf_init(&passed_over);
+    hn_status status = hnp_saving_wait(trainer, error); /* progress.good is on the disk, or it is another one */
+    if (status == HN_OK)
+        status = hn_checkpoint_find_until(trainer->checkpoints, trainer->progress.good, step, &state, &passed_over, error);
+    if (passed_over.length) trainer->options->notice(passed_over.text);
+    hn_strbuf_close(&passed_over);
+    if (status != HN_OK || *step < 0) return status;
+    status = hn_optimizer_fetch(&trainer->optimizer, error);
     if (status == HN_OK) /* of the groups that were stepped by now: others are as they were */
         status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, trainer->optimizer.applied, &tensors, &count, error);
-    if (status == HN_OK) status = hn_checkpoint_state(trainer->checkpoints, step, &state, error);
     if (status == HN_OK) status = unpack_groups(trainer, json_object_get(state, "groups"), error);
     if (status == HN_OK) status = hn_spikes_load(&trainer->spikes, json_object_get(state, "spikes"), error);
-    if (status == HN_OK) status = hnp_load_tensors(backend, trainer->checkpoints, step, tensors, count, error);
+    if (status == HN_OK) status = hnp_load_tensors(backend, trainer->checkpoints, *step, tensors, count, error);
     if (status == HN_OK) status = hn_optimizer_restore(&trainer->optimizer, error);
     if (status == HN_OK) hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
     trainer->replay.noted = -1;
