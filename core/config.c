@@ -53,6 +53,15 @@ static void problem_end(loader *l)
     hn_strbuf_putc(&l->problems, '\n');
 }
 
+/* Whether no further line fits the message: it only counts, and costs nothing. A file of 4 MB can hold 70,000 unknown keys, each to
+ * be compared with every key there is. */
+static bool full(loader *l)
+{
+    if (l->problems.length <= sizeof((hn_error *)0)->message) return false;
+    l->problem_count++;
+    return true;
+}
+
 /* Texts of strangers in messages: cut, and without bytes that could drive a terminal. */
 static void add_shown(hn_strbuf *out, const char *text)
 {
@@ -130,6 +139,7 @@ static void unknown_section(loader *l, const char *name)
     const char *best = NULL;
     size_t best_distance = SIZE_MAX;
     char section[HNP_NAME];
+    if (full(l)) return;
     for (size_t i = 0; i < l->config->count; i++) {
         size_t distance = hnp_edit_distance(name, l->config->slots[i].key->section);
         if (distance >= best_distance) continue;
@@ -145,6 +155,7 @@ static void unknown_section(loader *l, const char *name)
 
 static void unknown_key(loader *l, const char *source, const char *name, const json_t *given)
 {
+    if (full(l)) return;
     const slot *near = nearest(l->config, name);
     hn_strbuf_printf(&l->problems, "%s: ", source);
     add_shown(&l->problems, name);

@@ -111,6 +111,7 @@ for name, content, *parts in [
     ("a section twice", b'{"model": {}, "model": {}}', "c.json:1:", "same key twice"),
     ("a section is text", b'{"model": "x"}', "model"),
     ("depth 10^5", b'{"model": ' + b"[" * 10 ** 5, "c.json:1:", "nested"),
+    ("60,000 unknown keys", json.dumps({"optim": {f"k{i}": i for i in range(60000)}}).encode(), "optim.k0: unknown key", "... and"),
     ("a binary", b"\x7fELF\2\1\1" + b"\0" * 100, "c.json:1:"),
 ]:
     def make(w, content=content):
