@@ -62,11 +62,12 @@ hn_status hnp_added_read(hn_tokenizer *tokenizer, const json_t *item, int32_t id
     return hnp_added_add(tokenizer, token, where, error);
 }
 
-/* The text to look for (hn_free); NULL: out of memory. */
+/* The text to look for (hn_free); NULL: out of memory, or refused. */
 static char *pattern(const hn_tokenizer *tokenizer, hnp_scratch *scratch, const hnp_added_token *token,
                      size_t *length)
 {
     hnp_span content = {token->content, strlen(token->content), false};
+    hnp_scratch_bound(scratch, content.length);
     if (token->normalized && !hnp_normalize(tokenizer, scratch, &content)) return NULL;
     *length = content.length;
     return hn_strndup(content.text, content.length);
@@ -80,7 +81,7 @@ static bool set_shown(hnp_name *name, const char *normalized)
     return name->shown != NULL;
 }
 
-static hn_status matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenizer, bool normalized,
+static hn_status matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenizer, bool normalized, const char *where,
                               hn_error *error)
 {
     hn_status status = HN_ERR_MEMORY;
@@ -94,6 +95,8 @@ static hn_status matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenize
         if (token->normalized != normalized) continue;
         hnp_key *key = &keys[count];
         key->text = pattern(tokenizer, &scratch, token, &key->length);
+        if (!key->text && scratch.refused)
+            status = hn_fail(error, HN_ERR_UNSUPPORTED, "%s: added token %d is normalized: %s", where, token->id, scratch.refused);
         if (!key->text) goto out;
         key->value =
             (int32_t)i; /* of two that normalize to one text the later counts; the reference takes either */
@@ -102,7 +105,7 @@ static hn_status matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenize
         if (!key->length) { /* the reference would cut every text into characters */
             status =
                 hn_fail(error, HN_ERR_UNSUPPORTED,
-                        "tokenizer: added token %d is normalized, and nothing of its content is left then",
+                        "%s: added token %d is normalized, and nothing of its content is left then", where,
                         token->id);
             goto out;
         }
@@ -114,14 +117,14 @@ out:
     hn_free(keys);
     hnp_scratch_close(&scratch);
     if (status == HN_ERR_MEMORY)
-        hn_fail(error, status, "tokenizer: out of memory for %zu added tokens", tokenizer->added_count);
+        hn_fail(error, status, "%s: out of memory for %zu added tokens", where, tokenizer->added_count);
     return status;
 }
 
-hn_status hnp_added_finish(hn_tokenizer *tokenizer, hn_error *error)
+hn_status hnp_added_finish(hn_tokenizer *tokenizer, const char *where, hn_error *error)
 {
-    hn_status status = matcher_init(&tokenizer->raw, tokenizer, false, error);
-    return status ? status : matcher_init(&tokenizer->normal, tokenizer, true, error);
+    hn_status status = matcher_init(&tokenizer->raw, tokenizer, false, where, error);
+    return status ? status : matcher_init(&tokenizer->normal, tokenizer, true, where, error);
 }
 
 /* The longest token that begins here; NULL: none. */

@@ -25,7 +25,7 @@
 static bool reserve(hnp_scratch *scratch, size_t rest)
 {
     size_t need;
-    return hn_size_add(rest, SLACK, &need) && hnp_buffer_reserve(&scratch->normal, need);
+    return hn_size_add(rest, SLACK, &need) && hnp_buffer_reserve(scratch, &scratch->normal, need);
 }
 
 static void put(const hnp_bert_settings *bert, hnp_scratch *scratch, uint32_t point)

@@ -101,7 +101,7 @@ out:
 static bool put(hnp_scratch *scratch, const char *bytes, size_t length, size_t rest)
 {
     size_t need;
-    if (!hn_size_add(length, rest, &need) || !hnp_buffer_reserve(&scratch->normal, need)) return false;
+    if (!hn_size_add(length, rest, &need) || !hnp_buffer_reserve(scratch, &scratch->normal, need)) return false;
     hnp_buffer_put(&scratch->normal, bytes, length);
     return true;
 }
@@ -143,7 +143,7 @@ bool hnp_charsmap_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer 
     (void)tokenizer;
     const hnp_charsmap *map = &step->charsmap;
     const char *at = piece.text, *end = at + piece.length;
-    if (!hnp_buffer_reserve(&scratch->normal, piece.length)) return false;
+    if (!hnp_buffer_reserve(scratch, &scratch->normal, piece.length)) return false;
     while (at < end) {
         const char *from = at;
         while (at < end && (unsigned char)*at < 0x80 && map->plain[(unsigned char)*at]) at++;

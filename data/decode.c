@@ -2,7 +2,8 @@
  * another (Fuse makes one of all), and what comes out is joined. Without a decoder, tokens stand between
  * blanks.
  *
- * A step reads one row and writes another; two of them change places. */
+ * A step reads one row and writes another; two of them change places. Replace may make more of a text than it was, and the next
+ * one more of that: what comes of the tokens is bounded as in normalize.c. */
 #include <string.h>
 
 #include "core/mem.h"
@@ -134,11 +135,22 @@ bool hnp_metaspace_decode(const hnp_decoder *step, hnp_texts *out, const hnp_tex
     return true;
 }
 
+/* How much longer a text becomes when each `what` in it is replaced. */
+static size_t growth(hnp_span text, const char *what, const char *by)
+{
+    size_t length = strlen(what), longer = strlen(by), hits = 0;
+    if (longer <= length) return 0;
+    for (const char *at = text.text, *end = at + text.length; (at = memmem(at, (size_t)(end - at), what, length)); at += length) hits++;
+    return hits && longer - length > SIZE_MAX / 4 / hits ? SIZE_MAX / 4 : hits * (longer - length);
+}
+
 bool hnp_replace_decode(const hnp_decoder *step, hnp_texts *out, const hnp_texts *in)
 {
     for (size_t i = 0; i < in->count; i++) {
         hnp_span token = text_at(in, i);
         size_t from = out->bytes.length;
+        out->too_long = growth(token, step->text, step->content) + from + token.length > out->most;
+        if (out->too_long) return false;
         hn_strbuf_add(&out->bytes, token.text, token.length);
         replace(&out->bytes, from, step->text, step->content);
         if (!end_text(out)) return false;
@@ -237,11 +249,16 @@ hn_status hn_tokenizer_decode(const hn_tokenizer *tokenizer, hn_strbuf *out, con
             goto out;
         }
     if (!add_tokens(tokenizer, &rows[0], ids, count, skip_special)) goto out;
+    rows[0].most = rows[1].most = rows[0].bytes.length * HNP_GROWTH + HNP_GROWTH_SPARE;
     for (size_t i = 0; i < tokenizer->decoder_count; i++, now = !now) {
         hnp_texts *to = &rows[!now];
         hn_strbuf_reset(&to->bytes);
         to->count = 0;
-        if (!tokenizer->decoders[i].apply(&tokenizer->decoders[i], to, &rows[now])) goto out;
+        if (tokenizer->decoders[i].apply(&tokenizer->decoders[i], to, &rows[now])) continue;
+        if (to->too_long)
+            status = hn_fail(error, HN_ERR_UNSUPPORTED, "tokenizer: %zu ids: the decoder's steps make more than %d times as much of their text",
+                             count, HNP_GROWTH);
+        goto out;
     }
     hn_strbuf_add(out, rows[now].bytes.text, rows[now].bytes.length);
     if (!out->failed) status = HN_OK;

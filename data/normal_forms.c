@@ -92,7 +92,7 @@ bool hnp_form_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *ste
     hnp_points *points = &scratch->points;
     bool compatible = step->form == HNP_NFKC || step->form == HNP_NFKD;
     uint16_t moves = compatible ? HNP_MOVING | HNP_COMPATIBLE : HNP_MOVING;
-    if (!hnp_buffer_reserve(&scratch->normal, piece.length)) return false;
+    if (!hnp_buffer_reserve(scratch, &scratch->normal, piece.length)) return false;
     if (untouched(step->form, piece) == piece.length) {
         hnp_buffer_put(&scratch->normal, piece.text, piece.length);
         return true;
@@ -111,7 +111,7 @@ bool hnp_form_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *ste
     if (step->form == HNP_NFC || step->form == HNP_NFKC) compose(tokenizer, points);
     size_t room;
     char bytes[4];
-    if (!hn_size_mul(points->count, 4, &room) || !hnp_buffer_reserve(&scratch->normal, room)) return false;
+    if (!hn_size_mul(points->count, 4, &room) || !hnp_buffer_reserve(scratch, &scratch->normal, room)) return false;
     for (size_t i = 0; i < points->count; i++)
         hnp_buffer_put(&scratch->normal, bytes, hnp_utf8_put(bytes, points->items[i]));
     return true;

@@ -2,17 +2,42 @@
  * Lowercase). BertNormalizer is in bert.c, the normal forms in normal_forms.c, Precompiled in charsmap.c.
  *
  * A step reads a span and writes scratch->normal. When it is not the first, what it reads is what the step
- * before wrote: the two buffers change places, so nothing is copied. */
+ * before wrote: the two buffers change places, so nothing is copied.
+ *
+ * The steps are a stranger's: three that replace a character by 400 make 64 million of one. So a text has a bound of
+ * what its steps may hold, and of what they may add in all its pieces together. The longest that a real tokenizer makes is
+ * U+FDFA under NFKC with marks for blanks, 39 bytes of 3; a step's room for it, before it knows better, is 33 for 1. */
 #include <string.h>
 
 #include "core/mem.h"
 #include "data/tokenizer_stages.h"
 
-bool hnp_buffer_reserve(hnp_buffer *buffer, size_t rest)
+static const char too_long[] = "the tokenizer's steps make more than 64 times as much of it";
+
+void hnp_scratch_bound(hnp_scratch *scratch, size_t length)
+{
+    scratch->refused = NULL;
+    hnp_regex_room_bound(&scratch->regex, length);
+    if (!hn_size_mul(length, HNP_GROWTH, &scratch->most) || !hn_size_add(scratch->most, HNP_GROWTH_SPARE, &scratch->most))
+        scratch->most = SIZE_MAX;
+    scratch->added = 0;
+}
+
+bool hnp_scratch_grew(hnp_scratch *scratch, size_t before, size_t after)
+{
+    if (after > before) scratch->added += after - before;
+    if (scratch->added > scratch->most) scratch->refused = too_long;
+    return scratch->added <= scratch->most;
+}
+
+bool hnp_buffer_reserve(hnp_scratch *scratch, hnp_buffer *buffer, size_t rest)
 {
     void *memory = buffer->bytes;
     size_t need;
-    if (!hn_size_add(buffer->length, rest, &need)) return false;
+    if (!hn_size_add(buffer->length, rest, &need) || need > scratch->most) {
+        scratch->refused = too_long;
+        return false;
+    }
     if (!hn_grow(&memory, &buffer->capacity, need + 1, 1)) return false;
     buffer->bytes = memory;
     return true;
@@ -33,6 +58,7 @@ bool hnp_normalize(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span
         scratch->other = before;
         scratch->normal.length = 0;
         if (!step->apply(tokenizer, step, scratch, *piece)) return false;
+        if (!hnp_scratch_grew(scratch, piece->length, scratch->normal.length)) return false;
         piece->text = scratch->normal.bytes;
         piece->length = scratch->normal.length;
     }
@@ -65,7 +91,7 @@ bool hnp_prepend_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *
 {
     (void)tokenizer;
     size_t length = scratch->joined ? 0 : strlen(step->content), need;
-    if (!hn_size_add(piece.length, length, &need) || !hnp_buffer_reserve(&scratch->normal, need))
+    if (!hn_size_add(piece.length, length, &need) || !hnp_buffer_reserve(scratch, &scratch->normal, need))
         return false;
     if (piece.length) hnp_buffer_put(&scratch->normal, step->content, length);
     hnp_buffer_put(&scratch->normal, piece.text, piece.length);
@@ -73,13 +99,14 @@ bool hnp_prepend_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *
 }
 
 /* A string of one byte, the usual one: no search from hit to hit. */
-static bool replace_byte(const hnp_normalizer *step, hnp_buffer *out, hnp_span piece)
+static bool replace_byte(const hnp_normalizer *step, hnp_scratch *scratch, hnp_span piece)
 {
+    hnp_buffer *out = &scratch->normal;
     size_t length = strlen(step->content), count = 0, room;
     char what = step->pattern.text[0];
     for (size_t i = 0; i < piece.length; i++) count += piece.text[i] == what;
     if (!hn_size_mul(count, length, &room) || !hn_size_add(room, piece.length, &room) ||
-        !hnp_buffer_reserve(out, room))
+        !hnp_buffer_reserve(scratch, out, room))
         return false;
     char *to = out->bytes;
     for (size_t i = 0; i < piece.length; i++) {
@@ -98,18 +125,18 @@ bool hnp_replace_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *
     (void)tokenizer;
     hnp_buffer *out = &scratch->normal;
     size_t length = strlen(step->content), start, end, done = 0;
-    if (!step->pattern.regex && step->pattern.length == 1) return replace_byte(step, out, piece);
+    if (!step->pattern.regex && step->pattern.length == 1) return replace_byte(step, scratch, piece);
     for (size_t at = 0; at <= piece.length;) {
         if (!hnp_pattern_find(&step->pattern, scratch, piece, at, &start, &end)) return false;
         if (start > piece.length) break;
-        if (!hnp_buffer_reserve(out, start - done + length)) return false;
+        if (!hnp_buffer_reserve(scratch, out, start - done + length)) return false;
         hnp_buffer_put(out, piece.text + done, start - done);
         hnp_buffer_put(out, step->content, length);
         done = at = end;
         uint32_t point;
         if (end == start) at += end < piece.length ? hnp_utf8_next(&point, piece.text + end) : 1;
     }
-    if (!hnp_buffer_reserve(out, piece.length - done)) return false;
+    if (!hnp_buffer_reserve(scratch, out, piece.length - done)) return false;
     hnp_buffer_put(out, piece.text + done, piece.length - done);
     return true;
 }
@@ -131,7 +158,7 @@ bool hnp_strip_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *st
         if (!(tokenizer->flags[point] & HNP_SPACE)) break;
         end = before;
     }
-    if (!hnp_buffer_reserve(&scratch->normal, end - start)) return false;
+    if (!hnp_buffer_reserve(scratch, &scratch->normal, end - start)) return false;
     hnp_buffer_put(&scratch->normal, piece.text + start, end - start);
     return true;
 }
@@ -141,7 +168,7 @@ bool hnp_accents_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *
 {
     (void)step;
     uint32_t point;
-    if (!hnp_buffer_reserve(&scratch->normal, piece.length)) return false;
+    if (!hnp_buffer_reserve(scratch, &scratch->normal, piece.length)) return false;
     for (size_t at = 0; at < piece.length;) {
         size_t taken = hnp_utf8_next(&point, piece.text + at);
         if (!(tokenizer->flags[point] & HNP_ACCENT)) hnp_buffer_put(&scratch->normal, piece.text + at, taken);
@@ -157,7 +184,7 @@ bool hnp_lower_normalize(const hn_tokenizer *tokenizer, const hnp_normalizer *st
     size_t room;
     char bytes[4];
     /* No character's lower case takes more than three times its bytes. */
-    if (!hn_size_mul(piece.length, 3, &room) || !hnp_buffer_reserve(&scratch->normal, room)) return false;
+    if (!hn_size_mul(piece.length, 3, &room) || !hnp_buffer_reserve(scratch, &scratch->normal, room)) return false;
     for (size_t at = 0; at < piece.length;) {
         unsigned char byte = (unsigned char)piece.text[at];
         uint32_t point, lower[2];

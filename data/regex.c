@@ -1,8 +1,14 @@
 /* See regex.h. Compiled once per tokenizer and read by all threads; what a match writes to is the thread's
  * own.
  *
- * Match limits bound what a hostile pattern ((a+)+$ on a long text) costs; PCRE2's JIT counts other events
- * than its interpreter does, but stops as well. In Ruby's syntax ^ and $ always stand for the ends of lines,
+ * Match limits bound what a hostile pattern ((a+)+$ on a long text) costs in one call; PCRE2's JIT counts other events
+ * than its interpreter does, but stops as well. They see neither what a loop reads forward ((?=a*b)a on a million of a
+ * reads half a million millions) nor what all calls on a text come to. So a callout stands behind every quantifier, every group and
+ * every "|", where it costs some nanoseconds, and counts the bytes from the place of the one before, or from where this
+ * match was begun: a text has a fixed number of them for each of its bytes. What passes no callout is no longer than
+ * the pattern, or one {n} of it.
+ *
+ * In Ruby's syntax ^ and $ always stand for the ends of lines,
  * and only LF ends a line. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "data/regex.h"
@@ -15,6 +21,8 @@
 
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 #define MATCH_LIMIT 1000000
+#define STEPS ((size_t)1000000)
+#define STEPS_A_BYTE 256
 #define HEAP_LIMIT 16384    /* KiB */
 #define PATTERN_LIMIT 16384 /* bytes */
 
@@ -34,6 +42,37 @@ static void release(void *memory, void *data)
     hn_free(memory);
 }
 
+/* Bytes of the quantifier that stands here, with what makes it lazy or possessive, or 0. */
+static size_t quantifier(const char *at)
+{
+    size_t length = strchr("*+?", *at) ? 1 : 0;
+    if (*at == '{') {
+        size_t digits = strspn(at + 1, "0123456789"), comma = at[1 + digits] == ',';
+        size_t more = comma ? strspn(at + 2 + digits, "0123456789") : 0;
+        if (digits && at[1 + digits + comma + more] == '}') length = digits + comma + more + 2;
+    }
+    return length && (at[length] == '+' || at[length] == '?') ? length + 1 : length;
+}
+
+/* A quantifier that comes next is written; behind it, or behind what always has one, the callout. Returns the bytes taken. */
+static size_t count_steps(hn_strbuf *out, const char *next, bool always)
+{
+    size_t length = *next ? quantifier(next) : 0;
+    hn_strbuf_add(out, next, length);
+    if (length || always) hn_strbuf_puts(out, "(?C)");
+    return length;
+}
+
+/* An escape other than those that are spelled out; that of a class or a code point with its braces. */
+static const char *copy_escape(hn_strbuf *out, const char *at)
+{
+    const char *end = strchr("pPxoN", *at) && at[1] == '{' ? strchr(at, '}') : NULL;
+    if (!end) end = at;
+    hn_strbuf_putc(out, '\\');
+    hn_strbuf_add(out, at, (size_t)(end - at) + 1);
+    return end;
+}
+
 /* The pattern as PCRE2 is to read it. NULL, or what is refused. */
 static const char *translate(hn_strbuf *out, const char *pattern)
 {
@@ -49,11 +88,13 @@ static const char *translate(hn_strbuf *out, const char *pattern)
             else if (strchr("hHbBWRXKkgGCQEyYO", c))
                 return "an escape that means something else in the reference";
             else
-                hn_strbuf_printf(out, "\\%c", c);
+                at = copy_escape(out, at);
+            if (!class) at += count_steps(out, at + 1, false);
             continue;
         }
         if (class && *at == '[') return "a class within a class";
         if (class && *at == '&' && at[1] == '&') return "an intersection of classes";
+        if (!class && *at == '(' && (at[1] == '*' || !strncmp(at + 1, "?#", 2))) return "a verb, or a comment";
         if (*at == '[') {
             class = true;
             hn_strbuf_putc(out, '[');
@@ -63,6 +104,7 @@ static const char *translate(hn_strbuf *out, const char *pattern)
         }
         if (*at == ']') class = false;
         hn_strbuf_putc(out, *at);
+        if (!class && *at != '(') at += count_steps(out, at + 1, strchr(")|", *at) != NULL);
     }
     return NULL;
 }
@@ -127,6 +169,22 @@ void hnp_regex_free(hnp_regex *regex)
     hn_free(regex);
 }
 
+void hnp_regex_room_bound(hnp_regex_room *room, size_t length)
+{
+    room->left = length < SIZE_MAX / STEPS_A_BYTE - STEPS ? STEPS + length * STEPS_A_BYTE : SIZE_MAX;
+}
+
+static int take_steps(pcre2_callout_block *at, void *data)
+{
+    hnp_regex_room *room = data;
+    if (at->start_match != room->start) room->last = room->start = at->start_match;
+    size_t here = at->current_position, steps = 1 + (here > room->last ? here - room->last : room->last - here);
+    room->last = here;
+    if (steps > room->left) return PCRE2_ERROR_MATCHLIMIT;
+    room->left -= steps;
+    return 0;
+}
+
 static bool prepare(hnp_regex_room *room)
 {
     if (room->data) return true;
@@ -150,6 +208,8 @@ hnp_regex_result hnp_regex_find(const hnp_regex *regex, hnp_regex_room *room, co
                                 size_t from, size_t *start, size_t *end)
 {
     if (!prepare(room)) return HNP_REGEX_MEMORY;
+    room->last = room->start = from;
+    pcre2_set_callout(room->context, take_steps, room);
     int found = pcre2_match(regex->code, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK, room->data,
                             room->context);
     if (found == PCRE2_ERROR_NOMATCH) return HNP_REGEX_NONE;

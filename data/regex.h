@@ -16,6 +16,8 @@ typedef struct hnp_regex hnp_regex;
 /* What a thread needs to match. */
 typedef struct hnp_regex_room {
     void *data, *context; /* of PCRE2; NULL before the first match */
+    size_t left;          /* steps that the text has left */
+    size_t start, last;   /* where a match is tried, and where the last step was taken */
 } hnp_regex_room;
 
 hn_status hnp_regex_open(hnp_regex **out, const char *pattern, const char *where, hn_error *error);
@@ -27,6 +29,8 @@ typedef enum hnp_regex_result {
     HNP_REGEX_MEMORY,
     HNP_REGEX_LIMIT
 } hnp_regex_result;
+/* A text of `length` bytes begins: the steps that all its matches may take together. */
+void hnp_regex_room_bound(hnp_regex_room *room, size_t length);
 /* The leftmost match in text[from, length), valid UTF-8. LIMIT: it took too many steps. */
 hnp_regex_result hnp_regex_find(const hnp_regex *regex, hnp_regex_room *room, const char *text, size_t length,
                                 size_t from, size_t *start, size_t *end);

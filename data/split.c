@@ -151,7 +151,7 @@ bool hnp_metaspace_split(const hn_tokenizer *tokenizer, const hnp_splitter *step
     hnp_buffer *out = &scratch->parts[step - tokenizer->splitters];
     size_t length = strlen(step->blank), room;
     out->length = 0;
-    if (!hn_size_mul(piece.length, length, &room) || !hnp_buffer_reserve(out, room + length)) return false;
+    if (!hn_size_mul(piece.length, length, &room) || !hnp_buffer_reserve(scratch, out, room + length)) return false;
     bool begins =
         piece.text[0] == ' ' || (piece.length >= length && !memcmp(piece.text, step->blank, length));
     if (!begins && !scratch->joined && (step->prepend == HNP_ALWAYS || (step->prepend == HNP_FIRST && piece.first)))
@@ -163,6 +163,7 @@ bool hnp_metaspace_split(const hn_tokenizer *tokenizer, const hnp_splitter *step
         if (blank) hnp_buffer_put(out, step->blank, length);
     }
     hnp_span changed = {out->bytes, out->length, piece.first};
+    if (!hnp_scratch_grew(scratch, piece.length, changed.length)) return false;
     if (!step->cut) return hnp_split_next(tokenizer, step, scratch, changed);
     cutter cut = begin(tokenizer, step, scratch, changed);
     for (size_t at = 0; at < changed.length;) {
@@ -183,11 +184,11 @@ static bool map_bytes(const hn_tokenizer *tokenizer, const hnp_splitter *step, h
     hnp_buffer *out = &scratch->parts[step - tokenizer->splitters];
     size_t place = out->length, room;
     if (!step->map) return hnp_split_next(tokenizer, step, scratch, part);
-    if (!hn_size_mul(part.length, 2, &room) || !hnp_buffer_reserve(out, room)) return false;
+    if (!hn_size_mul(part.length, 2, &room) || !hnp_buffer_reserve(scratch, out, room)) return false;
     char *to = out->bytes + place;
     for (size_t i = 0; i < part.length; i++) to += hnp_byte_put(to, (unsigned char)part.text[i]);
     hnp_span changed = {out->bytes + place, (size_t)(to - out->bytes) - place, part.first};
-    return hnp_split_next(tokenizer, step, scratch, changed);
+    return hnp_scratch_grew(scratch, part.length, changed.length) && hnp_split_next(tokenizer, step, scratch, changed);
 }
 
 /* ByteLevel: perhaps a blank before the text, GPT-2's pattern, and bytes instead of characters. */
@@ -198,7 +199,7 @@ bool hnp_bytes_split(const hn_tokenizer *tokenizer, const hnp_splitter *step, hn
     out->length = 0;
     if (step->prefix && piece.text[0] != ' ' && !scratch->joined) {
         size_t room; /* for the text and, behind it, one part as characters: no part moves it then */
-        if (!hn_size_mul(piece.length + 1, 3, &room) || !hnp_buffer_reserve(out, room)) return false;
+        if (!hn_size_mul(piece.length + 1, 3, &room) || !hnp_buffer_reserve(scratch, out, room)) return false;
         hnp_buffer_put(out, " ", 1);
         hnp_buffer_put(out, piece.text, piece.length);
         piece.text = out->bytes;

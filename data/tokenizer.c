@@ -200,9 +200,9 @@ static void hash_template(hn_tokenizer *tokenizer, const hnp_template *from)
     }
 }
 
-hn_status hnp_tokenizer_finish(hn_tokenizer *tokenizer, hn_error *error)
+hn_status hnp_tokenizer_finish(hn_tokenizer *tokenizer, const char *where, hn_error *error)
 {
-    if (hnp_added_finish(tokenizer, error)) return error->status;
+    if (hnp_added_finish(tokenizer, where, error)) return error->status;
     hash_template(tokenizer, &tokenizer->single);
     hash_template(tokenizer, &tokenizer->both);
     for (size_t i = 0; i < tokenizer->size; i++) {
@@ -309,7 +309,7 @@ bool hnp_encode_text(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_id
 {
     size_t valid = hnp_utf8_valid(text.text, text.length);
     scratch->ids = ids;
-    scratch->refused = NULL;
+    hnp_scratch_bound(scratch, text.length);
     ids->count = 0;
     if (valid < text.length && !repair(scratch, &text, valid)) return false;
     return hnp_added_encode(tokenizer, scratch, text) && ids->count < INT32_MAX / 4;
@@ -434,8 +434,8 @@ hn_status hn_tokenizer_encode_beside(const hn_tokenizer *tokenizer, hn_encoding 
     if (status) return status;
     size_t first = scratch->text.count, second = scratch->pair.count, whole = second + tokenizer->both.special;
     if (whole > (size_t)max_tokens)
-        return hn_fail(error, HN_ERR_USAGE, "tokenizer: \"%.60s\", which is not to be cut: expected at most %d tokens with the special "
-                       "ones, got %zu", pair, (int)max_tokens, whole);
+        return hn_fail(error, HN_ERR_USAGE, "tokenizer: \"%.*s\", which is not to be cut: expected at most %d tokens with the special "
+                       "ones, got %zu", (int)(pair_length < 60 ? pair_length : 60), pair, (int)max_tokens, whole);
     if (first > (size_t)max_tokens - whole) first = (size_t)max_tokens - whole;
     return put_together(out, &tokenizer->both, scratch, first, second, true) ? HN_OK
                                                                              : hnp_encode_failed(scratch, length + pair_length, error);

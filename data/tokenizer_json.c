@@ -223,7 +223,7 @@ hn_status hn_tokenizer_open_json(hn_tokenizer **out, const char *text, size_t le
     if (!status) status = read_post_processor(&from, root);
     if (!status) status = hnp_json_decoder(&from, root);
     if (!status && from.tokenizer->model.bpe.merges) status = hnp_bpe_finish(from.tokenizer, name, error);
-    if (!status) status = hnp_tokenizer_finish(from.tokenizer, error);
+    if (!status) status = hnp_tokenizer_finish(from.tokenizer, name, error);
     json_decref(root);
     if (status)
         hn_tokenizer_free(from.tokenizer);

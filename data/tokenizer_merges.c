@@ -155,7 +155,7 @@ hn_status hnp_merges_open(hn_tokenizer **out, const char *folder, hn_error *erro
         hn_hasher_add_text(tokenizer->hasher, step->prefix ? "ByteLevel, with a blank" : "ByteLevel");
     }
     if (!status) status = hnp_bpe_finish(tokenizer, from.vocabulary_path, error);
-    if (!status) status = hnp_tokenizer_finish(tokenizer, error);
+    if (!status) status = hnp_tokenizer_finish(tokenizer, from.config.path, error);
     close_pieces(&from);
     if (status)
         hn_tokenizer_free(tokenizer);

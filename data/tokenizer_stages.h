@@ -26,6 +26,8 @@
 #define HNP_MAX_WORD                                                                                         \
     1000 /* characters of a word that is still taken apart: bounds the work at each character */
 #define HNP_MAX_STEPS 16 /* of a stage */
+#define HNP_GROWTH 64 /* a text becomes at most so many times as long, and a little (normalize.c) */
+#define HNP_GROWTH_SPARE ((size_t)64 << 10)
 
 typedef struct hnp_span {
     const char *text;
@@ -73,6 +75,7 @@ typedef struct hnp_scratch {
     hnp_buffer parts[HNP_MAX_STEPS]; /* what the splitter of that number wrote */
     hnp_regex_room regex;
     const char *refused;   /* why a step gave up, when it was not memory */
+    size_t most, added;    /* bytes that a buffer may hold for the text, and those that its steps have added */
     hnp_word_entry *words; /* ids of words that were met lately */
     hn_digest words_of;    /* the tokenizer that gave them */
     hnp_symbol *symbols;
@@ -218,6 +221,8 @@ typedef struct hnp_texts {
     hn_strbuf bytes;
     size_t *ends;
     size_t count, capacity;
+    size_t most;   /* bytes that a step may make of them */
+    bool too_long; /* it would be more */
 } hnp_texts;
 
 typedef struct hnp_decoder hnp_decoder;
@@ -282,14 +287,18 @@ hn_status hnp_template_bert(hn_tokenizer *tokenizer, int32_t cls, int32_t sep, h
 hn_status hnp_template_roberta(hn_tokenizer *tokenizer, int32_t cls, int32_t sep, hn_error *error);
 /* A (B): no special tokens */
 hn_status hnp_template_plain(hn_tokenizer *tokenizer, hn_error *error);
-/* When everything is set: the digest, and what is worked out from the settings. */
-hn_status hnp_tokenizer_finish(hn_tokenizer *tokenizer, hn_error *error);
+/* When everything is set: the digest, and what is worked out from the settings. `where` is the file for messages. */
+hn_status hnp_tokenizer_finish(hn_tokenizer *tokenizer, const char *where, hn_error *error);
 /* The model's tokens, when all have their names: the trie. */
 hn_status hnp_tokenizer_index(hn_tokenizer *tokenizer, hn_error *error);
 void hnp_hash_int(hn_tokenizer *tokenizer, int64_t value);
 bool hnp_ids_add(hnp_ids *ids, int32_t id);
-/* Room for `rest` more bytes behind those there. */
-bool hnp_buffer_reserve(hnp_buffer *buffer, size_t rest);
+/* A text of `length` bytes begins: what its steps may make of it (normalize.c). */
+void hnp_scratch_bound(hnp_scratch *scratch, size_t length);
+/* A step made so many bytes of so many. false: refused. */
+bool hnp_scratch_grew(hnp_scratch *scratch, size_t before, size_t after);
+/* Room for `rest` more bytes behind those there, in a buffer of the scratch. false: no memory, or refused. */
+bool hnp_buffer_reserve(hnp_scratch *scratch, hnp_buffer *buffer, size_t rest);
 /* The ids of a text (repaired where it is no UTF-8), without those around it. false: no memory, or refused. */
 bool hnp_encode_text(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_ids *ids, hnp_span text);
 /* The scratch of an encoding, made when it has none, for this tokenizer; NULL: no memory. */
@@ -333,7 +342,7 @@ hn_status hnp_added_add(hn_tokenizer *tokenizer, hnp_added_token token, const ch
 /* The same from its JSON object: content and flags. */
 hn_status hnp_added_read(hn_tokenizer *tokenizer, const json_t *item, int32_t id, const char *where,
                          hn_error *error);
-hn_status hnp_added_finish(hn_tokenizer *tokenizer, hn_error *error);
+hn_status hnp_added_finish(hn_tokenizer *tokenizer, const char *where, hn_error *error);
 bool hnp_added_encode(const hn_tokenizer *tokenizer, hnp_scratch *scratch, hnp_span text);
 
 /* normalize.c: the loop, and the short steps. */

@@ -227,7 +227,7 @@ hn_status hnp_vocab_open(hn_tokenizer **out, const char *folder, hn_error *error
     if (!status) {
         hnp_bert_init(tokenizer, &tokenizer->normalizers[tokenizer->normalizer_count++]);
         tokenizer->splitters[tokenizer->splitter_count++].apply = hnp_bert_split;
-        status = hnp_tokenizer_finish(tokenizer, error);
+        status = hnp_tokenizer_finish(tokenizer, config.file.path, error);
     }
     hnp_config_close(&config.file);
     if (status)

@@ -31,6 +31,7 @@ for name, change, *parts in [
     ("without its unknown token", {"model": {"unk_token": "[WHAT]"}}, "[WHAT]"),
     ("model unknown", {"model": {"type": "WordLevel"}}, "model.type", "WordLevel"),
     ("merge longer than any token", {"model": {"type": "BPE", "merges": ["a longer-than-any"]}}, "model.merges[0]", "longer-than-any"),
+    ("merge not in the vocabulary", {"model": {"type": "BPE", "vocab": {"[UNK]": 0, "p": 1, "q": 2}, "merges": ["p q"]}}, "model.merges[0]", "not in the vocabulary"),
     ("merge that is none", {"model": {"type": "BPE", "merges": ["a"]}}, "model.merges[0]", "two tokens"),
     ("missing byte tokens", {"model": {"type": "BPE", "unk_token": None, "merges": []}, "pre_tokenizer": {"type": "ByteLevel"}},
      "byte-level", "none for"),
@@ -52,6 +53,18 @@ for name, change, *parts in [
 ]:
     case("tokenizer.json: " + name, "tokenizer.json", *parts)(lambda w, change=change: tokenizer_json(w, **change))
 
+
+
+@case("tokenizer.json: regex that reads to the end at every place", "takes too many steps")
+def _(w):
+    split = {"type": "Split", "pattern": {"Regex": "(?=a*[bc])a"}, "behavior": "Isolated"}
+    return tokenizer_json(w, normalizer=None, pre_tokenizer=split)[0], b"a" * 10 ** 6 + b"\n"
+
+
+@case("tokenizer.json: three steps make 64 million of one", "more than 64 times as much")
+def _(w):
+    step = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 400}
+    return tokenizer_json(w, normalizer={"type": "Sequence", "normalizers": 3 * [step]})[0], b"a\n"
 
 
 @case("tokenizer.json: regex with nested quantifiers", "takes too many steps")

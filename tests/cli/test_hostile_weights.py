@@ -60,6 +60,11 @@ def _(w):
     os.truncate(w.at(ST), os.path.getsize(w.at(ST)) // 2)
 
 
+@case("safetensors: 10^7 tensors", "header length", "60000001")
+def _(w):
+    w.put(ST, pack(b"{" + b'"a":0,' * 10 ** 7))
+
+
 @case("safetensors: is a folder", "model.safetensors", "expected a file")
 def _(w):
     os.remove(w.at(ST))

@@ -262,6 +262,61 @@ TEST(refuses_with_the_place)
     }
 }
 
+/* Three steps that each replace a character by 400 make 64 million of one: refused before they stand in memory, whichever
+ * stage they are of, and for an added token when the file is read. */
+TEST(steps_that_make_too_much)
+{
+    char replace[640], nested[2200], text[6000], content[401];
+    hn_tokenizer *tokenizer = NULL;
+    hn_error error = {0};
+    hn_encoding encoding;
+    hn_strbuf decoded;
+    int32_t id;
+    memset(content, ',', 400), content[400] = '\0';
+    snprintf(replace, sizeof replace, "{\"type\":\"Replace\",\"pattern\":{\"String\":\",\"},\"content\":\"%s\"}", content);
+    snprintf(nested, sizeof nested, "[%s,%s,%s]", replace, replace, replace);
+    hn_encoding_init(&encoding);
+    hn_strbuf_init(&decoded);
+    snprintf(text, sizeof text, "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":%s},\"decoder\":{\"type\":\"Sequence\",\"decoders\":%s}," MODEL "}",
+             nested, nested);
+    CHECK_OK(open_text(&tokenizer, text, &error));
+    id = hn_tokenizer_id(tokenizer, ",");
+    CHECK(id >= 0);
+    CHECK_INT(hn_tokenizer_encode(tokenizer, &encoding, ",", 1, NULL, 0, false, 0, &error), HN_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(error.message, "a text of 1 bytes: the tokenizer's steps make more than 64 times as much of it");
+    hn_error_reset(&error);
+    CHECK_INT(hn_tokenizer_decode(tokenizer, &decoded, &id, 1, false, &error), HN_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(error.message, "1 ids: the decoder's steps make more than 64 times as much");
+    hn_error_reset(&error);
+    CHECK_OK(hn_tokenizer_encode(tokenizer, &encoding, "b", 1, NULL, 0, false, 0, &error));
+    hn_tokenizer_free(tokenizer);
+    tokenizer = NULL;
+    snprintf(text, sizeof text, "{\"added_tokens\":[{\"id\":12,\"content\":\"x,\",\"normalized\":true}],\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":%s}," MODEL "}",
+             nested);
+    CHECK_INT(open_text(&tokenizer, text, &error), HN_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(error.message, "added token 12 is normalized: the tokenizer's steps make more");
+    hn_encoding_close(&encoding);
+    hn_strbuf_close(&decoded);
+}
+
+/* The pair of a message ends where it ends. */
+TEST(a_pair_without_a_nul)
+{
+    hn_tokenizer *tokenizer = NULL;
+    hn_error error = {0};
+    hn_encoding encoding;
+    char *pair = malloc(4);
+    CHECK(pair);
+    memcpy(pair, "play", 4);
+    hn_encoding_init(&encoding);
+    CHECK_OK(open_text(&tokenizer, WHOLE, &error));
+    CHECK_INT(hn_tokenizer_encode_beside(tokenizer, &encoding, "a", 1, pair, 4, 1, &error), HN_ERR_USAGE);
+    CHECK_CONTAINS(error.message, "\"play\", which is not to be cut");
+    hn_encoding_close(&encoding);
+    hn_tokenizer_free(tokenizer);
+    free(pair);
+}
+
 /* A million equal characters, and a million that each begin an added token, are a matter of milliseconds. */
 TEST(is_linear)
 {
@@ -501,5 +556,5 @@ TEST(survives_without_memory)
 }
 
 TEST_MAIN(hn_json_init(); RUN(encodes); RUN(truncates_the_longer_first); RUN(cuts_the_first_alone); RUN(decodes);
-          RUN(refuses_with_the_place); RUN(is_linear); RUN(takes_long_words);
+          RUN(refuses_with_the_place); RUN(steps_that_make_too_much); RUN(a_pair_without_a_nul); RUN(is_linear); RUN(takes_long_words);
           RUN(merges_across_seams_in_the_order_of_ranks); RUN(one_encoding_many_tokenizers); RUN(reads_vocab_txt); RUN(survives_without_memory))

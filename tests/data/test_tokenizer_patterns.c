@@ -61,6 +61,7 @@ static size_t agreement(hnp_known_pattern *known, const hnp_regex *regex, hnp_re
 {
     for (size_t at = 0; at < length;) {
         size_t start = 0, end = 0, taken = known(flags, text + at, length - at);
+        hnp_regex_room_bound(room, length);
         if (hnp_regex_find(regex, room, text, length, at, &start, &end) != HNP_REGEX_FOUND) return at;
         if (start != at || end != at + taken) return at;
         at = end;
@@ -103,11 +104,54 @@ TEST(gives_up)
     size_t start, end;
     const char *text = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!";
     CHECK_OK(hnp_regex_open(&regex, "(a+)+$", "pattern", &error));
+    hnp_regex_room_bound(&room, strlen(text));
     CHECK_INT(hnp_regex_find(regex, &room, text, strlen(text), 0, &start, &end), HNP_REGEX_LIMIT);
+    hnp_regex_room_bound(&room, 3);
     CHECK_INT(hnp_regex_find(regex, &room, text, 3, 0, &start, &end), HNP_REGEX_FOUND);
     CHECK_INT(end, 3);
     hnp_regex_room_close(&room);
     hnp_regex_free(regex);
 }
 
-TEST_MAIN(RUN(agree_with_pcre2); RUN(gives_up))
+/* Loops that read far ahead, or fail a little at every place, pass the limit of one match: what a text takes in all counts. */
+TEST(counts_what_a_text_takes)
+{
+    static const char *const hostile[] = {"(?=a*[bc])a", "(?=(?:a)*b)a", "a{1,1000}[bc]", "(?=(?:a|aa){0,16}b)a|a", "(?>a{0,60000}+(?!a))[bc]",
+                                          "\\x{61}*[bc](?<=x)|(?=\\x{61}+b)a"};
+    static const char *const sound[] = {"a+", "a??b|a", "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{M}]*[\\p{Ll}\\p{M}]+(?i:'s|'t|'re)?|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+                                        "(?:a){2}+|a", "\\p{L}+(?!\\S)|a", "[^*+?b]+", "\\x{61}+", "\\[+|a{1,3}"};
+    const size_t size = 200000;
+    char *text = malloc(size);
+    CHECK(text);
+    memset(text, 'a', size);
+    for (size_t i = 0; i < sizeof hostile / sizeof *hostile + sizeof sound / sizeof *sound; i++) {
+        bool bad = i < sizeof hostile / sizeof *hostile;
+        hnp_regex *regex = NULL;
+        hnp_regex_room room = {0};
+        hn_error error = {0};
+        hnp_regex_result result = HNP_REGEX_FOUND;
+        size_t start, end;
+        CHECK_OK(hnp_regex_open(&regex, bad ? hostile[i] : sound[i - sizeof hostile / sizeof *hostile], "pattern", &error));
+        hnp_regex_room_bound(&room, size);
+        for (size_t at = 0; at < size && result == HNP_REGEX_FOUND; at = end)
+            result = hnp_regex_find(regex, &room, text, size, at, &start, &end);
+        if (result != (bad ? HNP_REGEX_LIMIT : HNP_REGEX_FOUND)) fprintf(stderr, "pattern %zu: result %d\n", i, result);
+        CHECK_INT(result, bad ? HNP_REGEX_LIMIT : HNP_REGEX_FOUND);
+        hnp_regex_room_close(&room);
+        hnp_regex_free(regex);
+    }
+    free(text);
+}
+
+TEST(refuses_what_only_pcre2_knows)
+{
+    static const char *const patterns_of_pcre2[] = {"(*LIMIT_MATCH=1)a", "a(?#b)c", "a(*SKIP)b"};
+    for (size_t i = 0; i < sizeof patterns_of_pcre2 / sizeof *patterns_of_pcre2; i++) {
+        hnp_regex *regex = NULL;
+        hn_error error = {0};
+        CHECK_INT(hnp_regex_open(&regex, patterns_of_pcre2[i], "pattern", &error), HN_ERR_UNSUPPORTED);
+        CHECK_CONTAINS(error.message, "a verb, or a comment");
+    }
+}
+
+TEST_MAIN(RUN(agree_with_pcre2); RUN(gives_up); RUN(counts_what_a_text_takes); RUN(refuses_what_only_pcre2_knows))
