@@ -1,13 +1,14 @@
-/* Configs from strangers: the bytes up to the first NUL are the file, the lines behind it are overrides.
- * Whatever comes, it loads and then reads back as itself, or it is refused with a message. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+/* Configs from strangers: the bytes up to the first NUL are the file, the lines behind it are overrides. They are read by a table
+ * that has a key of each type, and by hone's own tables. Whatever comes, it loads and then reads back as itself, or it is
+ * refused with a message. The file is also taken for the config.json of a model. */
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include "core/config.h"
+#include "cli/cli.h"
 #include "core/json.h"
+#include "models/model.h"
+#include "tests/fuzz/fuzz.h"
+
+enum { MOST = 16 };
 
 typedef struct values {
     bool flag;
@@ -35,63 +36,100 @@ static const hn_key keys[] = {
 };
 static const hn_key_table table = {keys, sizeof keys / sizeof *keys, &stored};
 
-/* Loads `text` through a file in memory. */
-static hn_status load(hn_config **config, const char *text, size_t size, const char *const *lines,
-                      size_t count, hn_error *error)
+typedef struct lines {
+    const char *line[MOST];
+    size_t count;
+} lines;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc, (void)argv;
+    hn_json_init();
+    return 0;
+}
+
+/* Loads `text` through a file in memory, whose name is the error's. */
+static hn_status load(hn_config **config, const hn_key_table *tables, size_t count, const char *text, size_t size,
+                      const lines *overrides, hn_error *error)
 {
     char path[64];
     int fd = memfd_create("config", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, text, size) != (ssize_t)size) abort();
+    DEMAND(fd >= 0 && write(fd, text, size) == (ssize_t)size);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    hn_status status = hn_config_load(config, &table, 1, path, lines, count, true, error);
+    hn_status status = hn_config_load(config, tables, count, path, overrides->line, overrides->count, true, error);
+    if (status != HN_OK) fuzz_refused(error, strstr(error->message, path) ? path : "command line");
     close(fd);
     return status;
 }
 
-static void reads_back(const hn_config *config)
+static void reads_back(const hn_config *config, const hn_key_table *tables, size_t count)
 {
     hn_config *again = NULL;
     hn_error error = {0};
-    hn_strbuf first, lines;
+    hn_strbuf first, different;
     hn_strbuf_init(&first);
-    hn_strbuf_init(&lines);
+    hn_strbuf_init(&different);
     json_t *resolved = hn_config_resolved(config);
     hn_json_write(&first, resolved, 2);
-    if (load(&again, first.text, first.length, NULL, 0, &error) != HN_OK) {
-        fprintf(stderr, "%s\n%s\n", first.text, error.message);
-        abort();
-    }
+    hn_status status = load(&again, tables, count, first.text, first.length, &(lines){.count = 0}, &error);
+    if (status != HN_OK) fprintf(stderr, "%s\n%s\n", first.text, error.message);
+    DEMAND(status == HN_OK);
     json_t *same = hn_config_resolved(again);
-    hn_config_difference(&lines, &table, 1, resolved, same);
-    if (lines.length) {
-        fprintf(stderr, "%s\n", lines.text);
-        abort();
-    }
+    hn_config_difference(&different, tables, count, resolved, same);
+    if (different.length) fprintf(stderr, "%s\n", different.text);
+    DEMAND(!different.length);
     json_decref(resolved);
     json_decref(same);
     hn_config_free(again);
     hn_strbuf_close(&first);
-    hn_strbuf_close(&lines);
+    hn_strbuf_close(&different);
 }
 
-int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
+static void read_tables(const hn_key_table *tables, size_t count, const char *text, size_t length, const lines *overrides)
 {
-    enum { MOST = 16 };
-    const char *lines[MOST];
-    size_t count = 0, length = strnlen((const char *)data, size);
     hn_config *config = NULL;
     hn_error error = {0};
-    char *text = calloc(1, size + 1);
-    if (!text) abort();
-    memcpy(text, data, size);
-    char *rest = length < size ? text + length + 1 : NULL;
-    for (char *line = rest ? strtok(rest, "\n") : NULL; line && count < MOST; line = strtok(NULL, "\n"))
-        lines[count++] = line;
-    if (load(&config, text, length, lines, count, &error) == HN_OK)
-        reads_back(config);
-    else if (!error.message[0])
-        abort();
+    if (load(&config, tables, count, text, length, overrides, &error) == HN_OK) reads_back(config, tables, count);
     hn_config_free(config);
-    free(text);
+}
+
+static void read_model(const char *text, size_t length)
+{
+    hn_model_config config;
+    hn_backend backend;
+    hn_model *model = NULL;
+    json_t *root = NULL;
+    hn_error error = {0};
+    hn_status status = hn_json_parse(&root, text, length, "input", HN_JSON_LIMITS_SMALL, &error);
+    if (status == HN_OK && json_is_object(root)) status = hn_model_config_read(&config, root, "input", &error);
+    if (status != HN_OK) fuzz_refused(&error, "input");
+    if (status == HN_OK && json_is_object(root)) {
+        if (config.head != HN_HEAD_LM) hn_model_config_head(&config, HN_HEAD_CLASSIFY, 3);
+        hn_backend_cpu_init(&backend);
+        status = hn_model_open(&model, &config, HN_F32, &backend, hn_ops_cpu(), &error);
+        DEMAND(status == HN_OK && hn_model_param_elements(model) > 0);
+        hn_model_free(model);
+    }
+    json_decref(root);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
+{
+    lines overrides = {.count = 0};
+    static hn_cli_config own;
+    size_t length, whole = size;
+    const char *text = fuzz_part(&length, &bytes, &size);
+    char *rest = calloc(1, size + 1);
+    DEMAND(rest);
+    memcpy(rest, bytes, size);
+    for (char *line = strtok(rest, "\n"); line && overrides.count < MOST; line = strtok(NULL, "\n"))
+        overrides.line[overrides.count++] = line;
+    fuzz_begin();
+    read_tables(&table, 1, text, length, &overrides);
+    hn_cli_tables(&own);
+    read_tables(own.tables, HN_CLI_TABLES, text, length, &overrides);
+    read_model(text, length);
+    fuzz_end(whole);
+    free(rest);
     return 0;
 }
