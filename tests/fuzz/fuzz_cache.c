@@ -1,38 +1,22 @@
 /* A token cache from strangers: the bytes are the HDF5 file behind the header, which is made right here, as a fuzzer finds no digests.
  * As a cache of each task: it is to be made anew, and why is said, or every example that a run would take from it keeps to the
  * tokenizer's ids, the classes and data.max_tokens. */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "core/json.h"
 #include "core/mem.h"
 #include "data/cache_format.h"
+#include "tests/fuzz/fuzz.h"
 
-#define DEMAND(condition) ((condition) ? (void)0 : abort())
+#define NAME "cache.h5"
 enum { VOCABULARY = 400, LONGEST = 16, CLASSES = 2 };
 
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
-
-static char path[64];
+static char path[160];
 static hn_batch_buffer buffer;
-
-static void remove_file(void)
-{
-    unlink(path);
-}
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc, (void)argv;
     hn_json_init();
-    snprintf(path, sizeof path, "%s/hone-fuzz-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-    int file = mkstemp(path);
-    DEMAND(file >= 0 && !close(file));
-    atexit(remove_file);
+    snprintf(path, sizeof path, "%s/" NAME, fuzz_folder());
     DEMAND(hn_batch_buffer_init(&buffer, LONGEST, 1, NULL) == HN_OK);
     return 0;
 }

@@ -1,8 +1,6 @@
 /* CSV and TSV from strangers; the first byte picks which. */
 #include "tests/fuzz/rows.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static void write_cell(hn_strbuf *out, const char *text, char behind)
 {
     hn_strbuf_putc(out, '"');

@@ -1,8 +1,6 @@
 /* JSON lines and JSON arrays from strangers; the first byte picks which. Compressed input comes by itself. */
 #include "tests/fuzz/rows.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static void write_json(hn_strbuf *out, const hn_row *row)
 {
     hn_strbuf_puts(out, "{\"a\": ");

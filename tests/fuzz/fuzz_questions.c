@@ -1,15 +1,8 @@
 /* Questions with options from strangers, as CSV, TSV and JSON; the first byte picks which. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "core/json.h"
 #include "data/reader.h"
 #include "data/utf8.h"
-
-#define DEMAND(condition) ((condition) ? (void)0 : abort())
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static void check(const char *text)
 {

@@ -1,18 +1,12 @@
 /* Instruction rows from strangers: "[" begins a JSON array, "i" a table, anything else JSON lines. Whatever a
  * row's texts spell, its ids hold just the control tokens that its turns have, and only the answers are
  * marked. The bytes are also taken for a chat template and for a format string of the user's. */
-#include <stdint.h>
-
 #include "core/json.h"
 #include "data/reader.h"
 #include "data/template.h"
 #include "data/template_shapes.h"
 #include "tests/data/byte_tokenizer.h"
-
-#define DEMAND(condition) ((condition) ? (void)0 : abort())
-
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static hn_tokenizer *tokenizer;
 static hn_template *chatml, *llama2;

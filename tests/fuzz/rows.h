@@ -3,16 +3,11 @@
 #ifndef HONE_TESTS_FUZZ_ROWS_H
 #define HONE_TESTS_FUZZ_ROWS_H
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "core/json.h"
 #include "core/strbuf.h"
 #include "data/reader.h"
 #include "data/utf8.h"
-
-#define DEMAND(condition) ((condition) ? (void)0 : abort())
+#include "tests/fuzz/fuzz.h"
 
 static const hn_reader_options fuzz_options = {.text = "a", .pair = "b", .label = "y", .empty_allowed = true};
 
