@@ -21,6 +21,7 @@
 typedef struct hn_checkpoint_release {
     void (*call)(void *context);
     void *context;
+    hn_status (*then)(void *context, hn_error *error); /* NULL: nothing; see below */
 } hn_checkpoint_release;
 
 /* Saves `tensors` (dense, host memory, names of 1 to 1,023 bytes without '/') and `state` (borrowed; any JSON object: RNG key,
@@ -30,7 +31,8 @@ typedef struct hn_checkpoint_release {
  *
  * `release` (may be NULL) is called once, also by a save that fails, as soon as the tensors' bytes are not read
  * any more: they are in the kernel's hands, and from there on the file is compared with their digests. Names
- * and shapes stay until the end. */
+ * and shapes stay until the end. Nothing waits for the disk before that. `then` is called once the file is whole and
+ * before the checkpoint takes its name; its failure is the save's. */
 hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
                              const json_t *state, const hn_checkpoint_release *release, hn_error *error);
 

@@ -14,7 +14,8 @@
  *
  * The caller's memory is read twice, for the digests and by write(), and never again: what is read back is compared
  * with the digests. So who waits to change it (hn_checkpoint_release) is let go behind the last write, long before the
- * disk is done; and who changes it between the two reads is found out, since the file then has other digests. */
+ * disk is done; and who changes it between the two reads is found out, since the file then has other digests. Nothing
+ * before that write waits for the disk: the fsync of a busy one takes longer than a small model's step. */
 #include "checkpoints/checkpoint.h"
 
 #include <dirent.h>
@@ -37,14 +38,14 @@
 typedef struct tensor_source {
     const hn_named_tensor *tensors;
     size_t count;
-    const hn_checkpoint_release *release; /* NULL: nobody, or it was called */
+    const hn_checkpoint_release *release; /* NULL: nobody */
+    bool free;                            /* they are let go */
 } tensor_source;
 
 static void let_go(tensor_source *source)
 {
-    const hn_checkpoint_release *release = source->release;
-    source->release = NULL;
-    if (release) release->call(release->context);
+    if (source->release && !source->free) source->release->call(source->release->context);
+    source->free = true;
 }
 
 static hn_status check_names(const hn_named_tensor *tensors, size_t count, const char *path, hn_error *error)
@@ -126,9 +127,11 @@ static hn_status commit(hnp_manifest *manifest, const char *temporary, const cha
     char *file = hn_path_join(temporary, HNP_FILE_NAME);
     if (!file) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", temporary);
     hn_status status = hn_folder_remove(temporary, error);
-    if (status == HN_OK) status = hn_folder_make(temporary, error);
+    if (status == HN_OK && hn_file_calls.mkdir(temporary, 0777)) /* the rename's fsync is early enough for its name */
+        status = hn_fail_errno(error, "%s: cannot make this folder", temporary);
     if (status == HN_OK) status = write_file(manifest, file, source, error);
     hn_free(file);
+    if (status == HN_OK && source->release && source->release->then) status = source->release->then(source->release->context, error);
     if (status == HN_OK && replace) status = write_manifest(manifest, temporary, error);
     if (status != HN_OK) {
         hn_folder_remove(temporary, NULL);

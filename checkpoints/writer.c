@@ -4,7 +4,7 @@
  *
  * It is the caller's while IDLE and DONE, the thread's while ASKED and READ, and the tensors' bytes are the thread's while ASKED alone; the
  * state itself changes under the lock. So the caller's objects (the state's JSON, whose reference counts are not for two threads) are made
- * and released on the caller's side alone. A save that failed before it read anything goes from ASKED to DONE.
+ * and released on the caller's side alone.
  *
  * There is no queue: a second save would find the first one's tensors changed, and training that is faster than its disk has to wait for
  * it anyhow. */
@@ -44,12 +44,17 @@ static void set_read(void *writer)
     set_state(writer, READ);
 }
 
+static hn_status run_before(void *writer, hn_error *error)
+{
+    const hn_checkpoint_job *job = &((hn_checkpoint_writer *)writer)->job;
+    return job->before ? job->before(job->context, error) : HN_OK;
+}
+
 static hn_status save(hn_checkpoint_writer *writer, hn_error *error)
 {
     const hn_checkpoint_job *job = &writer->job;
-    const hn_checkpoint_release release = {set_read, writer};
-    hn_status status = job->before ? job->before(job->context, error) : HN_OK;
-    if (status == HN_OK) status = hn_checkpoint_save(writer->folder, job->step, job->tensors, job->count, job->state, &release, error);
+    const hn_checkpoint_release release = {.call = set_read, .context = writer, .then = run_before};
+    hn_status status = hn_checkpoint_save(writer->folder, job->step, job->tensors, job->count, job->state, &release, error);
     if (status == HN_OK) status = hn_checkpoint_retain_beside(writer->folder, writer->keep, job->step, job->stay, error);
     return status;
 }

@@ -24,7 +24,7 @@ typedef struct hn_checkpoint_job {
     const hn_named_tensor *tensors; /* [count] they stay until the save is over; their bytes, until they were read */
     size_t count;
     json_t *state; /* an object that only the writer uses; it is released with the outcome */
-    /* Called on the writer's thread before anything is written; its failure is the save's. May be NULL. */
+    /* Called on the writer's thread before the checkpoint takes its name; its failure is the save's. May be NULL. */
     hn_status (*before)(void *context, hn_error *error);
     void *context;
 } hn_checkpoint_job;

@@ -207,7 +207,7 @@ static void spoil(void *self)
 static hn_status save_and_spoil(const json_t *state, hn_error *problem)
 {
     run self;
-    const hn_checkpoint_release release = {spoil, &self};
+    const hn_checkpoint_release release = {.call = spoil, .context = &self};
     run_fill(&self, 2);
     releases = 0;
     return hn_checkpoint_save(folder, 2, self.tensors, TENSORS, state, &release, problem);
@@ -236,7 +236,7 @@ TEST(released_by_saves_that_cannot_begin)
 {
     run self;
     hn_error problem = {0};
-    const hn_checkpoint_release release = {spoil, &self};
+    const hn_checkpoint_release release = {.call = spoil, .context = &self};
     json_t *state = json_object();
     run_fill(&self, 1);
     fresh();
