@@ -2,14 +2,25 @@
  * terminal silent. */
 #include "track/event.h"
 
-hn_status hn_sinks_emit(hn_sinks *sinks, const hn_event *event, hn_error *error)
+static hn_status emit(hn_sinks *sinks, const hn_event *event, bool logs, hn_error *error)
 {
     hn_status first = HN_OK;
     for (size_t i = 0; i < sinks->count; i++) {
-        hn_status status = sinks->items[i]->emit(sinks->items[i], event, error);
+        hn_sink *sink = sinks->items[i];
+        hn_status status = logs || !sink->log ? sink->emit(sink, event, error) : HN_OK;
         if (first == HN_OK) first = status;
     }
     return first;
+}
+
+hn_status hn_sinks_emit(hn_sinks *sinks, const hn_event *event, hn_error *error)
+{
+    return emit(sinks, event, true, error);
+}
+
+hn_status hn_sinks_show(hn_sinks *sinks, const hn_event *event, hn_error *error)
+{
+    return emit(sinks, event, false, error);
 }
 
 hn_status hn_sinks_flush(hn_sinks *sinks, hn_error *error)

@@ -2,6 +2,7 @@
 #ifndef HONE_TRACK_EVENT_H
 #define HONE_TRACK_EVENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,14 +19,16 @@ typedef struct hn_field {
 /* Events and their fields, as metrics.jsonl has them and the terminal knows them; a sink takes any other kind too.
  *
  *     start       texts that describe the run
- *     step        epoch, steps (total), loss, lr, grad_norm, pairs_per_second, tokens_per_second, time_left, time
+ *     step        epoch, steps (total), loss, lr, grad_norm, pairs_per_second, tokens_per_second, time_left, time, held
  *     eval        set (text), loss, accuracy, macro_f1, ..., best (0 or 1)
  *     sample      number (from 1), prompt, answer, finish (why it ended), tokens; reference and row, when it is from data
- *     checkpoint  path          unfreeze  group          bad_step  reason, in_a_row
+ *     checkpoint  bytes, seconds, held (shown, in no log)
+ *     unfreeze    group         bad_step  reason, in_a_row
  *     spike       reason, loss, grad_norm, in_a_row
  *     warning     message       stop      reason
  *
- * Rates are per second, times in seconds; `time` counts from the start of the run. */
+ * Rates are per second, times in seconds; `time` counts from the start of the run, `held` is what training
+ * waited for saves. */
 typedef struct hn_event {
     const char *kind; /* "start", "step", "eval", "checkpoint", "unfreeze", "bad_step", "stop", ... */
     int64_t step;
@@ -36,6 +39,7 @@ typedef struct hn_event {
 typedef struct hn_sink hn_sink;
 struct hn_sink {
     void *state;
+    bool log; /* of the run: a resume cuts it to what the checkpoint knows, so nothing stands in it that depends on time alone */
     hn_status (*emit)(hn_sink *sink, const hn_event *event, hn_error *error);
     hn_status (*flush)(hn_sink *sink, hn_error *error); /* NULL: nothing to flush; may run on a thread while another one emits */
     void (*close)(hn_sink *sink);                       /* frees the sink too */
@@ -48,6 +52,8 @@ typedef struct hn_sinks {
 
 /* To every sink, in order, also behind one that failed; the first error is returned. */
 hn_status hn_sinks_emit(hn_sinks *sinks, const hn_event *event, hn_error *error);
+/* The same to those that are no log: what comes sooner or later as the disk is fast, and tells a person something. */
+hn_status hn_sinks_show(hn_sinks *sinks, const hn_event *event, hn_error *error);
 /* What was emitted is on the disk after this. May run on a thread while another one emits. Called before a checkpoint takes its name, so that no checkpoint is ahead of
  * its log. */
 hn_status hn_sinks_flush(hn_sinks *sinks, hn_error *error);

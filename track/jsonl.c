@@ -158,7 +158,7 @@ hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, 
     }
     *log = (jsonl){.fd = -1, .path = hn_strdup(path)};
     hn_strbuf_init(&log->line);
-    *sink = (hn_sink){.state = log, .emit = jsonl_emit, .flush = jsonl_flush, .close = jsonl_close};
+    *sink = (hn_sink){.state = log, .log = true, .emit = jsonl_emit, .flush = jsonl_flush, .close = jsonl_close};
     status =
         log->path ? cut(path, cut_step, lines, error) : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
     if (status != HN_OK) goto out;

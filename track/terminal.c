@@ -200,6 +200,16 @@ static void add_bad_step(hn_strbuf *out, const hn_event *event, const char *what
     if (count && count->integer > 1) hn_strbuf_printf(out, " (%lld in a row)", (long long)count->integer);
 }
 
+/* Of a checkpoint that is safe: its size, how long it took, and what of that training waited. */
+static void add_checkpoint(hn_strbuf *out, const hn_event *event)
+{
+    const hn_field *bytes = find(event, "bytes"), *seconds = find(event, "seconds"), *held = find(event, "held");
+    hn_strbuf_puts(out, "saved");
+    if (bytes) hn_strbuf_printf(out, " %.1f MB", 1e-6 * (double)bytes->integer);
+    if (seconds) hn_strbuf_printf(out, " in %.2f s", seconds->number);
+    if (held) hn_strbuf_printf(out, ", training waited %.0f ms", 1e3 * held->number);
+}
+
 /* The line of any event but a step. */
 static void add_event(hn_strbuf *out, const hn_event *event)
 {
@@ -214,8 +224,7 @@ static void add_event(hn_strbuf *out, const hn_event *event)
     } else if (!strcmp(kind, "sample")) {
         add_sample(out, event);
     } else if (!strcmp(kind, "checkpoint")) {
-        hn_strbuf_puts(out, "saved ");
-        add_named(out, event, "path");
+        add_checkpoint(out, event);
     } else if (!strcmp(kind, "unfreeze")) {
         add_named(out, event, "group");
         hn_strbuf_puts(out, " trains from here");

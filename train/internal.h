@@ -66,9 +66,12 @@ typedef struct hnp_saving {
     int64_t safe;      /* the last one of progress.good that the disk has; -1: none */
     bool good;         /* the save that was started last is of progress.good */
     bool told;         /* a wait for the disk */
-    /* For the profile: saves while training went on, what they held it up (the last one, one at most, all), and what the writer took. */
+    uint64_t bytes;    /* of the tensors */
+    double last_held;  /* seconds that training waited for the last save */
+    double window_held; /* and for any since the last line of the log */
+    /* For the profile: saves while training went on, what they held it up (one at most, all), and what the writer took. */
     int64_t saves;
-    double last_held, most_held, held, written;
+    double most_held, held, written;
 } hnp_saving;
 
 typedef struct hn_trainer {
@@ -213,6 +216,8 @@ hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char
                                hn_error *error);
 /* Something at `step` that does not end the run. */
 hn_status hnp_trainer_warn(hn_trainer *trainer, int64_t step, const char *message, hn_error *error);
+/* A save that is over, for people. */
+hn_status hnp_trainer_show_save(hn_trainer *trainer, const hn_checkpoint_outcome *outcome, hn_error *error);
 /* With train.profile: where the time of the operations went, as a table. */
 void hnp_trainer_print_profile(const hn_trainer *trainer);
 double hnp_trainer_elapsed(const hn_trainer *trainer);

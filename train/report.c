@@ -75,6 +75,7 @@ hn_status hnp_trainer_log_step(hn_trainer *trainer, hn_error *error)
         FLOAT("tokens_per_second", (double)trainer->window_tokens / seconds),
         FLOAT("time_left", rate > 0 ? (double)left / rate : 0),
         FLOAT("time", hnp_trainer_elapsed(trainer)),
+        FLOAT("held", trainer->saving.window_held),
         FLOAT("pairs_per_second", (double)trainer->window_examples / seconds), /* of texts that belong together */
     };
     bool tokens = hn_job_measured(trainer->job) == HN_METRICS_TOKENS;
@@ -83,6 +84,7 @@ hn_status hnp_trainer_log_step(hn_trainer *trainer, hn_error *error)
     p->window_count = p->window_steps = 0;
     trainer->window_tokens = trainer->window_examples = 0;
     trainer->window_started = hn_clock();
+    trainer->saving.window_held = 0;
     return status;
 }
 
@@ -154,6 +156,14 @@ hn_status hnp_trainer_warn(hn_trainer *trainer, int64_t step, const char *messag
 {
     const hn_field fields[] = {TEXT("message", message), FLOAT("time", hnp_trainer_elapsed(trainer))};
     return emit_at(trainer, step, "warning", fields, 2, error);
+}
+
+hn_status hnp_trainer_show_save(hn_trainer *trainer, const hn_checkpoint_outcome *outcome, hn_error *error)
+{
+    const hn_field fields[] = {INT("bytes", (int64_t)trainer->saving.bytes), FLOAT("seconds", outcome->seconds),
+                               FLOAT("held", trainer->saving.last_held), FLOAT("time", hnp_trainer_elapsed(trainer))};
+    hn_event event = {.kind = "checkpoint", .step = outcome->step, .fields = fields, .count = sizeof fields / sizeof *fields};
+    return hn_sinks_show(&trainer->sinks, &event, error);
 }
 
 void hnp_trainer_print_profile(const hn_trainer *trainer)

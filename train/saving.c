@@ -39,6 +39,7 @@ hn_status hnp_saving_open(hn_trainer *trainer, hn_error *error)
     hn_status status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, NULL, &saving->tensors, &saving->count, error);
     saving->last = trainer->progress.step;
     saving->safe = trainer->resumed ? trainer->progress.good : -1;
+    for (size_t i = 0; status == HN_OK && i < saving->count; i++) saving->bytes += hn_tensor_bytes(&saving->tensors[i].tensor);
     if (status == HN_OK) status = hn_checkpoint_check_space(trainer->checkpoints, saving->tensors, saving->count, error);
     if (status == HN_OK)
         status = hn_checkpoint_writer_open(&saving->writer, trainer->checkpoints, (int)trainer->config->checkpoint.keep, error);
@@ -54,14 +55,14 @@ void hnp_saving_close(hnp_saving *saving)
     *saving = (hnp_saving){0};
 }
 
-/* Counts a save that is over, and tells one that failed: a rollback then goes to the one before it. */
+/* Counts a save that is over, and tells what came of it: a rollback goes to the one before a save that failed. */
 static hn_status conclude(hn_trainer *trainer, const hn_checkpoint_outcome *outcome, hn_error *error)
 {
     hnp_saving *saving = &trainer->saving;
     hn_progress *p = &trainer->progress;
     saving->written += outcome->seconds;
     if (saving->good && outcome->error.status == HN_OK) saving->safe = outcome->step;
-    if (outcome->error.status == HN_OK) return HN_OK;
+    if (outcome->error.status == HN_OK) return hnp_trainer_show_save(trainer, outcome, error);
     if (saving->good && p->good == outcome->step) p->good = saving->safe;
     return hnp_trainer_warn(trainer, outcome->step, outcome->error.message, error);
 }
@@ -89,6 +90,7 @@ static void count_held(hn_trainer *trainer, double seconds)
     trainer->window_started += seconds; /* rates are of training alone */
     saving->held += seconds;
     saving->last_held += seconds;
+    saving->window_held += seconds;
     if (saving->last_held > saving->most_held) saving->most_held = saving->last_held;
 }
 
@@ -107,7 +109,9 @@ hn_status hnp_saving_wait(hn_trainer *trainer, hn_error *error)
     hn_checkpoint_outcome outcome;
     double before = hn_clock();
     if (!hn_checkpoint_writer_wait(trainer->saving.writer, &outcome)) return HN_OK;
-    tell_wait(trainer, outcome.step, hn_clock() - before);
+    double waited = hn_clock() - before;
+    count_held(trainer, waited);
+    tell_wait(trainer, outcome.step, waited);
     return conclude(trainer, &outcome, error);
 }
 
@@ -141,8 +145,8 @@ static hn_status start(hn_trainer *trainer, hn_error *error)
 
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
 {
-    double before = hn_clock();
     hn_status status = hnp_saving_wait(trainer, error);
+    double before = hn_clock();
     if (status == HN_OK) status = start(trainer, error);
     trainer->saving.saves++;
     trainer->saving.last_held = 0;
@@ -154,10 +158,12 @@ hn_status hnp_trainer_save_last(hn_trainer *trainer, hn_error *error)
 {
     hn_checkpoint_outcome outcome;
     hn_status status = hnp_saving_wait(trainer, error);
+    double before = hn_clock();
     if (status == HN_OK) status = start(trainer, error);
     if (status != HN_OK) return status;
     hn_checkpoint_writer_wait(trainer->saving.writer, &outcome);
-    if (outcome.error.status == HN_OK) return HN_OK;
+    trainer->saving.last_held = hn_clock() - before;
+    if (outcome.error.status == HN_OK) return hnp_trainer_show_save(trainer, &outcome, error);
     return hn_fail(error, outcome.error.status, "%s", outcome.error.message);
 }
 
@@ -167,4 +173,5 @@ void hnp_saving_end(hn_trainer *trainer)
     if (!trainer->saving.writer || !hn_checkpoint_writer_wait(trainer->saving.writer, &outcome)) return;
     trainer->saving.written += outcome.seconds;
     if (outcome.error.status != HN_OK) trainer->options->notice(outcome.error.message);
+    else hnp_trainer_show_save(trainer, &outcome, &(hn_error){0});
 }

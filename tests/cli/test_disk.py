@@ -137,7 +137,8 @@ def a_disk_that_fills_up(folder):
         disk.fill()
         said = go_on(process, 1)
         assert "the disk is too full for a checkpoint" in said, said
-        assert said.count("the log lacks lines until the disk takes them again") == 1, said
+        lost, found = said.count("the log lacks lines until the disk takes them again"), said.count("the log is written again")
+        assert lost and found <= lost <= found + 1, said  # a best/ that was given up may make room for some lines
         assert "final" in said.splitlines()[-1], said
         hone("verify", os.path.join(run, "checkpoints/step-10"))
         disk.empty()

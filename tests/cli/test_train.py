@@ -42,6 +42,17 @@ def killed_runs_end_with_the_same_bytes(folder):
         assert metrics(other) == events, f"metrics differ after {kills} kills"
 
 
+def every_save_is_told(folder):
+    config, run = setup(folder, run="told", checkpoint={"every": "7 steps"}, train={"max_steps": 20, "log_every": 1})
+    said = re.findall(r"step (\d+): saved ([\d.]+) MB in [\d.]+ s, training waited \d+ ms\n", hone("train", config).stderr)
+    size = os.path.getsize(os.path.join(run, "checkpoints/step-20/rank-0.h5"))
+    assert [int(step) for step, _ in said] == [7, 14, 20] and all(0.5 < 1e6 * float(mb) / size < 1.5 for _, mb in said), (said, size)
+    events = [json.loads(line) for line in open(os.path.join(run, "metrics.jsonl"))]
+    held = [e["held"] for e in events if e["event"] == "step"]
+    assert len(held) == 20 and held[0] < 0.01 and all(0 <= one < 10 for one in held), held
+    assert not any(e["event"] == "checkpoint" for e in events), events
+
+
 def bf16_moments_take_half_the_place(folder):
     config, run = setup(folder)
     hone("train", config)
@@ -309,7 +320,7 @@ def the_trunk_cache_changes_no_bit(folder):
         assert digests(other + "-none") == digests(run), f"freeze.below={below}: no budget changed the weights"
 
 
-main(a_run_leaves_what_it_promises, killed_runs_end_with_the_same_bytes, bf16_moments_take_half_the_place,
+main(a_run_leaves_what_it_promises, killed_runs_end_with_the_same_bytes, every_save_is_told, bf16_moments_take_half_the_place,
      a_signal_saves_and_the_run_goes_on,
      nothing_but_training_changes_the_weights, slices_are_the_big_batch, another_config_is_refused, other_dev_data_is_refused,
      a_finished_run_goes_on_with_more_epochs, a_kill_behind_a_resume_repeats_no_event,

@@ -101,7 +101,7 @@ def metrics(run):
     events = []
     for line in open(os.path.join(run, "metrics.jsonl")):
         event = json.loads(line)
-        for key in ("time", "time_left", "pairs_per_second", "tokens_per_second"):
+        for key in ("time", "time_left", "pairs_per_second", "tokens_per_second", "held"):
             event.pop(key, None)
         events.append(event)
     return events

@@ -54,8 +54,11 @@ TEST(all_get_it_and_the_first_error_wins)
     CHECK_INT(hn_sinks_flush(&list, &error), HN_ERR_IO);
     CHECK_TEXT(error.message, "flush 2");
     CHECK_INT(probes[2].flushed, 1);
+    sinks[1].log = true;
+    CHECK_INT(hn_sinks_show(&list, &event, &error), HN_ERR_MEMORY); /* no log is asked */
+    for (int i = 0; i < 3; i++) CHECK_INT(probes[i].events, i == 1 ? 1 : 2);
     hn_sinks_close(&list);
-    CHECK_TEXT(order, "123123");
+    CHECK_TEXT(order, "12313123");
     CHECK_INT(list.count, 0);
     CHECK_OK(hn_sinks_emit(&list, &event, &error)); /* nobody listens */
     CHECK_OK(hn_sinks_flush(&list, &error));
