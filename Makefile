@@ -1,5 +1,6 @@
 # The front door: `make`, `make demo`, `make test`, `make bench-*`. CMake does the work.
-.PHONY: bench-generate all packages demo demo-sft test bench-mnli bench-sft bench-tokenizer keys format clean cuda test-gpu bench-gpu bundle torture
+.PHONY: all packages demo demo-sft test torture cuda test-gpu bundle bench-generate bench-gpu bench-mnli bench-save bench-sft bench-tokenizer \
+	keys format clean
 
 all: packages
 	@tools/build.sh release hone
@@ -47,6 +48,10 @@ bench-generate: packages
 bench-mnli: packages
 	@tools/build.sh release
 	@bench/mnli.sh $(ARGS)
+
+bench-save: packages
+	@tools/build.sh release
+	@bench/save.sh $(ARGS)
 
 bench-sft: packages
 	@tools/build.sh release
