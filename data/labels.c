@@ -89,14 +89,24 @@ static void list_names(char *const *names, int32_t count, char *out, size_t size
                                  i + 1 < count && used + 120 >= size ? ", ..." : "");
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Sorted, as a stranger's config.json can name 65,536. */
 static hn_status check_twice(char *const *names, int32_t count, const char *whose, hn_error *error)
 {
-    for (int32_t i = 0; i < count; i++)
-        for (int32_t j = 0; j < i; j++)
-            if (!strcmp(names[i], names[j]))
-                return hn_fail(error, HN_ERR_USAGE, "%s: expected every label once, got \"%s\" twice", whose,
-                               names[i]);
-    return HN_OK;
+    hn_status status = HN_OK;
+    const char **sorted = hn_reallocarray(NULL, (size_t)count, sizeof *sorted);
+    if (!sorted) return no_memory(error);
+    for (int32_t i = 0; i < count; i++) sorted[i] = names[i];
+    qsort(sorted, (size_t)count, sizeof *sorted, by_text);
+    for (int32_t i = 1; i < count && status == HN_OK; i++)
+        if (!strcmp(sorted[i - 1], sorted[i]))
+            status = hn_fail(error, HN_ERR_USAGE, "%s: expected every label once, got \"%s\" twice", whose, sorted[i]);
+    hn_free(sorted);
+    return status;
 }
 
 /* The user's names against the model's: order[] is filled, or the difference is the error. */
@@ -107,7 +117,8 @@ static hn_status match(hn_labels *labels, int32_t config_count, hn_error *error)
     if (!taken) return no_memory(error);
     bool same = config_count == labels->count;
     for (int32_t i = 0; same && i < config_count; i++) {
-        int32_t label = find(labels->names, labels->count, labels->config[i], true);
+        bool here = !strcmp(labels->names[i], labels->config[i]); /* the usual order, without a search */
+        int32_t label = here ? i : find(labels->names, labels->count, labels->config[i], true);
         same = label >= 0 && !taken[label];
         if (!same) break;
         taken[label] = true;

@@ -2,6 +2,8 @@
  * regression. */
 #include "data/labels.h"
 
+#include <time.h>
+
 #include "core/mem.h"
 #include "tests/test.h"
 
@@ -181,5 +183,27 @@ TEST(memory_failures)
     CHECK_INT(status, HN_OK);
 }
 
+/* As many as a model may name, by the user and by the model. Compared each with each they took minutes. */
+TEST(very_many)
+{
+    enum { MANY = 65536 };
+    const char **names = calloc(MANY, sizeof *names);
+    char(*texts)[16] = calloc(MANY, sizeof *texts);
+    hn_labels *labels = NULL;
+    hn_error error = {0};
+    CHECK(names && texts);
+    for (int i = 0; i < MANY; i++) snprintf(texts[i], sizeof *texts, "l%d", i), names[i] = texts[i];
+    hn_labels_options options = {.names = names, .count = MANY, .model_names = names, .model_count = MANY};
+    clock_t began = clock();
+    CHECK_OK(hn_labels_open(&labels, &options, &error));
+    CHECK((double)(clock() - began) / CLOCKS_PER_SEC < 5);
+    hn_labels_free(labels);
+    names[MANY - 1] = "l7";
+    CHECK_INT(hn_labels_open(&labels, &options, &error), HN_ERR_USAGE);
+    CHECK_CONTAINS(error.message, "\"l7\" twice");
+    free(names);
+    free(texts);
+}
+
 TEST_MAIN(RUN(by_name_and_number); RUN(order_of_the_model); RUN(refused); RUN(digits_as_names); RUN(mapped);
-          RUN(regression); RUN(memory_failures))
+          RUN(regression); RUN(memory_failures); RUN(very_many))

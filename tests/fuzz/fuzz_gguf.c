@@ -81,6 +81,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     if (!model) return 0;
     fuzz_put(NAME, bytes, size);
     snprintf(path, sizeof path, "%s/" NAME, fuzz_folder());
-    fuzz_model(path, size);
+    fuzz_model(path, NULL, size);
     return 0;
 }

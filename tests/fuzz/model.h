@@ -16,6 +16,7 @@ static inline hn_status fuzz_weights(const hn_source *source, hn_error *error)
     size_t count;
     const hn_named_tensor *tensors = hn_folder_tensors(source->folder, &count);
     hn_model_config config = source->config;
+    if (source->adapter) config.lora = hn_lora_of_peft(hn_peft_get_config(source->adapter));
     if (config.head != HN_HEAD_LM && !config.labels) hn_model_config_head(&config, HN_HEAD_CLASSIFY, 3);
     hn_strbuf_init(&initialised);
     hn_strbuf_init(&ignored);
@@ -30,6 +31,10 @@ static inline hn_status fuzz_weights(const hn_source *source, hn_error *error)
             status = hn_model_load(model, tensors, count, hn_folder_source(source->folder), hn_folder_weights(source->folder), 1,
                                    &initialised, &ignored, error);
         if (status == HN_OK) status = hn_folder_intact(source->folder, error);
+        if (status == HN_OK && source->adapter) {
+            tensors = hn_peft_tensors(source->adapter, &count);
+            status = hn_model_load_adapter(model, tensors, count, hn_peft_weights(source->adapter), error);
+        }
     }
     hn_model_free(model);
     hn_arena_close(&arena);
@@ -55,20 +60,20 @@ static inline void fuzz_words(const hn_tokenizer *tokenizer)
     hn_strbuf_close(&decoded);
 }
 
-/* Opens and loads; what is refused is refused by a name below `path`. */
-static inline void fuzz_model(const char *path, size_t size)
+/* Opens and loads, with an adapter that is not NULL on it; what is refused is refused by the name of the fuzzer's folder. */
+static inline void fuzz_model(const char *path, const char *adapter, size_t size)
 {
     hn_source *source = NULL;
     hn_error error = {0};
     hn_digest digest;
     fuzz_begin();
-    hn_status status = hn_source_open(&source, path, &error);
+    hn_status status = hn_source_open_with(&source, path, adapter, &error);
     if (status == HN_OK) {
         fuzz_words(source->tokenizer);
         DEMAND(!hn_source_digest(&digest, source, &error));
         status = fuzz_weights(source, &error);
     }
-    if (status != HN_OK) fuzz_refused(&error, path);
+    if (status != HN_OK) fuzz_refused(&error, fuzz_folder());
     hn_source_free(source);
     fuzz_end(size);
 }
