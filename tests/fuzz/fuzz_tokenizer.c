@@ -10,7 +10,7 @@
 #include "data/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 
-#define LONG ((size_t)32 << 10)
+#define LONG ((size_t)16 << 10)
 #define FUZZ_LEAD 100000
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
