@@ -23,6 +23,17 @@ hn_status hn_sinks_show(hn_sinks *sinks, const hn_event *event, hn_error *error)
     return emit(sinks, event, false, error);
 }
 
+hn_status hn_sinks_settle(hn_sinks *sinks, hn_error *error)
+{
+    hn_status first = HN_OK;
+    for (size_t i = 0; i < sinks->count; i++) {
+        hn_sink *sink = sinks->items[i];
+        hn_status status = sink->settle ? sink->settle(sink, error) : HN_OK;
+        if (first == HN_OK) first = status;
+    }
+    return first;
+}
+
 hn_status hn_sinks_flush(hn_sinks *sinks, hn_error *error)
 {
     hn_status first = HN_OK;

@@ -41,6 +41,7 @@ struct hn_sink {
     void *state;
     bool log; /* of the run: a resume cuts it to what the checkpoint knows, so nothing stands in it that depends on time alone */
     hn_status (*emit)(hn_sink *sink, const hn_event *event, hn_error *error);
+    hn_status (*settle)(hn_sink *sink, hn_error *error); /* NULL: nothing ever waits */
     hn_status (*flush)(hn_sink *sink, hn_error *error); /* NULL: nothing to flush; may run on a thread while another one emits */
     void (*close)(hn_sink *sink);                       /* frees the sink too */
 };
@@ -54,7 +55,9 @@ typedef struct hn_sinks {
 hn_status hn_sinks_emit(hn_sinks *sinks, const hn_event *event, hn_error *error);
 /* The same to those that are no log: what comes sooner or later as the disk is fast, and tells a person something. */
 hn_status hn_sinks_show(hn_sinks *sinks, const hn_event *event, hn_error *error);
-/* What was emitted is on the disk after this. May run on a thread while another one emits. Called before a checkpoint takes its name, so that no checkpoint is ahead of
+/* Writes what was emitted and could not be written then; the first error is returned. */
+hn_status hn_sinks_settle(hn_sinks *sinks, hn_error *error);
+/* What was written is on the disk after this. May run on a thread while another one emits. Called before a checkpoint takes its name, so that no checkpoint is ahead of
  * its log. */
 hn_status hn_sinks_flush(hn_sinks *sinks, hn_error *error);
 void hn_sinks_close(hn_sinks *sinks);
@@ -62,8 +65,15 @@ void hn_sinks_close(hn_sinks *sinks);
 /* metrics.jsonl: one event a line, whole lines only: {"event": kind, "step": n, fields...}. Opening with cut_step >= 0 keeps
  * the whole lines of events up to that step, the first `lines` of them at most, and drops everything else (resume; what was
  * logged at that step behind the checkpoint will be logged again); with -1 it drops all. A line that could not be written is
- * taken back whole, and its error returned. */
+ * taken back whole, its error returned, and it waits in memory to be written before the next one, or by settle; beyond a
+ * megabyte of them further lines are lost. */
 hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, int64_t lines, hn_error *error);
+
+/* Lines in the file, those kept by the cut among them; lines that wait; lines lost since it was opened. */
+typedef struct hn_log_counts {
+    int64_t written, waiting, lost;
+} hn_log_counts;
+hn_log_counts hn_sink_jsonl_counts(const hn_sink *sink);
 /* The terminal: one live line when `live` (a terminal), plain lines otherwise; to stderr. Colours only when `colour`. A
  * terminal that went away is no error: training goes on. `fd` stays the caller's. */
 hn_status hn_sink_terminal_open(hn_sink **out, int fd, int live, int colour, hn_error *error);

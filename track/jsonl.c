@@ -1,6 +1,7 @@
-/* metrics.jsonl. A line is written by one append and is there whole or not at all: what a full disk tore is
- * cut off again, and what a kill tore is dropped by the next open. Numbers have nine digits, which is a float
- * exactly.
+/* metrics.jsonl. A line is there whole or not at all: what a full disk tore is cut off again, and what a kill tore is
+ * dropped by the next open. A line that the disk refuses waits in memory, and those behind it too, so that a run whose
+ * disk was full for a while has the log of one whose disk never was; only a megabyte of them is kept. Numbers have
+ * nine digits, which is a float exactly.
  *
  * A run that goes on repeats the steps after its checkpoint, so their events are cut before it starts. The
  * cut file takes the old one's place by the commit protocol: a kill in between leaves one or the other.
@@ -20,11 +21,16 @@
 #include "core/strbuf.h"
 #include "track/event.h"
 
+#define MOST_WAITING ((size_t)1 << 20) /* bytes, and a line */
+
 typedef struct jsonl {
     char *path;
     int fd;
-    off_t length; /* of whole lines */
+    off_t length; /* of whole lines in the file */
+    bool torn;    /* half a line stands behind them, which could not be cut off */
     hn_strbuf line;
+    hn_strbuf waiting; /* whole lines that are not in the file yet */
+    hn_log_counts counts;
 } jsonl;
 
 /* Whether one line (without its newline) is an event up to `cut_step`. */
@@ -42,20 +48,20 @@ static hn_status keeps(bool *keep, const char *line, size_t length, int64_t cut_
     return HN_OK;
 }
 
-/* Copies the lines to keep through `writer`, at most `lines`. */
-static hn_status copy_kept(hn_writer *writer, const char *path, int64_t cut_step, int64_t lines,
+/* Copies the lines to keep through `writer`, at most `lines`, and counts them in *kept. */
+static hn_status copy_kept(int64_t *kept, hn_writer *writer, const char *path, int64_t cut_step, int64_t lines,
                            hn_error *error)
 {
     hn_mapping old;
     hn_status status = hn_mapping_open(&old, path, error);
     if (status != HN_OK) return status;
     const char *line = (const char *)old.bytes, *end = line + old.size, *newline;
-    while (status == HN_OK && lines > 0 && line < end && (newline = memchr(line, '\n', (size_t)(end - line)))) {
+    while (status == HN_OK && *kept < lines && line < end && (newline = memchr(line, '\n', (size_t)(end - line)))) {
         bool keep;
         status = keeps(&keep, line, (size_t)(newline - line), cut_step, error);
         if (status == HN_OK && keep) {
             status = hn_writer_add(writer, line, (size_t)(newline + 1 - line), error);
-            lines--;
+            ++*kept;
         }
         line = newline + 1;
     }
@@ -63,12 +69,12 @@ static hn_status copy_kept(hn_writer *writer, const char *path, int64_t cut_step
     return status;
 }
 
-static hn_status cut(const char *path, int64_t cut_step, int64_t lines, hn_error *error)
+static hn_status cut(int64_t *kept, const char *path, int64_t cut_step, int64_t lines, hn_error *error)
 {
     hn_writer writer;
     hn_status status = hn_writer_open(&writer, path, error);
     if (status != HN_OK) return status;
-    if (cut_step >= 0 && hn_path_exists(path)) status = copy_kept(&writer, path, cut_step, lines, error);
+    if (cut_step >= 0 && hn_path_exists(path)) status = copy_kept(kept, &writer, path, cut_step, lines, error);
     if (status == HN_OK) status = hn_writer_commit(&writer, error);
     hn_writer_close(&writer);
     return status;
@@ -94,25 +100,38 @@ static void add_field(hn_strbuf *line, const hn_field *field)
     }
 }
 
-static hn_status append(jsonl *log, hn_error *error)
+/* The first `done` bytes of what waited were written; half a line at their end is cut off again. */
+static void count_written(jsonl *log, size_t done, hn_error *error)
+{
+    size_t whole = done;
+    while (whole && log->waiting.text[whole - 1] != '\n') whole--;
+    for (size_t i = 0; i < whole; i++) log->counts.written += log->waiting.text[i] == '\n';
+    for (size_t i = 0; i < whole; i++) log->counts.waiting -= log->waiting.text[i] == '\n';
+    log->length += (off_t)whole;
+    log->torn = whole < done && ftruncate(log->fd, log->length);
+    if (log->torn) hn_fail_errno(error, "%s: cannot cut off half a line", log->path);
+    log->waiting.length -= whole;
+    memmove(log->waiting.text, log->waiting.text + whole, log->waiting.length + 1);
+}
+
+static hn_status write_waiting(jsonl *log, hn_error *error)
 {
     size_t done = 0;
-    while (done < log->line.length) {
-        ssize_t wrote = hn_file_calls.write(log->fd, log->line.text + done, log->line.length - done);
+    hn_status status = HN_OK;
+    if (!log->waiting.length) return HN_OK;
+    if (log->torn && ftruncate(log->fd, log->length)) return hn_fail_errno(error, "%s: cannot cut off half a line", log->path);
+    while (status == HN_OK && done < log->waiting.length) {
+        ssize_t wrote = hn_file_calls.write(log->fd, log->waiting.text + done, log->waiting.length - done);
         if (wrote < 0 && errno == EINTR) continue;
         if (wrote > 0) {
             done += (size_t)wrote;
             continue;
         }
-        hn_status status = wrote < 0
-                               ? hn_fail_errno(error, "%s: cannot write", log->path)
-                               : hn_fail(error, HN_ERR_IO, "%s: the disk takes no more bytes", log->path);
-        if (done && ftruncate(log->fd, log->length))
-            hn_fail_errno(error, "%s: cannot cut off half a line", log->path);
-        return status;
+        status = wrote < 0 ? hn_fail_errno(error, "%s: cannot write", log->path)
+                           : hn_fail(error, HN_ERR_IO, "%s: the disk takes no more bytes", log->path);
     }
-    log->length += (off_t)done;
-    return HN_OK;
+    count_written(log, done, error);
+    return status;
 }
 
 static hn_status jsonl_emit(hn_sink *sink, const hn_event *event, hn_error *error)
@@ -124,8 +143,21 @@ static hn_status jsonl_emit(hn_sink *sink, const hn_event *event, hn_error *erro
     hn_strbuf_printf(&log->line, ", \"step\": %lld", (long long)event->step);
     for (size_t i = 0; i < event->count; i++) add_field(&log->line, &event->fields[i]);
     hn_strbuf_puts(&log->line, "}\n");
-    if (log->line.failed) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for a line", log->path);
-    return append(log, error);
+    if (log->waiting.length >= MOST_WAITING) {
+        hn_status status = write_waiting(log, error);
+        log->counts.lost += status != HN_OK;
+        if (status != HN_OK) return status;
+    }
+    hn_strbuf_add(&log->waiting, log->line.text, log->line.length);
+    if (log->line.failed || log->waiting.failed)
+        return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for a line", log->path);
+    log->counts.waiting++;
+    return write_waiting(log, error);
+}
+
+static hn_status jsonl_settle(hn_sink *sink, hn_error *error)
+{
+    return write_waiting(sink->state, error);
 }
 
 static hn_status jsonl_flush(hn_sink *sink, hn_error *error)
@@ -140,6 +172,7 @@ static void jsonl_close(hn_sink *sink)
     jsonl *log = sink->state;
     if (log->fd >= 0) hn_file_calls.close(log->fd);
     hn_strbuf_close(&log->line);
+    hn_strbuf_close(&log->waiting);
     hn_free(log->path);
     hn_free(log);
     hn_free(sink);
@@ -158,9 +191,11 @@ hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, 
     }
     *log = (jsonl){.fd = -1, .path = hn_strdup(path)};
     hn_strbuf_init(&log->line);
-    *sink = (hn_sink){.state = log, .log = true, .emit = jsonl_emit, .flush = jsonl_flush, .close = jsonl_close};
+    hn_strbuf_init(&log->waiting);
+    *sink = (hn_sink){.state = log, .log = true, .emit = jsonl_emit, .settle = jsonl_settle, .flush = jsonl_flush,
+                      .close = jsonl_close};
     status =
-        log->path ? cut(path, cut_step, lines, error) : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
+        log->path ? cut(&log->counts.written, path, cut_step, lines, error) : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", path);
     if (status != HN_OK) goto out;
     log->fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (log->fd < 0 || fstat(log->fd, &info)) {
@@ -173,4 +208,9 @@ hn_status hn_sink_jsonl_open(hn_sink **out, const char *path, int64_t cut_step, 
 out:
     jsonl_close(sink);
     return status;
+}
+
+hn_log_counts hn_sink_jsonl_counts(const hn_sink *sink)
+{
+    return ((const jsonl *)sink->state)->counts;
 }

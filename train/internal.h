@@ -103,7 +103,8 @@ typedef struct hn_trainer {
     hnp_replay replay;
     hn_profile profile; /* with train.profile */
     hn_sinks sinks;
-    int64_t lost_lines;  /* of the log, since the disk last took one */
+    hn_sink *log;        /* one of them: metrics.jsonl */
+    bool log_waits;      /* the disk did not take its last line */
     hn_lock lock;        /* of the run folder */
     char *checkpoints;   /* folder */
     hnp_saving saving;
@@ -218,6 +219,8 @@ hn_status hnp_trainer_log_text(hn_trainer *trainer, const char *kind, const char
 hn_status hnp_trainer_warn(hn_trainer *trainer, int64_t step, const char *message, hn_error *error);
 /* A save that is over, for people. */
 hn_status hnp_trainer_show_save(hn_trainer *trainer, const hn_checkpoint_outcome *outcome, hn_error *error);
+/* Lines of the log that wait for the disk are tried again; that it does not take them is no error. */
+hn_status hnp_trainer_settle_log(hn_trainer *trainer, hn_error *error);
 /* With train.profile: where the time of the operations went, as a table. */
 void hnp_trainer_print_profile(const hn_trainer *trainer);
 double hnp_trainer_elapsed(const hn_trainer *trainer);

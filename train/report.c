@@ -15,21 +15,24 @@ double hnp_trainer_elapsed(const hn_trainer *trainer)
     return trainer->progress.elapsed + (trainer->started > 0 ? hn_clock() - trainer->started : 0);
 }
 
-/* A log that the disk does not take costs no training. It is said once, and once more when the disk takes lines again. What is missing
- * is not counted, so that a resume keeps just what was there. */
-static void tell_lost(hn_trainer *trainer, const hn_error *failure)
+/* A log that the disk does not take costs no training: its lines wait. It is said once, and once more when the disk takes lines again.
+ * What is not in the file is not counted, so that a resume keeps just what was there. */
+static hn_status hear_log(hn_trainer *trainer, hn_status status, const hn_error *failure, hn_error *error)
 {
-    char text[sizeof failure->message + 100];
-    snprintf(text, sizeof text, "%s; training goes on, and the log lacks lines until the disk takes them again", failure->message);
-    if (!trainer->lost_lines++) trainer->options->notice(text);
-}
-
-static void tell_found(hn_trainer *trainer)
-{
-    char text[100];
-    snprintf(text, sizeof text, "the log is written again; it lacks %lld lines", (long long)trainer->lost_lines);
-    trainer->lost_lines = 0;
+    char text[sizeof failure->message + 120];
+    if (status != HN_OK && status != HN_ERR_IO) return hn_fail(error, status, "%s", failure->message);
+    hn_log_counts counts = hn_sink_jsonl_counts(trainer->log);
+    trainer->progress.events = counts.written;
+    if ((status != HN_OK) == trainer->log_waits) return HN_OK;
+    trainer->log_waits = status != HN_OK;
+    if (trainer->log_waits)
+        snprintf(text, sizeof text, "%s; training goes on, and the log's lines wait in memory until the disk takes them again", failure->message);
+    else if (counts.lost)
+        snprintf(text, sizeof text, "the log is written again; it lacks %lld lines, which were too many to wait", (long long)counts.lost);
+    else
+        snprintf(text, sizeof text, "the log is written again, with all lines that waited");
     trainer->options->notice(text);
+    return HN_OK;
 }
 
 static hn_status emit_at(hn_trainer *trainer, int64_t step, const char *kind, const hn_field *fields, size_t count, hn_error *error)
@@ -37,14 +40,14 @@ static hn_status emit_at(hn_trainer *trainer, int64_t step, const char *kind, co
     hn_event event = {.kind = kind, .step = step, .fields = fields, .count = count};
     hn_error failure = {0};
     hn_status status = hn_sinks_emit(&trainer->sinks, &event, &failure);
-    if (status != HN_OK && status != HN_ERR_IO) return hn_fail(error, status, "%s", failure.message);
-    if (status == HN_ERR_IO) {
-        tell_lost(trainer, &failure);
-        return HN_OK;
-    }
-    trainer->progress.events++;
-    if (trainer->lost_lines) tell_found(trainer);
-    return HN_OK;
+    return hear_log(trainer, status, &failure, error);
+}
+
+hn_status hnp_trainer_settle_log(hn_trainer *trainer, hn_error *error)
+{
+    hn_error failure = {0};
+    hn_status status = hn_sinks_settle(&trainer->sinks, &failure);
+    return hear_log(trainer, status, &failure, error);
 }
 
 static hn_status emit(hn_trainer *trainer, const char *kind, const hn_field *fields, size_t count, hn_error *error)

@@ -126,7 +126,8 @@ static hn_status start(hn_trainer *trainer, hn_error *error)
 {
     hnp_saving *saving = &trainer->saving;
     HN_ASSERT(!trainer->pending);
-    hn_status status = hn_optimizer_fetch(&trainer->optimizer, error);
+    hn_status status = hnp_trainer_settle_log(trainer, error);
+    if (status == HN_OK) status = hn_optimizer_fetch(&trainer->optimizer, error);
     if (status == HN_OK) status = hn_mirror_fetch(&saving->mirror, error);
     if (status != HN_OK) return status;
     hn_checkpoint_job job = {.step = trainer->progress.step,

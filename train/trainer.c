@@ -275,7 +275,7 @@ static hn_status open_run(hn_trainer *trainer, hn_error *error)
     status = hn_sink_jsonl_open(&trainer->sinks.items[trainer->sinks.count], metrics,
                                 trainer->resumed ? trainer->progress.step : -1, trainer->progress.events, error);
     if (status != HN_OK) goto out;
-    trainer->sinks.count++;
+    trainer->log = trainer->sinks.items[trainer->sinks.count++];
     status = hn_sink_terminal_open(&trainer->sinks.items[trainer->sinks.count], 2, trainer->options->live,
                                    trainer->options->colour, error);
     if (status == HN_OK) trainer->sinks.count++;

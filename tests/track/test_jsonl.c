@@ -152,8 +152,84 @@ TEST(a_full_disk_leaves_whole_lines)
         sink->close(sink);
         CHECK_TEXT(get(), "{\"event\": \"step\", \"step\": 1, \"loss\": 0.5}\n"
                           "{\"event\": \"step\", \"step\": 2, \"loss\": 0.5}\n"
+                          "{\"event\": \"step\", \"step\": 3, \"loss\": 0.5}\n"
                           "{\"event\": \"step\", \"step\": 4, \"loss\": 0.5}\n");
     }
+}
+
+static size_t room; /* bytes that the disk still takes */
+
+static ssize_t write_into_room(int fd, const void *bytes, size_t size)
+{
+    if (!room) {
+        errno = ENOSPC;
+        return -1;
+    }
+    ssize_t wrote = write(fd, bytes, size < room ? size : room);
+    room -= (size_t)wrote;
+    return wrote;
+}
+
+static void check_counts(const hn_sink *sink, int64_t written, int64_t waiting, int64_t lost)
+{
+    hn_log_counts counts = hn_sink_jsonl_counts(sink);
+    CHECK_INT(counts.written, written);
+    CHECK_INT(counts.waiting, waiting);
+    CHECK_INT(counts.lost, lost);
+}
+
+/* Four lines meet a full disk, which then has room for some bytes, also just for whole lines, and at last for all. */
+TEST(lines_wait_for_the_disk)
+{
+    static const char one[] = "{\"event\": \"step\", \"step\": 1, \"loss\": 0.5}\n";
+    const size_t length = sizeof one - 1, rooms[] = {0, 1, length - 1, length, length + 1, 2 * length, 4 * length - 1, 4 * length};
+    hn_file_hooks real = hn_file_calls;
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
+        const size_t n = rooms[i];
+        hn_sink *sink = NULL;
+        char whole[1024] = "";
+        hn_error_reset(&error);
+        put(one, length);
+        CHECK_OK(hn_sink_jsonl_open(&sink, path, 1, INT64_MAX, &error));
+        hn_sinks sinks = {.items = {sink}, .count = 1};
+        check_counts(sink, 1, 0, 0);
+        hn_file_calls.write = write_into_room;
+        room = 0;
+        for (int64_t step = 2; step <= 5; step++) CHECK_INT(emit(sink, step), HN_ERR_IO);
+        check_counts(sink, 1, 4, 0);
+        hn_error_reset(&error);
+        room = n;
+        CHECK_INT(hn_sinks_settle(&sinks, &error), n < 4 * length ? HN_ERR_IO : HN_OK);
+        check_counts(sink, 1 + (int64_t)(n / length), 4 - (int64_t)(n / length), 0);
+        CHECK_INT(strlen(get()), length * (1 + n / length));
+        hn_file_calls = real;
+        hn_error_reset(&error);
+        CHECK_OK(emit(sink, 6));
+        check_counts(sink, 6, 0, 0);
+        hn_sinks_close(&sinks);
+        for (int step = 1; step <= 6; step++)
+            snprintf(whole + strlen(whole), sizeof whole - strlen(whole), "{\"event\": \"step\", \"step\": %d, \"loss\": 0.5}\n", step);
+        CHECK_TEXT(get(), whole);
+    }
+}
+
+TEST(a_megabyte_of_lines_waits)
+{
+    hn_sink *sink = NULL;
+    hn_file_hooks real = hn_file_calls;
+    hn_error_reset(&error);
+    CHECK_OK(hn_sink_jsonl_open(&sink, path, -1, INT64_MAX, &error));
+    hn_file_calls.write = write_into_room;
+    room = 0;
+    for (int64_t step = 1; step <= 30000; step++) emit(sink, step);
+    hn_file_calls = real;
+    hn_log_counts counts = hn_sink_jsonl_counts(sink);
+    CHECK(counts.waiting > 20000 && counts.waiting < 26000);
+    check_counts(sink, 0, counts.waiting, 30000 - counts.waiting);
+    hn_error_reset(&error);
+    CHECK_OK(emit(sink, 30001));
+    check_counts(sink, counts.waiting + 1, 0, counts.lost);
+    sink->close(sink);
 }
 
 static int failing_fsync(int fd)
@@ -225,5 +301,6 @@ static void setup(void)
 }
 
 TEST_MAIN(setup(); RUN(lines); RUN(cuts_to_a_step); RUN(any_torn_end_is_mended);
-          RUN(a_full_disk_leaves_whole_lines); RUN(a_failed_cut_keeps_the_old_log); RUN(memory_runs_out);
+          RUN(a_full_disk_leaves_whole_lines); RUN(lines_wait_for_the_disk);
+          RUN(a_megabyte_of_lines_waits); RUN(a_failed_cut_keeps_the_old_log); RUN(memory_runs_out);
           hn_folder_remove(folder, NULL))
