@@ -52,6 +52,7 @@ ROWS = {
                             "--target", "config", "--target", "checkpoint", "--target", "cache", short=("--target", "checkpoint"))],
     17: hostile("--watch"),
     18: [injection("flip_memory", "1000", "1"), injection("flip_memory", "1000", "2")],
+    "day": [script("day", "--minutes", "3", "--every", "20", "60", "--data", "../shared/data/sft/alpaca_data.json.gz")],
 }
 
 
@@ -103,7 +104,7 @@ def table(results, failures, seconds, short):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--row", type=int, action="append", help="only this row of the scorecard")
+    parser.add_argument("--row", choices=[str(row) for row in ROWS], action="append", help="only this row of the scorecard")
     parser.add_argument("--short", action="store_true", help="small counts")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     chosen = parser.parse_args()
@@ -111,7 +112,7 @@ def main():
     open(os.path.join(OUT, "log"), "w").close()
     results, failures, began = [], [], time.time()
     for row, programs in ROWS.items():
-        for full, short in programs if not chosen.row or row in chosen.row else []:
+        for full, short in programs if not chosen.row or str(row) in chosen.row else []:
             found, wrong = run(row, short if chosen.short else full)
             results += found
             failures += wrong

@@ -10,14 +10,6 @@ tests/checkpoints/test_checkpoint.c flips every byte of a small checkpoint."""
 from promise import *
 
 
-def flip(path, at, bits=1):
-    with open(path, "r+b") as f:
-        f.seek(at)
-        byte = f.read(1)[0]
-        f.seek(at)
-        f.write(bytes([byte ^ bits]))
-
-
 def half(path):
     os.truncate(path, os.path.getsize(path) // 2)
 
@@ -27,11 +19,6 @@ WAYS = {"a flipped byte": lambda h5, manifest: flip(h5, os.path.getsize(h5) // 2
         "half a file": lambda h5, manifest: half(h5), "half a manifest": lambda h5, manifest: half(manifest),
         "no file": lambda h5, manifest: os.remove(h5), "no manifest": lambda h5, manifest: os.remove(manifest),
         "an empty file": lambda h5, manifest: os.truncate(h5, 0)}
-
-
-def files(run, step):
-    folder = os.path.join(run, "checkpoints", f"step-{step}")
-    return os.path.join(folder, "rank-0.h5"), os.path.join(folder, "manifest.json")
 
 
 def flips(training, chosen):

@@ -8,15 +8,14 @@ Needs the right to mount. tests/checkpoints/test_disk_full.c does the same to sa
 from promise import *
 
 
-def mount(path, *options):
-    os.makedirs(path, exist_ok=True)
-    return subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", path], capture_output=True).returncode == 0
+def mount_tmpfs(path, size):
+    return mount(path, "-t", "tmpfs", "-o", "size=" + size, "tmpfs")
 
 
 def main():
     chosen = options(__doc__, 12).parse_args()
     with tempfile.TemporaryDirectory(prefix="hone-torture-", dir=SHM) as base:
-        if not mount(os.path.join(base, "disk"), "size=64k"):
+        if not mount_tmpfs(os.path.join(base, "disk"), "64k"):
             skip("mounting a tmpfs is not permitted here")
         subprocess.run(["umount", os.path.join(base, "disk")], check=True)
         training = Training(base)
@@ -26,7 +25,7 @@ def main():
 
         def full(size, rng, folder):
             disk = os.path.join(folder, "disk")
-            assert mount(disk, f"size={size}k"), "cannot mount"
+            assert mount_tmpfs(disk, f"{size}k"), "cannot mount"
             try:
                 config, run = training.fresh(folder, "disk/run")
                 shutil.move(config, os.path.join(folder, "config.json"))

@@ -13,11 +13,6 @@ SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 FLAGS = {1: "journal written", 2: "journal lost"}
 
 
-def mount(image, path):
-    os.makedirs(path, exist_ok=True)
-    return subprocess.run(["mount", "-o", "loop", image, path], capture_output=True).returncode == 0
-
-
 def cut(path, flag):
     disk = os.open(path, os.O_RDONLY)
     try:
@@ -29,13 +24,7 @@ def cut(path, flag):
 def make_image(base):
     """An empty file system; ends the program where it cannot be mounted or cut."""
     image, path = os.path.join(base, "image"), os.path.join(base, "disk")
-    with open(image, "wb") as f:
-        f.truncate(24 << 20)
-    try:
-        made = subprocess.run(["mkfs.ext4", "-q", "-F", image], capture_output=True).returncode == 0
-    except FileNotFoundError:
-        made = False
-    if not made or not mount(image, path):
+    if not make_ext4(image, 24 << 20) or not mount(path, "-o", "loop", image):
         skip("an ext4 on a loop device cannot be made or mounted here")
     try:
         cut(path, 2)
@@ -43,7 +32,7 @@ def make_image(base):
         skip(f"the shutdown ioctl is refused here: {problem}")
     finally:
         subprocess.run(["umount", path], check=True)
-    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    make_ext4(image, 24 << 20)
     return image
 
 
@@ -58,7 +47,7 @@ def main():
             flag, when = case
             disk, copy = os.path.join(folder, "disk"), os.path.join(folder, "image")
             subprocess.run(["cp", "--sparse=always", image, copy], check=True)
-            assert mount(copy, disk), "cannot mount"
+            assert mount(disk, "-o", "loop", copy), "cannot mount"
             try:
                 config, run = training.fresh(folder, "disk/run")
                 shutil.move(config, os.path.join(folder, "config.json"))
@@ -75,7 +64,7 @@ def main():
                 process.kill()
                 process.wait()
                 subprocess.run(["umount", disk], check=True)
-                assert mount(copy, disk), "cannot mount after the cut"
+                assert mount(disk, "-o", "loop", copy), "cannot mount after the cut"
                 stands(run, promised)
                 counts["before the first save"] += promised < 0
                 counts["at the end"] += promised == 6

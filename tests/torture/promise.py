@@ -58,6 +58,27 @@ def attempt(promise, cases, trial, chosen, more=lambda: ""):
     return failures
 
 
+def mount(path, *arguments):
+    """Makes the folder and mounts there what the arguments of mount(8) say; whether that was permitted."""
+    os.makedirs(path, exist_ok=True)
+    return subprocess.run(["mount", *arguments, path], capture_output=True).returncode == 0
+
+
+def make_ext4(image, size):
+    """An ext4 of `size` bytes in a file (with holes); whether that can be made here."""
+    with open(image, "wb") as f:
+        f.truncate(size)
+    return bool(shutil.which("mkfs.ext4")) and subprocess.run(["mkfs.ext4", "-q", "-F", image], capture_output=True).returncode == 0
+
+
+def flip(path, at, bits=1):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ bits]))
+
+
 def spread(items, count):
     """`count` of the items (0: all), evenly."""
     return items if not count or count >= len(items) else [items[i * len(items) // count] for i in range(count)]
@@ -119,6 +140,12 @@ def steps(run):
     folder = os.path.join(run, "checkpoints")
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return sorted(int(n[5:]) for n in names if n.startswith("step-") and os.path.exists(os.path.join(folder, n, "manifest.json")))
+
+
+def files(run, step):
+    """The two files of a checkpoint."""
+    folder = os.path.join(run, "checkpoints", f"step-{step}")
+    return os.path.join(folder, "rank-0.h5"), os.path.join(folder, "manifest.json")
 
 
 def stands(run, promised):
