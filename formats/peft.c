@@ -13,6 +13,7 @@
 #define CONFIG_NAME "adapter_config.json"
 #define WEIGHTS_NAME "adapter_model.safetensors"
 #define RANK_MAX 65536
+#define NAMES_MAX 8192 /* of modules: more than the linear layers of any model that is read */
 
 struct hn_peft {
     json_t *root;
@@ -85,6 +86,8 @@ static hn_status get_names(const char *const **out, int *count, const char **lis
     *out = lists;
     *count = 0;
     if (!value || json_is_null(value)) return HN_OK;
+    if (size > NAMES_MAX)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: \"%s\": expected at most %d names of modules, got %zu", where, key, NAMES_MAX, size);
     for (size_t i = 0; i < size; i++) {
         const json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
         const char *text = json_string_value(item);

@@ -169,6 +169,7 @@ static hn_status open_parts(hn_source *source, const char *path, const char *ada
     if (status == HN_OK) status = open_tokenizer(&source->tokenizer, source->folder, error);
     if (status != HN_OK) return status;
     if (source->adapter) source->config.lora = hn_lora_of_peft(hn_peft_get_config(source->adapter));
+    source->config.lora.where = source->adapter_path;
     if (hn_tokenizer_vocabulary(source->tokenizer) > source->config.vocabulary)
         return hn_fail(error, HN_ERR_MISMATCH, "%s: \"vocab_size\": expected at least %d, as the tokenizer has tokens, got %d",
                        where, hn_tokenizer_vocabulary(source->tokenizer), source->config.vocabulary);

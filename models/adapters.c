@@ -39,6 +39,12 @@ static bool stands_in(const char *module, const char *words)
     return false;
 }
 
+/* Whose settings a message is about. */
+static const char *name_of(const hn_lora_config *lora)
+{
+    return lora->where ? lora->where : "LoRA";
+}
+
 static bool is_saved(const hn_lora_config *lora, const char *module)
 {
     for (int i = 0; i < lora->saved_count; i++)
@@ -156,8 +162,8 @@ static hn_status hold(hn_model *model, hn_error *error)
         }
         if (!lora->saved_count && encoder && param->group == model->config.layers + 1) saved = param->source_count;
         if (!param->adapter && saved && saved < param->source_count)
-            return hn_fail(error, HN_ERR_UNSUPPORTED, "LoRA: a saved module is one of those that %s holds as one (%s, ...): name "
-                           "all of them or none", param->name, param->sources[0].name);
+            return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: a saved module is one of those that %s holds as one (%s, ...): name "
+                           "all of them or none", name_of(lora), param->name, param->sources[0].name);
         param->held = param->frozen = !param->adapter && !saved;
     }
     return HN_OK;
@@ -212,14 +218,14 @@ hn_status hnp_adapters_check(hn_model *model, hn_error *error)
     list_modules(model, &names);
     for (int t = 0; t < lora->target_count && status == HN_OK; t++)
         if (!all_linear(lora) && !is_target(model, lora->targets[t]))
-            status = hn_fail(error, HN_ERR_USAGE, "LoRA: target \"%.100s\" names no linear layer that is free for an adapter; "
-                             "expected all-linear, or some of %s", lora->targets[t], names.failed ? "" : names.text);
+            status = hn_fail(error, HN_ERR_USAGE, "%s: target \"%.100s\" names no linear layer that is free for an adapter; "
+                             "expected all-linear, or some of %s", name_of(lora), lora->targets[t], names.failed ? "" : names.text);
     for (int s = 0; s < lora->saved_count && status == HN_OK; s++)
         if (!is_module(model, lora->saved[s]))
-            status = hn_fail(error, HN_ERR_USAGE, "LoRA: \"%.100s\", which is to train whole, names no module of this model",
-                             lora->saved[s]);
+            status = hn_fail(error, HN_ERR_USAGE, "%s: \"%.100s\", which is to train whole, names no module of this model",
+                             name_of(lora), lora->saved[s]);
     if (status == HN_OK && !model->pair_count)
-        status = hn_fail(error, HN_ERR_USAGE, "LoRA: no targets; expected all-linear, or some of %s",
+        status = hn_fail(error, HN_ERR_USAGE, "%s: no targets; expected all-linear, or some of %s", name_of(lora),
                          names.failed ? "" : names.text);
     hn_strbuf_close(&names);
     return status == HN_OK ? hold(model, error) : status;

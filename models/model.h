@@ -47,6 +47,7 @@ typedef struct hn_lora_config {
     int target_count;
     const char *const *saved; /* modules that train whole; none: all of an encoder's head */
     int saved_count;
+    const char *where; /* the adapter that errors name; NULL: the user's own */
 } hn_lora_config;
 
 typedef struct hn_model_config {

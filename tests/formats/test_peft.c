@@ -118,6 +118,21 @@ TEST(what_is_refused)
     }
 }
 
+/* More names than any model has modules; each would be compared with each. */
+TEST(too_many_names)
+{
+    enum { MANY = 100000 };
+    hn_peft *peft;
+    char *text = malloc(MANY * 12 + 256), *at = text;
+    CHECK(text);
+    at += sprintf(at, "{\"peft_type\": \"LORA\", \"r\": 4, \"target_modules\": [\"m\"");
+    for (int i = 0; i < MANY; i++) at += sprintf(at, ", \"m%d\"", i);
+    sprintf(at, "]}");
+    CHECK_INT(open_config(&peft, text), HN_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(error.message, "\"target_modules\": expected at most 8192 names of modules, got 100001");
+    free(text);
+}
+
 TEST(files_that_are_not_there)
 {
     hn_peft *peft = NULL;
@@ -200,5 +215,5 @@ static void begin(void)
     hn_json_init();
 }
 
-TEST_MAIN(begin(); RUN(what_is_read); RUN(what_is_refused); RUN(files_that_are_not_there); RUN(truncated); RUN(save_and_open);
+TEST_MAIN(begin(); RUN(too_many_names); RUN(what_is_read); RUN(what_is_refused); RUN(files_that_are_not_there); RUN(truncated); RUN(save_and_open);
           hn_folder_remove(base, NULL))

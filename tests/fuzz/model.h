@@ -16,7 +16,6 @@ static inline hn_status fuzz_weights(const hn_source *source, hn_error *error)
     size_t count;
     const hn_named_tensor *tensors = hn_folder_tensors(source->folder, &count);
     hn_model_config config = source->config;
-    if (source->adapter) config.lora = hn_lora_of_peft(hn_peft_get_config(source->adapter));
     if (config.head != HN_HEAD_LM && !config.labels) hn_model_config_head(&config, HN_HEAD_CLASSIFY, 3);
     hn_strbuf_init(&initialised);
     hn_strbuf_init(&ignored);

@@ -96,6 +96,20 @@ TEST(modules)
     }
 }
 
+/* What an adapter's file asks for is refused by its name. */
+TEST(refused_by_the_name_of_its_file)
+{
+    static const words wrong = {TINY_BERT, HN_HEAD_CLASSIFY, {"query"}, {"classifi~er"}};
+    hn_model *model = NULL;
+    hn_error error = {0};
+    hn_backend backend;
+    hn_model_config config = config_of(&wrong);
+    config.lora.where = "runs/adapter";
+    hn_backend_cpu_init(&backend);
+    CHECK_INT(hn_model_open(&model, &config, HN_F32, &backend, hn_ops_cpu(), &error), HN_ERR_USAGE);
+    CHECK_CONTAINS(error.message, "runs/adapter: \"classifi~er\", which is to train whole, names no module of this model");
+}
+
 static hn_status open_adapters(rig *r, const words *w)
 {
     hn_model_config config = config_of(w);
@@ -221,4 +235,4 @@ TEST(rows_of_a_layer)
     }
 }
 
-TEST_MAIN(hn_json_init(); RUN(modules); RUN(every_pair); RUN(what_is_kept); RUN(evaluation_drops_nothing); RUN(rows_of_a_layer))
+TEST_MAIN(hn_json_init(); RUN(refused_by_the_name_of_its_file); RUN(modules); RUN(every_pair); RUN(what_is_kept); RUN(evaluation_drops_nothing); RUN(rows_of_a_layer))
