@@ -244,7 +244,7 @@ static hn_status sweep(const char *folder, hn_error *error)
 }
 
 /* Deletes what is beyond the newest `keep`, but for the steps that stay; with `search` the newest that verifies is one of them. */
-static hn_status retain(const char *folder, int keep, int64_t stay, int64_t other, bool search, hn_error *error)
+static hn_status retain(const char *folder, int keep, int64_t other, const int64_t stay[HN_CHECKPOINT_STAY], bool search, hn_error *error)
 {
     HN_ASSERT(keep >= 1);
     int64_t *steps = NULL, good = -1;
@@ -253,17 +253,17 @@ static hn_status retain(const char *folder, int keep, int64_t stay, int64_t othe
     if (status == HN_OK) status = hnp_steps_list(&steps, &count, folder, true, error);
     if (status == HN_OK && search && count > (size_t)keep) status = newest_good(&good, folder, steps, count, error);
     for (size_t i = 0; status == HN_OK && i + (size_t)keep < count; i++)
-        if (steps[i] != stay && steps[i] != other && steps[i] != good) status = delete_step(folder, steps[i], error);
+        if (steps[i] != stay[0] && steps[i] != stay[1] && steps[i] != other && steps[i] != good) status = delete_step(folder, steps[i], error);
     hn_free(steps);
     return status;
 }
 
 hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t best, hn_error *error)
 {
-    return retain(folder, keep, best, -1, true, error);
+    return retain(folder, keep, best, (const int64_t[HN_CHECKPOINT_STAY]){-1, -1}, true, error);
 }
 
-hn_status hn_checkpoint_retain_beside(const char *folder, int keep, int64_t good, int64_t stay, hn_error *error)
+hn_status hn_checkpoint_retain_beside(const char *folder, int keep, int64_t good, const int64_t stay[HN_CHECKPOINT_STAY], hn_error *error)
 {
     return retain(folder, keep, good, stay, false, error);
 }

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "checkpoints/checkpoint.h"
 #include "core/error.h"
 #include "core/tensor.h"
 
@@ -20,7 +21,7 @@ typedef struct hn_checkpoint_writer hn_checkpoint_writer;
 
 typedef struct hn_checkpoint_job {
     int64_t step;
-    int64_t stay; /* another step, which is not deleted either; -1: none */
+    int64_t stay[HN_CHECKPOINT_STAY]; /* other steps, which are not deleted either; -1: none */
     const hn_named_tensor *tensors; /* [count] they stay until the save is over; their bytes, until they were read */
     size_t count;
     json_t *state; /* an object that only the writer uses; it is released with the outcome */

@@ -205,6 +205,15 @@ hn_status hnp_trainer_publish(hn_trainer *trainer, const char *name, hn_error *e
 /* The same from <run>/best, whose weights need not be the current ones. */
 hn_status hnp_trainer_publish_best_as(hn_trainer *trainer, const char *name, hn_error *error);
 
+/* best.c: best/, which the disk may refuse. */
+/* The current weights as best/; what the disk refuses is told and noted (progress.best_lost). */
+hn_status hnp_best_publish(hn_trainer *trainer, hn_error *error);
+/* What is missing, if it can be made: at the start, when weights and disk are of the same step, and before the end. */
+hn_status hnp_best_recover(hn_trainer *trainer, hn_error *error);
+hn_status hnp_best_finish(hn_trainer *trainer, hn_error *error);
+/* The run is over and its best weights are nowhere. */
+hn_status hnp_best_fail(const hn_trainer *trainer, hn_error *error);
+
 /* report.c: events. */
 hn_status hnp_trainer_log_step(hn_trainer *trainer, hn_error *error);
 hn_status hnp_trainer_log_evaluation(hn_trainer *trainer, const char *set, const hn_metrics *metrics, bool best,

@@ -133,7 +133,8 @@ static hn_status start(hn_trainer *trainer, hn_error *error)
     hn_checkpoint_job job = {.step = trainer->progress.step,
                              .tensors = saving->mirror.tensors,
                              .count = saving->mirror.count,
-                             .stay = trainer->config->train.spike_action == HN_SPIKE_ROLL_BACK ? trainer->progress.good : -1,
+                             .stay = {trainer->config->train.spike_action == HN_SPIKE_ROLL_BACK ? trainer->progress.good : -1,
+                                      trainer->progress.best_lost ? trainer->progress.best_lost : -1},
                              .state = hnp_state_pack(trainer),
                              .before = flush_log,
                              .context = &trainer->sinks};

@@ -37,17 +37,6 @@ static hn_status evaluate_sets(hn_trainer *trainer, hn_metrics *metrics, hn_erro
     return HN_OK;
 }
 
-/* A best/ that the disk refuses costs no training either: the next best may succeed, and the end of the run says what is missing. */
-static hn_status publish_best(hn_trainer *trainer, hn_error *error)
-{
-    hn_progress *p = &trainer->progress;
-    hn_error failure = {0};
-    hn_status status = hnp_trainer_publish(trainer, "best", &failure);
-    p->best_lost = status == HN_OK ? 0 : p->step;
-    if (status == HN_OK) return HN_OK;
-    return status == HN_ERR_IO ? hnp_trainer_warn(trainer, p->step, failure.message, error) : hn_fail(error, status, "%s", failure.message);
-}
-
 /* Evaluates every dev set, has samples answered, logs both, and keeps the weights when the first set's metric is the best so far. */
 static hn_status evaluate(hn_trainer *trainer, hn_error *error)
 {
@@ -64,7 +53,7 @@ static hn_status evaluate(hn_trainer *trainer, hn_error *error)
         for (size_t d = 0; status == HN_OK && d < job->dev_count; d++)
             status = hnp_trainer_log_evaluation(trainer, job->dev[d].name, &metrics[d], best && d == 0, error);
         if (status == HN_OK) status = hnp_trainer_log_answers(trainer, error);
-        if (status == HN_OK && best) status = publish_best(trainer, error);
+        if (status == HN_OK && best) status = hnp_best_publish(trainer, error);
     }
     for (size_t d = 0; d < job->dev_count; d++) hn_metrics_close(&metrics[d]);
     hn_free(metrics);
@@ -134,7 +123,8 @@ static hn_status turn(hn_trainer *trainer, hn_error *error)
         if (status == HN_OK) p->evaluated = p->step;
     }
     if (due && !p->spikes_in_a_row && !p->rollback_due) p->good = p->step;
-    if (status == HN_OK && saves) status = hnp_trainer_save(trainer, error);
+    bool only_here = evaluates && p->best_lost == p->step && !last; /* the best weights: best.c */
+    if (status == HN_OK && (saves || only_here)) status = hnp_trainer_save(trainer, error);
     return status;
 }
 
@@ -206,31 +196,35 @@ static hn_status run_steps(hn_trainer *trainer, hn_error *error)
     }
 }
 
-/* The run is over and its best weights are nowhere. */
-static hn_status fail_best(const hn_trainer *trainer, hn_error *error)
-{
-    return hn_fail(error, HN_ERR_IO, "%s/best: the weights of step %lld were the best and could not be written then; what stands there is "
-                   "older, and final/ holds the last weights", trainer->config->output.dir, (long long)trainer->progress.best_lost);
-}
-
 /* final/, the last event, the last checkpoint: in this order, so that a finished run has all of them. A final/ that the disk refuses
  * leaves a checkpoint of a run that is not finished: the same command writes it then. */
 static hn_status finish(hn_trainer *trainer, hn_error *error)
 {
     hn_progress *p = &trainer->progress;
     hn_error failure = {0};
+    hn_status status = hnp_best_finish(trainer, error);
+    if (status != HN_OK) return status;
     bool from_best = trainer->config->eval.restore_best && trainer->stopping.any && !p->best_lost;
     hn_status published = from_best ? hnp_trainer_publish_best_as(trainer, "final", &failure)
                                     : hnp_trainer_publish(trainer, "final", &failure);
     if (published != HN_OK) p->finished[0] = 0;
-    hn_status status = HN_OK;
     if (published == HN_OK) status = hnp_trainer_log_text(trainer, "stop", "reason", p->finished, error);
     if (status == HN_OK) status = hnp_trainer_save_last(trainer, error);
     if (published != HN_OK) {
         hn_error_reset(error);
         status = hn_fail(error, published, "%s", failure.message);
     }
-    return status == HN_OK && p->best_lost ? fail_best(trainer, error) : status;
+    return status == HN_OK && p->best_lost ? hnp_best_fail(trainer, error) : status;
+}
+
+/* A run that was over but for its best/: that, and final/ where it is the same. */
+static hn_status finish_best(hn_trainer *trainer, hn_error *error)
+{
+    hn_status status = hnp_best_recover(trainer, error);
+    if (status == HN_OK && trainer->progress.best_lost) return hnp_best_fail(trainer, error);
+    if (status == HN_OK && trainer->config->eval.restore_best) status = hnp_trainer_publish_best_as(trainer, "final", error);
+    if (status == HN_OK) status = hnp_saving_open(trainer, error);
+    return status == HN_OK ? hnp_trainer_save_last(trainer, error) : status;
 }
 
 /* A run folder that has a config already must have been made by this one. */
@@ -343,9 +337,10 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     if (status != HN_OK) goto out;
     result->was_finished = trainer->progress.finished[0] && is_last(trainer);
     result->was_finished |= !strcmp(trainer->progress.finished, "early stopping");
-    if (result->was_finished && trainer->progress.best_lost) status = fail_best(trainer, error);
+    if (result->was_finished && trainer->progress.best_lost) status = finish_best(trainer, error);
     if (result->was_finished) goto out;
-    status = hnp_saving_open(trainer, error);
+    status = hnp_best_recover(trainer, error);
+    if (status == HN_OK) status = hnp_saving_open(trainer, error);
     if (status != HN_OK) goto out;
     trainer->progress.finished[0] = 0; /* finished once, and now it has more steps */
     hnp_trainer_select(trainer);
