@@ -166,10 +166,10 @@ def main():
         for model in options.models:
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
             rounds[model].append(measure(model, options, work))
+            with open(work + ".json", "w", encoding="utf8") as file:  # a campaign that is stopped keeps its rounds
+                json.dump({"machine": machine(), "options": vars(options), "rounds": rounds}, file, indent=2)
     for model, measured in rounds.items():
         print_table(model, measured)
-    with open(work + ".json", "w", encoding="utf8") as file:
-        json.dump({"machine": machine(), "options": vars(options), "rounds": rounds}, file, indent=2)
     shutil.rmtree(work)
     print(f"every run: {os.path.relpath(work + '.json', ROOT)}")
 
