@@ -196,6 +196,13 @@ static hn_status run_steps(hn_trainer *trainer, hn_error *error)
     }
 }
 
+/* final/ of the last weights, or of the best. */
+static hn_status publish_final(hn_trainer *trainer, hn_error *error)
+{
+    bool from_best = trainer->config->eval.restore_best && trainer->stopping.any && !trainer->progress.best_lost;
+    return from_best ? hnp_trainer_publish_best_as(trainer, "final", error) : hnp_trainer_publish(trainer, "final", error);
+}
+
 /* final/, the last event, the last checkpoint: in this order, so that a finished run has all of them. A final/ that the disk refuses
  * leaves a checkpoint of a run that is not finished: the same command writes it then. */
 static hn_status finish(hn_trainer *trainer, hn_error *error)
@@ -204,9 +211,7 @@ static hn_status finish(hn_trainer *trainer, hn_error *error)
     hn_error failure = {0};
     hn_status status = hnp_best_finish(trainer, error);
     if (status != HN_OK) return status;
-    bool from_best = trainer->config->eval.restore_best && trainer->stopping.any && !p->best_lost;
-    hn_status published = from_best ? hnp_trainer_publish_best_as(trainer, "final", &failure)
-                                    : hnp_trainer_publish(trainer, "final", &failure);
+    hn_status published = publish_final(trainer, &failure);
     if (published != HN_OK) p->finished[0] = 0;
     if (published == HN_OK) status = hnp_trainer_log_text(trainer, "stop", "reason", p->finished, error);
     if (status == HN_OK) status = hnp_trainer_save_last(trainer, error);
@@ -225,6 +230,21 @@ static hn_status finish_best(hn_trainer *trainer, hn_error *error)
     if (status == HN_OK && trainer->config->eval.restore_best) status = hnp_trainer_publish_best_as(trainer, "final", error);
     if (status == HN_OK) status = hnp_saving_open(trainer, error);
     return status == HN_OK ? hnp_trainer_save_last(trainer, error) : status;
+}
+
+/* What a run that was over lacks all the same: a best/ that the disk refused, a final/ that somebody took away. */
+static hn_status complete(hn_trainer *trainer, bool *lacked, hn_error *error)
+{
+    char *final = hn_path_join(trainer->config->output.dir, "final");
+    hn_status status = final ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of final");
+    *lacked = trainer->progress.best_lost;
+    if (status == HN_OK && *lacked) status = finish_best(trainer, error);
+    if (status == HN_OK && !hn_path_exists(final)) {
+        *lacked = true;
+        status = publish_final(trainer, error);
+    }
+    hn_free(final);
+    return status;
 }
 
 /* A run folder that has a config already must have been made by this one. */
@@ -335,10 +355,12 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
                          : hn_runner_load(&trainer->runner, trainer->job->source, seed, &initialised, &ignored, error);
     if (status == HN_OK) status = open_run(trainer, error);
     if (status != HN_OK) goto out;
-    result->was_finished = trainer->progress.finished[0] && is_last(trainer);
-    result->was_finished |= !strcmp(trainer->progress.finished, "early stopping");
-    if (result->was_finished && trainer->progress.best_lost) status = finish_best(trainer, error);
-    if (result->was_finished) goto out;
+    if ((trainer->progress.finished[0] && is_last(trainer)) || !strcmp(trainer->progress.finished, "early stopping")) {
+        bool lacked = false;
+        status = complete(trainer, &lacked, error);
+        result->was_finished = !lacked;
+        goto out;
+    }
     status = hnp_best_recover(trainer, error);
     if (status == HN_OK) status = hnp_saving_open(trainer, error);
     if (status != HN_OK) goto out;

@@ -28,6 +28,12 @@ def a_run_leaves_what_it_promises(folder):
     hone("verify", run)
     again = hone("train", config)
     assert "nothing to do" in again.stderr, again.stderr
+    final = os.path.join(run, "final")
+    weights = open(os.path.join(final, "model.safetensors"), "rb").read()
+    shutil.rmtree(final)
+    again = hone("train", config)
+    assert "nothing to do" not in again.stderr and metrics(run) == events, again.stderr
+    assert open(os.path.join(final, "model.safetensors"), "rb").read() == weights
 
 
 def killed_runs_end_with_the_same_bytes(folder):
