@@ -11,12 +11,12 @@
 #include "checkpoints/writer.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 
 #include "checkpoints/checkpoint.h"
 #include "core/clock.h"
 #include "core/mem.h"
+#include "core/threads.h"
 
 typedef enum slot_state { IDLE, ASKED, READ, DONE, ENDED } slot_state;
 
@@ -55,6 +55,7 @@ static hn_status save(hn_checkpoint_writer *writer, hn_error *error)
     const hn_checkpoint_job *job = &writer->job;
     const hn_checkpoint_release release = {.call = set_read, .context = writer, .then = run_before};
     hn_status status = hn_checkpoint_save(writer->folder, job->step, job->tensors, job->count, job->state, &release, error);
+    writer->outcome.safe = status == HN_OK;
     if (status == HN_OK) status = hn_checkpoint_retain_beside(writer->folder, writer->keep, job->step, job->stay, error);
     return status;
 }
@@ -94,7 +95,6 @@ static void release(hn_checkpoint_writer *writer)
 
 hn_status hn_checkpoint_writer_open(hn_checkpoint_writer **out, const char *folder, int keep, hn_error *error)
 {
-    sigset_t all, before;
     hn_checkpoint_writer *writer = hn_calloc(1, sizeof *writer);
     char *copy = hn_strdup(folder);
     if (!writer || !copy) {
@@ -106,10 +106,7 @@ hn_status hn_checkpoint_writer_open(hn_checkpoint_writer **out, const char *fold
     writer->keep = keep;
     pthread_mutex_init(&writer->lock, NULL);
     pthread_cond_init(&writer->changed, NULL);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&writer->thread, NULL, work, writer);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int code = hn_thread_start(&writer->thread, work, writer);
     if (code) {
         release(writer);
         return hn_fail(error, HN_ERR_DEVICE, "%s: a thread for writing checkpoints could not be started: %s", folder, strerror(code));

@@ -34,7 +34,8 @@ typedef struct hn_checkpoint_job {
 typedef struct hn_checkpoint_outcome {
     int64_t step;
     double seconds; /* from start to end */
-    hn_error error; /* HN_OK: it is safe. Whatever failed, the checkpoints before it are as they were */
+    bool safe;      /* it is on the disk, also where an older one could not be deleted then */
+    hn_error error; /* of the save, or of what was to be deleted behind it */
 } hn_checkpoint_outcome;
 
 /* Checkpoints go into `folder`, and `keep` of them stay. The thread takes no signals. */

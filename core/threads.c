@@ -9,11 +9,22 @@
  * They change under one lock; the slots themselves are touched without it, by the side that owns them. */
 #include "core/threads.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 
 #include "core/mem.h"
+
+int hn_thread_start(pthread_t *thread, void *(*work)(void *), void *argument)
+{
+    sigset_t others, before;
+    sigfillset(&others);
+    static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&others, own[i]);
+    pthread_sigmask(SIG_SETMASK, &others, &before);
+    int code = pthread_create(thread, NULL, work, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code;
+}
 
 struct hn_prefetch {
     void **slots;
@@ -55,17 +66,6 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* The signals that a worker would otherwise take from the main thread stay blocked in it. */
-static int start(hn_prefetch *p)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&p->worker, NULL, work, p);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return code;
-}
-
 static void release_memory(hn_prefetch *p)
 {
     pthread_cond_destroy(&p->changed);
@@ -91,7 +91,7 @@ hn_status hn_prefetch_open(hn_prefetch **out, void *const *slots, size_t count, 
     p->context = context;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->changed, NULL);
-    int code = start(p);
+    int code = hn_thread_start(&p->worker, work, p);
     if (code) {
         release_memory(p);
         return hn_fail(error, HN_ERR_DEVICE, "a thread for reading ahead could not be started: %s",

@@ -1,13 +1,18 @@
-/* Reading ahead: one worker thread fills a ring of slots in order, so that batches are ready when the step asks for them. The
+/* Threads that take no signals, and reading ahead: one worker thread fills a ring of slots in order, so that batches are ready when the step asks for them. The
  * order of what comes out is the order of the numbers 0, 1, 2, ..., whatever the speed of either side. */
 #ifndef HONE_CORE_THREADS_H
 #define HONE_CORE_THREADS_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/error.h"
+
+/* As pthread_create, but signals that others send are the main thread's; those of the thread's own faults stay its own, so that a
+ * mapping whose file was cut short is guarded in it too (hn_mapping_intact). */
+int hn_thread_start(pthread_t *thread, void *(*work)(void *), void *argument);
 
 typedef struct hn_prefetch hn_prefetch;
 

@@ -13,11 +13,11 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 
 #include "core/batch.h"
 #include "core/mem.h"
+#include "core/threads.h"
 #include "data/encoder.h"
 
 #define SLOT_BYTES ((size_t)1 << 20)
@@ -323,12 +323,8 @@ static hn_status run(pipeline *p, int threads, hn_error *error)
     int started = 0;
     hn_dialog room;
     hn_dialog_init(&room);
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* workers take no signals */
     /* A thread that cannot start is one thread less; the caller alone is enough. */
-    while (started < threads - 1 && !pthread_create(&workers[started], NULL, work, p)) started++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    while (started < threads - 1 && !hn_thread_start(&workers[started], work, p)) started++;
     bool finished = false;
     hn_status status = HN_OK;
     pthread_mutex_lock(&p->mutex);

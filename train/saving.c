@@ -61,9 +61,9 @@ static hn_status conclude(hn_trainer *trainer, const hn_checkpoint_outcome *outc
     hnp_saving *saving = &trainer->saving;
     hn_progress *p = &trainer->progress;
     saving->written += outcome->seconds;
-    if (saving->good && outcome->error.status == HN_OK) saving->safe = outcome->step;
+    if (saving->good && outcome->safe) saving->safe = outcome->step;
     if (outcome->error.status == HN_OK) return hnp_trainer_show_save(trainer, outcome, error);
-    if (saving->good && p->good == outcome->step) p->good = saving->safe;
+    if (saving->good && !outcome->safe && p->good == outcome->step) p->good = saving->safe;
     return hnp_trainer_warn(trainer, outcome->step, outcome->error.message, error);
 }
 

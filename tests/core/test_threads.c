@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "core/mem.h"
 #include "tests/test.h"
 
@@ -32,6 +33,30 @@ static hn_status fill(void *context, void *slot, int64_t index, bool *end, hn_er
     *end = index == s->length;
     if (!*end) *(int64_t *)slot = index * index;
     return HN_OK;
+}
+
+static void *read_cut_file(void *context)
+{
+    static char path[] = "/tmp/hone-threads-XXXXXX";
+    int file = mkstemp(path);
+    hn_mapping map;
+    hn_error problem = {0};
+    bool *guarded = context;
+    if (file < 0 || ftruncate(file, 4096) || hn_mapping_open(&map, path, &problem) || ftruncate(file, 0)) abort();
+    *guarded = map.bytes[100] == 0 && !hn_mapping_intact(&map);
+    hn_mapping_close(&map);
+    close(file);
+    unlink(path);
+    return NULL;
+}
+
+TEST(a_thread_survives_a_file_that_is_cut_while_it_is_mapped)
+{
+    bool guarded = false;
+    pthread_t thread;
+    CHECK_INT(hn_thread_start(&thread, read_cut_file, &guarded), 0);
+    pthread_join(thread, NULL);
+    CHECK(guarded);
 }
 
 /* Gets all, holding `held` slots at once. */
@@ -137,5 +162,5 @@ TEST(memory_runs_out)
     }
 }
 
-TEST_MAIN(RUN(keeps_the_order); RUN(runs_no_further_ahead_than_its_slots); RUN(a_failure_has_its_place);
+TEST_MAIN(RUN(a_thread_survives_a_file_that_is_cut_while_it_is_mapped); RUN(keeps_the_order); RUN(runs_no_further_ahead_than_its_slots); RUN(a_failure_has_its_place);
           RUN(stops_at_any_moment); RUN(memory_runs_out))
