@@ -25,14 +25,12 @@ static void quiet(void)
 }
 
 /* SEMI: closing the file with a dataset still open is an error, not a file that stays open. Locks are no use
- * to one writer and fail on some network file systems. EARLIEST: the format that core/hdf5_structure.c reads, whichever a
- * later HDF5 would choose. */
+ * to one writer and fail on some network file systems. */
 static hid_t access_options(void)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     if (access >= 0 &&
-        (H5Pset_fclose_degree(access, H5F_CLOSE_SEMI) < 0 || H5Pset_file_locking(access, false, true) < 0 ||
-         H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST) < 0)) {
+        (H5Pset_fclose_degree(access, H5F_CLOSE_SEMI) < 0 || H5Pset_file_locking(access, false, true) < 0)) {
         H5Pclose(access);
         return H5I_INVALID_HID;
     }

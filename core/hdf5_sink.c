@@ -145,6 +145,7 @@ bool hn_hdf5_sink_use(hid_t access, hn_hdf5_sink *sink)
     driver_info info = {.sink = sink};
     hid_t driver = H5FDregister(&sink_class);
     if (driver < 0) return false;
-    bool done = H5Pset_driver(access, driver, &info) >= 0; /* holds its own reference */
+    bool done = H5Pset_driver(access, driver, &info) >= 0 /* holds its own reference */ &&
+                H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST) >= 0;
     return H5FDunregister(driver) >= 0 && done;
 }

@@ -14,8 +14,8 @@ typedef struct hn_hdf5_sink {
     hn_error error;
 } hn_hdf5_sink;
 
-/* Makes files that are created (H5F_ACC_EXCL or H5F_ACC_TRUNC) with these access options go to `sink`. false: HDF5 or memory
- * failed. */
+/* Makes files that are created (H5F_ACC_EXCL or H5F_ACC_TRUNC) with these access options go to `sink`, in the format that
+ * core/hdf5_structure.c reads, whichever a later HDF5 would choose. false: HDF5 or memory failed. */
 bool hn_hdf5_sink_use(hid_t access, hn_hdf5_sink *sink);
 
 #endif
