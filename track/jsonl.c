@@ -148,8 +148,10 @@ static hn_status jsonl_emit(hn_sink *sink, const hn_event *event, hn_error *erro
         log->counts.lost += status != HN_OK;
         if (status != HN_OK) return status;
     }
-    hn_strbuf_add(&log->waiting, log->line.text, log->line.length);
-    if (log->line.failed || log->waiting.failed)
+    if (!log->line.failed) hn_strbuf_add(&log->waiting, log->line.text, log->line.length);
+    bool failed = log->line.failed || log->waiting.failed;
+    log->waiting.failed = false; /* it holds what it held */
+    if (failed)
         return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for a line", log->path);
     log->counts.waiting++;
     return write_waiting(log, error);

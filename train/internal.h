@@ -230,6 +230,8 @@ hn_status hnp_trainer_warn(hn_trainer *trainer, int64_t step, const char *messag
 hn_status hnp_trainer_show_save(hn_trainer *trainer, const hn_checkpoint_outcome *outcome, hn_error *error);
 /* Lines of the log that wait for the disk are tried again; that it does not take them is no error. */
 hn_status hnp_trainer_settle_log(hn_trainer *trainer, hn_error *error);
+/* The same at the end of a run, which tells what the disk still does not take. */
+void hnp_trainer_end_log(hn_trainer *trainer);
 /* With train.profile: where the time of the operations went, as a table. */
 void hnp_trainer_print_profile(const hn_trainer *trainer);
 double hnp_trainer_elapsed(const hn_trainer *trainer);

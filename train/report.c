@@ -50,6 +50,17 @@ hn_status hnp_trainer_settle_log(hn_trainer *trainer, hn_error *error)
     return hear_log(trainer, status, &failure, error);
 }
 
+void hnp_trainer_end_log(hn_trainer *trainer)
+{
+    char text[96];
+    hn_error ignored = {0};
+    if (!trainer->log) return;
+    (void)hnp_trainer_settle_log(trainer, &ignored);
+    long long waiting = (long long)hn_sink_jsonl_counts(trainer->log).waiting;
+    snprintf(text, sizeof text, "metrics.jsonl lacks its last %lld lines, which the disk did not take", waiting);
+    if (waiting) trainer->options->notice(text);
+}
+
 static hn_status emit(hn_trainer *trainer, const char *kind, const hn_field *fields, size_t count, hn_error *error)
 {
     return emit_at(trainer, trainer->progress.step, kind, fields, count, error);

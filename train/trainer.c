@@ -358,6 +358,7 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     if ((trainer->progress.finished[0] && is_last(trainer)) || !strcmp(trainer->progress.finished, "early stopping")) {
         bool lacked = false;
         status = complete(trainer, &lacked, error);
+        hnp_trainer_end_log(trainer);
         result->was_finished = !lacked;
         goto out;
     }
@@ -377,6 +378,7 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     if (status == HN_OK) status = run_steps(trainer, error);
     if (status == HN_OK) status = finish(trainer, error);
     hnp_saving_end(trainer);
+    hnp_trainer_end_log(trainer);
     if (trainer->config->train.profile) {
         trainer->runner.backend.synchronize(&trainer->runner.backend, &(hn_error){0}); /* times of a GPU come with it */
         hnp_trainer_print_profile(trainer);
