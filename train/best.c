@@ -23,7 +23,8 @@ static hn_status load_weights(hn_trainer *trainer, int64_t step, hn_error *error
 {
     hn_named_tensor *weights = NULL;
     size_t count;
-    hn_status status = hnp_list_tensors(trainer->runner.model, NULL, NULL, &weights, &count, error);
+    /* Groups that no step changed are as they were read; a checkpoint of a shorter plan does not have them. */
+    hn_status status = hnp_list_tensors(trainer->runner.model, NULL, trainer->optimizer.applied, &weights, &count, error);
     if (status == HN_OK) status = hnp_load_tensors(&trainer->runner.backend, trainer->checkpoints, step, weights, count, error);
     if (status == HN_OK) hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
     hn_free(weights);
@@ -73,7 +74,8 @@ hn_status hnp_best_finish(hn_trainer *trainer, hn_error *error)
     bool saved = false;
     if (!p->best_lost) return HN_OK;
     if (p->best_lost == p->step) return hnp_best_publish(trainer, error);
-    hn_status status = is_saved(&saved, trainer, p->best_lost, error);
+    hn_status status = hnp_saving_wait(trainer, error); /* that checkpoint may be on its way */
+    if (status == HN_OK) status = is_saved(&saved, trainer, p->best_lost, error);
     if (status != HN_OK || !saved) return status;
     memcpy(finished, p->finished, sizeof finished);
     p->finished[0] = 0; /* what is saved now has no final/ yet */
@@ -85,6 +87,12 @@ hn_status hnp_best_finish(hn_trainer *trainer, hn_error *error)
 
 hn_status hnp_best_fail(const hn_trainer *trainer, hn_error *error)
 {
+    bool saved = false;
+    hn_error ignored = {0};
+    long long step = (long long)trainer->progress.best_lost;
+    if (is_saved(&saved, trainer, trainer->progress.best_lost, &ignored) == HN_OK && saved)
+        return hn_fail(error, HN_ERR_IO, "%s/best: the disk did not take it; the weights of step %lld, the best, are in %s/step-%lld: the same "
+                       "command makes best/ of them", trainer->config->output.dir, step, trainer->checkpoints, step);
     return hn_fail(error, HN_ERR_IO, "%s/best: the weights of step %lld were the best and could not be written then; what stands there is "
-                   "older, and final/ holds the last weights", trainer->config->output.dir, (long long)trainer->progress.best_lost);
+                   "older, and final/ holds the last weights", trainer->config->output.dir, step);
 }

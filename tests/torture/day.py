@@ -12,7 +12,7 @@ it. Kills and fills are drawn from --every (seconds) and the run's own steps; th
 --minutes: of the undisturbed run, by a first look at how fast its steps are. --data: rows like Alpaca's (without the file: the
 samples). --model: a decoder (without: a small one of random weights). --folder: where a disk of twice the run folder has room.
 
-Where the disk refused best/ its weights may be lost, if no later evaluation was better; then that must be said, with exit code 1,
+Where the disk refused best/, and the checkpoint of its step too, those weights are lost, if no later evaluation was better; then that must be said, with exit code 1,
 and all but best/ and final/ must be right."""
 import collections, errno, glob, gzip, hashlib, json, math, re, signal
 from promise import *
@@ -92,11 +92,11 @@ class Supervisor:
             self.disk.fill()
         self.was_full |= self.disk.ballast is not None
 
-    def attend(self, process, log):
+    def attend(self, process, log, latest):
         """Waits for the end of the process, or kills it when its life is over, but not on its way to its end on a full disk."""
         end = time.time() + self.life()
         try:
-            while process.poll() is None and (time.time() < end or self.last_full()):
+            while process.poll() is None and time.time() < (latest if self.last_full() else end):
                 self.weather(log)
                 time.sleep(min(0.2, self.lives[0] / 30))
         finally:
@@ -143,7 +143,7 @@ class Supervisor:
         while time.time() - began < limit:
             log, damaged, reached = os.path.join(folder, "said"), self.still_damaged(), self.step
             self.was_full = self.disk.ballast is not None
-            code = self.attend(start(self.command, log), log)
+            code = self.attend(start(self.command, log), log, began + limit)
             said = open(log, encoding="utf8", errors="replace").read()
             self.judge_start(said, damaged, reached)
             if code == 0 or LOST_BEST in said:

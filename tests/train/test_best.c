@@ -113,12 +113,11 @@ TEST(refused_until_the_end)
     hn_train_result result;
     CHECK_OK(hn_folder_remove(run_path, &error));
     CHECK_INT(run_on(2, 0, -1, &result), HN_ERR_IO);
-    CHECK_CONTAINS(error.message, "/run/best: the weights of step 5 were the best");
+    CHECK_CONTAINS(error.message, "/run/best: the disk did not take it; the weights of step 5, the best, are in ");
     CHECK(!as_undisturbed());
     CHECK_INT(run_on(1, 0, -1, &result), HN_ERR_IO);
-    CHECK(result.was_finished);
     CHECK_OK(run_on(0, 0, -1, &result));
-    CHECK(result.was_finished);
+    CHECK(!result.was_finished);
     CHECK(as_undisturbed());
     hn_digest now = digest_of("checkpoints/step-12/manifest.json");
     CHECK_OK(run_on(0, 0, -1, &result));
@@ -165,6 +164,47 @@ TEST(refused_at_the_last_step)
     CHECK(as_undisturbed());
 }
 
+static int (*fsync_before)(int fd);
+static int slow_fsync(int fd)
+{
+    usleep(30000);
+    return fsync_before(fd);
+}
+
+/* The run ends one step behind its best, while the disk is not done with that step's checkpoint. */
+TEST(refused_and_its_checkpoint_is_on_its_way)
+{
+    hn_train_result result;
+    train.eval.every = (hn_interval){.value = STEPS - 1, .unit = HN_INTERVAL_STEPS};
+    CHECK_OK(hn_folder_remove(run_path, &error));
+    CHECK_OK(run_on(0, 0, -1, &result));
+    CHECK_INT(result.best_step, STEPS - 1);
+    take_digests();
+    CHECK_OK(hn_folder_remove(run_path, &error));
+    fsync_before = hn_file_calls.fsync;
+    hn_file_calls.fsync = slow_fsync;
+    CHECK_OK(run_on(1, 0, -1, &result));
+    hn_file_calls.fsync = fsync_before;
+    CHECK(as_undisturbed());
+}
+
+/* The longer run trains a group that the checkpoint of the best does not have. */
+TEST(refused_and_the_run_is_made_longer)
+{
+    hn_train_result result;
+    const char *more[] = {dev_argument,           "optim.lr=0.01",        "eval.every=5 steps",  "eval.metric=loss",  "checkpoint.every=4 steps",
+                          "freeze.unfreeze=7 steps", "train.max_steps=6", "optim.schedule=constant", "resume.force=true", "checkpoint.keep=1"};
+    tiny_configure(more, sizeof more / sizeof *more);
+    CHECK_OK(hn_folder_remove(run_path, &error));
+    CHECK_INT(run_on(9, 0, -1, &result), HN_ERR_IO);
+    more[6] = "train.max_steps=9";
+    tiny_configure(more, sizeof more / sizeof *more);
+    CHECK_OK(run_on(0, 0, -1, &result));
+    CHECK_INT(result.step, 9);
+    CHECK_INT(result.best_step, BEST);
+    CHECK(logged("best/ holds the weights of step 5 now, from its checkpoint"));
+}
+
 int main(void)
 {
     hn_json_init();
@@ -175,6 +215,8 @@ int main(void)
     RUN(refused_with_final);
     RUN(refused_with_its_checkpoint);
     RUN(refused_at_the_last_step);
+    RUN(refused_and_its_checkpoint_is_on_its_way);
+    RUN(refused_and_the_run_is_made_longer);
     tiny_close();
     printf("%d tests, %d failures\n", test_ran, test_failures);
     return test_failures || !test_ran;
