@@ -2,7 +2,7 @@
  *
  * The reference runs them through Oniguruma (Ruby's syntax). What means the same in both is taken as it
  * stands; \s, \S and \w are spelled out, since the two libraries take different characters for them; what
- * differs otherwise (\h, \b, nested classes) is refused by name. */
+ * differs otherwise (\h, \b, nested classes, (?m), {,3}) is refused by name, and so are back references. */
 #ifndef HONE_DATA_REGEX_H
 #define HONE_DATA_REGEX_H
 
@@ -15,9 +15,10 @@ typedef struct hnp_regex hnp_regex;
 
 /* What a thread needs to match. */
 typedef struct hnp_regex_room {
-    void *data, *context; /* of PCRE2; NULL before the first match */
+    void *data, *context, *stack; /* of PCRE2; NULL before the first match */
     size_t left;          /* steps that the text has left */
     size_t start, last;   /* where a match is tried, and where the last step was taken */
+    const hnp_regex *regex; /* that is matched now */
 } hnp_regex_room;
 
 hn_status hnp_regex_open(hnp_regex **out, const char *pattern, const char *where, hn_error *error);
