@@ -7,8 +7,9 @@
  * text. lstrip and rstrip take the white space beside the hit along; the search goes on behind the hit
  * itself, so that taken white space may still begin another token.
  *
- * Added tokens are few and short (HNP_MAX_ADDED_LENGTH), so a search walks a trie from each byte that begins
- * one. */
+ * Added tokens are short, also when they are normalized (HNP_MAX_ADDED_LENGTH), so a search walks a trie from each byte that
+ * begins one. A stranger's are many, and the steps that normalize them are a stranger's too: all of a file together have the
+ * bounds of one text. */
 #include <string.h>
 
 #include "core/json.h"
@@ -67,7 +68,6 @@ static char *pattern(const hn_tokenizer *tokenizer, hnp_scratch *scratch, const 
                      size_t *length)
 {
     hnp_span content = {token->content, strlen(token->content), false};
-    hnp_scratch_bound(scratch, content.length);
     if (token->normalized && !hnp_normalize(tokenizer, scratch, &content)) return NULL;
     *length = content.length;
     return hn_strndup(content.text, content.length);
@@ -81,6 +81,29 @@ static bool set_shown(hnp_name *name, const char *normalized)
     return name->shown != NULL;
 }
 
+/* One bound for all that are looked for in such a text; of a single one no step makes more than of the longest. */
+static void bound(hnp_scratch *scratch, const hn_tokenizer *tokenizer, bool normalized)
+{
+    size_t length = 0, most;
+    for (size_t i = 0; i < tokenizer->added_count; i++)
+        if (tokenizer->added[i].normalized == normalized) length += strlen(tokenizer->added[i].content);
+    hnp_scratch_bound(scratch, HNP_MAX_ADDED_LENGTH);
+    most = scratch->most;
+    hnp_scratch_bound(scratch, length);
+    if (scratch->most > most) scratch->most = most;
+}
+
+static hn_status check_length(const hnp_added_token *token, size_t length, const char *where, hn_error *error)
+{
+    if (!length) /* the reference would cut every text into characters */
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: added token %d is normalized, and nothing of its content is left then", where,
+                       token->id);
+    if (length > HNP_MAX_ADDED_LENGTH)
+        return hn_fail(error, HN_ERR_UNSUPPORTED, "%s: added token %d: at most %d bytes expected when it is normalized, got %zu", where,
+                       token->id, HNP_MAX_ADDED_LENGTH, length);
+    return HN_OK;
+}
+
 static hn_status matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenizer, bool normalized, const char *where,
                               hn_error *error)
 {
@@ -88,6 +111,7 @@ static hn_status matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenize
     size_t count = 0;
     hnp_scratch scratch;
     hnp_scratch_init(&scratch);
+    bound(&scratch, tokenizer, normalized);
     hnp_key *keys = hn_calloc(tokenizer->added_count + 1, sizeof *keys);
     if (!keys) goto out;
     for (size_t i = 0; i < tokenizer->added_count; i++) {
@@ -101,14 +125,10 @@ static hn_status matcher_init(hnp_matcher *matcher, const hn_tokenizer *tokenize
         key->value =
             (int32_t)i; /* of two that normalize to one text the later counts; the reference takes either */
         count++;
+        status = check_length(token, key->length, where, error);
+        if (status) goto out;
+        status = HN_ERR_MEMORY;
         if (!set_shown(&tokenizer->names[token->id], key->text)) goto out;
-        if (!key->length) { /* the reference would cut every text into characters */
-            status =
-                hn_fail(error, HN_ERR_UNSUPPORTED,
-                        "%s: added token %d is normalized, and nothing of its content is left then", where,
-                        token->id);
-            goto out;
-        }
         matcher->first[(unsigned char)key->text[0]] = matcher->any = true;
     }
     if (hnp_trie_init(&matcher->trie, keys, count)) status = HN_OK;

@@ -20,14 +20,16 @@ void hnp_scratch_bound(hnp_scratch *scratch, size_t length)
     hnp_regex_room_bound(&scratch->regex, length);
     if (!hn_size_mul(length, HNP_GROWTH, &scratch->most) || !hn_size_add(scratch->most, HNP_GROWTH_SPARE, &scratch->most))
         scratch->most = SIZE_MAX;
-    scratch->added = 0;
+    scratch->room = scratch->most;
 }
 
 bool hnp_scratch_grew(hnp_scratch *scratch, size_t before, size_t after)
 {
-    if (after > before) scratch->added += after - before;
-    if (scratch->added > scratch->most) scratch->refused = too_long;
-    return scratch->added <= scratch->most;
+    size_t more = after > before ? after - before : 0;
+    if (more > scratch->room) scratch->refused = too_long;
+    if (more > scratch->room) return false;
+    scratch->room -= more;
+    return true;
 }
 
 bool hnp_buffer_reserve(hnp_scratch *scratch, hnp_buffer *buffer, size_t rest)

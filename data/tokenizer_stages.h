@@ -75,7 +75,7 @@ typedef struct hnp_scratch {
     hnp_buffer parts[HNP_MAX_STEPS]; /* what the splitter of that number wrote */
     hnp_regex_room regex;
     const char *refused;   /* why a step gave up, when it was not memory */
-    size_t most, added;    /* bytes that a buffer may hold for the text, and those that its steps have added */
+    size_t most, room;     /* bytes that a buffer may hold for the text, and those that its steps may still add */
     hnp_word_entry *words; /* ids of words that were met lately */
     hn_digest words_of;    /* the tokenizer that gave them */
     hnp_symbol *symbols;

@@ -299,6 +299,39 @@ TEST(steps_that_make_too_much)
     hn_strbuf_close(&decoded);
 }
 
+/* Many added tokens that a normalizer makes much of, or takes long for: each by itself is little, and all of a file have one bound. */
+TEST(added_tokens_that_are_normalized)
+{
+    static const struct {
+        const char *pattern, *middle;
+        int content, tokens, a; /* bytes of what replaces the pattern, tokens, and so many "a" in each */
+        const char *message;    /* NULL: read */
+    } cases[] = {{"\"String\":\"x\"", "x", 1000, 20, 0, NULL},
+                 {"\"String\":\"x\"", "x", 1022, 1, 0, "added token 12: at most 1024 bytes expected when it is normalized, got 1025"},
+                 {"\"String\":\"x\"", "x", 1000, 200, 0, "is normalized: the tokenizer's steps make more than 64 times as much"},
+                 {"\"Regex\":\"(?=a*b)a\"", "", 1, 20, 1000, NULL},
+                 {"\"Regex\":\"(?=a*b)a\"", "", 1, 250, 1000, "is normalized: a regular expression of the tokenizer takes too many steps"}};
+    char many[1100];
+    memset(many, 'a', sizeof many);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hn_tokenizer *tokenizer = NULL;
+        hn_error error = {0};
+        hn_strbuf json;
+        hn_strbuf_init(&json);
+        hn_strbuf_puts(&json, "{\"added_tokens\":[");
+        for (int k = 0; k < cases[i].tokens; k++)
+            hn_strbuf_printf(&json, "%s{\"id\":%d,\"content\":\"%03d%.*s%s\",\"normalized\":true}", k ? "," : "", 12 + k, k, cases[i].a, many,
+                             cases[i].middle);
+        hn_strbuf_printf(&json, "],\"normalizer\":{\"type\":\"Replace\",\"pattern\":{%s},\"content\":\"%.*s\"}," MODEL "}", cases[i].pattern,
+                         cases[i].content, many);
+        hn_status status = open_text(&tokenizer, json.text, &error);
+        CHECK_INT(status, cases[i].message ? HN_ERR_UNSUPPORTED : HN_OK);
+        if (cases[i].message) CHECK_CONTAINS(error.message, cases[i].message);
+        hn_tokenizer_free(tokenizer);
+        hn_strbuf_close(&json);
+    }
+}
+
 /* The pair of a message ends where it ends. */
 TEST(a_pair_without_a_nul)
 {
@@ -556,5 +589,5 @@ TEST(survives_without_memory)
 }
 
 TEST_MAIN(hn_json_init(); RUN(encodes); RUN(truncates_the_longer_first); RUN(cuts_the_first_alone); RUN(decodes);
-          RUN(refuses_with_the_place); RUN(steps_that_make_too_much); RUN(a_pair_without_a_nul); RUN(is_linear); RUN(takes_long_words);
+          RUN(refuses_with_the_place); RUN(steps_that_make_too_much); RUN(added_tokens_that_are_normalized); RUN(a_pair_without_a_nul); RUN(is_linear); RUN(takes_long_words);
           RUN(merges_across_seams_in_the_order_of_ranks); RUN(one_encoding_many_tokenizers); RUN(reads_vocab_txt); RUN(survives_without_memory))
