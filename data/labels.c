@@ -66,18 +66,42 @@ static bool names_are_generic(const char *const *names, int32_t count)
     return true;
 }
 
-/* Number of `name` among the names, exactly, or else without letter case when just one fits; -1: none. */
-static int32_t find(char *const *names, int32_t count, const char *name, bool fold)
+/* Number of `name` among the names; -1: none. */
+static int32_t find(char *const *names, int32_t count, const char *name)
 {
-    int32_t found = -1;
     for (int32_t i = 0; names && i < count; i++)
         if (!strcmp(names[i], name)) return i;
-    for (int32_t i = 0; fold && names && i < count; i++) {
-        if (strcasecmp(names[i], name)) continue;
-        if (found >= 0) return -1;
-        found = i;
+    return -1;
+}
+
+/* A name and its number; sorted, those that differ by letter case alone stand together. */
+typedef struct spelt {
+    const char *text;
+    int32_t number;
+} spelt;
+
+static int by_letters(const void *a, const void *b)
+{
+    const spelt *x = a, *y = b;
+    int order = strcasecmp(x->text, y->text);
+    return order ? order : strcmp(x->text, y->text);
+}
+
+/* Number of `name` among sorted names, exactly, or else without letter case when just one fits; -1: none. */
+static int32_t find_sorted(const spelt *sorted, int32_t count, const char *name)
+{
+    spelt key = {.text = name};
+    const spelt *exact = bsearch(&key, sorted, (size_t)count, sizeof key, by_letters);
+    if (exact) return exact->number;
+    int32_t low = 0, high = count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (strcasecmp(sorted[middle].text, name) < 0) low = middle + 1;
+        else high = middle;
     }
-    return found;
+    bool fits = low < count && !strcasecmp(sorted[low].text, name);
+    bool another = low + 1 < count && !strcasecmp(sorted[low + 1].text, name);
+    return fits && !another ? sorted[low].number : -1;
 }
 
 static void list_names(char *const *names, int32_t count, char *out, size_t size)
@@ -109,23 +133,34 @@ static hn_status check_twice(char *const *names, int32_t count, const char *whos
     return status;
 }
 
-/* The user's names against the model's: order[] is filled, or the difference is the error. */
-static hn_status match(hn_labels *labels, int32_t config_count, hn_error *error)
+/* order[] from the config's names to the model's, as many; *same: each has its own. */
+static hn_status take_order(hn_labels *labels, bool *same, hn_error *error)
 {
-    char ours[400], theirs[400];
     bool *taken = hn_calloc((size_t)labels->count, sizeof *taken);
-    if (!taken) return no_memory(error);
-    bool same = config_count == labels->count;
-    for (int32_t i = 0; same && i < config_count; i++) {
-        bool here = !strcmp(labels->names[i], labels->config[i]); /* the usual order, without a search */
-        int32_t label = here ? i : find(labels->names, labels->count, labels->config[i], true);
-        same = label >= 0 && !taken[label];
-        if (!same) break;
+    spelt *sorted = hn_reallocarray(NULL, (size_t)labels->count, sizeof *sorted);
+    hn_status status = taken && sorted ? HN_OK : no_memory(error);
+    for (int32_t i = 0; !status && i < labels->count; i++) sorted[i] = (spelt){labels->names[i], i};
+    if (!status) qsort(sorted, (size_t)labels->count, sizeof *sorted, by_letters);
+    for (int32_t i = 0; !status && *same && i < labels->count; i++) {
+        int32_t label = find_sorted(sorted, labels->count, labels->config[i]);
+        *same = label >= 0 && !taken[label];
+        if (!*same) break;
         taken[label] = true;
         labels->order[i] = label;
         labels->remapped |= label != i;
     }
     hn_free(taken);
+    hn_free(sorted);
+    return status;
+}
+
+/* The user's names against the model's: order[] is filled, or the difference is the error. */
+static hn_status match(hn_labels *labels, int32_t config_count, hn_error *error)
+{
+    char ours[400], theirs[400];
+    bool same = config_count == labels->count;
+    hn_status status = same ? take_order(labels, &same, error) : HN_OK;
+    if (status) return status;
     if (same) return HN_OK;
     list_names(labels->config, config_count, ours, sizeof ours);
     list_names(labels->names, labels->count, theirs, sizeof theirs);
@@ -187,8 +222,8 @@ static hn_label_kind resolve_value(const char *text, float *value)
 static hn_label_kind resolve_plain(const hn_labels *labels, const char *text, int32_t *label, float *value)
 {
     if (labels->regression) return resolve_value(text, value);
-    int32_t user = find(labels->config, labels->count, text, false);
-    *label = user >= 0 ? labels->order[user] : find(labels->names, labels->count, text, false);
+    int32_t user = find(labels->config, labels->count, text);
+    *label = user >= 0 ? labels->order[user] : find(labels->names, labels->count, text);
     if (*label >= 0) return HN_LABEL_CLASS;
     long number;
     if (!strcmp(text, "-")) return HN_LABEL_NONE;
