@@ -1,6 +1,6 @@
 /* The token cache: what both sides share. The file is one HDF5 file with a user block before it:
  *
- *     0     "hone token cache 2\n" DIGEST of the bytes from 512 on "\n" SIZE "\n" DIGEST of these lines "\n"
+ *     0     "hone token cache 3\n" DIGEST of the bytes from 512 on "\n" SIZE "\n" DIGEST of these lines "\n"
  * 0 0 0 ... 512   HDF5: one contiguous dataset a column (columns.h), and "info", a JSON text: key, report,
  * sources
  *
@@ -41,7 +41,7 @@ void hnp_cache_header(char header[HNP_CACHE_HEADER], const unsigned char *rest, 
     char text[HN_DIGEST_TEXT];
     memset(header, 0, HNP_CACHE_HEADER);
     hn_digest_format(text, hn_digest_bytes(rest, size));
-    int used = snprintf(header, HNP_CACHE_HEADER, "hone token cache 2\n%s\n%zu\n", text, size);
+    int used = snprintf(header, HNP_CACHE_HEADER, "hone token cache 3\n%s\n%zu\n", text, size);
     hn_digest_format(text, hn_digest_bytes(header, (size_t)used));
     snprintf(header + used, HNP_CACHE_HEADER - (size_t)used, "%s\n", text);
 }

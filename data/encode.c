@@ -8,7 +8,7 @@
  * number of threads, one thread needs no other, and memory is bounded by the ring. A slot goes EMPTY ->
  * FILLED -> TAKEN -> DONE -> EMPTY; its state is guarded by the mutex, its contents belong to whoever's turn
  * the state says. A row is one example or, when it is a document, as many blocks as it makes; a document too
- * short for one has nothing to learn. */
+ * short for one has nothing to learn, and what the tokenizer refuses is a bad row. */
 #include "data/encode.h"
 
 #include <pthread.h>
@@ -109,23 +109,44 @@ static hn_status encode_sequence(const pipeline *p, struct hnp_slot *slot, size_
     return status;
 }
 
+static hn_status encode_item(const pipeline *p, struct hnp_slot *slot, size_t number, hn_dialog *room)
+{
+    bool wide = p->columns->wide;
+    switch (p->options->task) {
+    case HN_DATA_SEQUENCE: return encode_sequence(p, slot, number, &room->encoding);
+    case HN_DATA_TEXT:
+    case HN_DATA_MASKED: return hnp_encode_document(p->options, &p->frame, slot, number, wide, &room->encoding);
+    case HN_DATA_TAGS: return hnp_encode_words(p->options, &p->frame, slot, number, wide, &room->encoding);
+    case HN_DATA_INSTRUCT: return hnp_encode_turns(p->options, slot, number, wide, room);
+    }
+    return HN_OK;
+}
+
+/* A row that the tokenizer refuses is a bad row: it leaves why, and is counted in its turn, when the slot is appended. */
+static hn_status encode_or_refuse(const pipeline *p, struct hnp_slot *slot, size_t number, hn_dialog *room)
+{
+    struct hnp_item *item = &slot->items[number];
+    size_t tokens = slot->token_count, examples = slot->example_count, marks = slot->mark_count;
+    int64_t truncated = slot->truncated;
+    hn_status status = encode_item(p, slot, number, room);
+    if (status != HN_ERR_UNSUPPORTED) return status;
+    slot->token_count = tokens;
+    slot->example_count = examples;
+    slot->mark_count = marks;
+    slot->truncated = truncated;
+    item->refused = true;
+    item->refusal = slot->texts.length;
+    hn_strbuf_add(&slot->texts, slot->error.message, strlen(slot->error.message) + 1);
+    hn_error_reset(&slot->error);
+    return slot->texts.failed ? hn_fail(&slot->error, HN_ERR_MEMORY, "encoding: out of memory") : HN_OK;
+}
+
 static void encode_slot(const pipeline *p, struct hnp_slot *slot, hn_dialog *room)
 {
     hn_status status = HN_OK;
     slot->token_count = slot->example_count = slot->mark_count = 0;
     slot->truncated = 0;
-    for (size_t i = 0; i < slot->count && !status; i++)
-        switch (p->options->task) {
-        case HN_DATA_SEQUENCE: status = encode_sequence(p, slot, i, &room->encoding); break;
-        case HN_DATA_TEXT:
-        case HN_DATA_MASKED:
-            status = hnp_encode_document(p->options, &p->frame, slot, i, p->columns->wide, &room->encoding);
-            break;
-        case HN_DATA_TAGS:
-            status = hnp_encode_words(p->options, &p->frame, slot, i, p->columns->wide, &room->encoding);
-            break;
-        case HN_DATA_INSTRUCT: status = hnp_encode_turns(p->options, slot, i, p->columns->wide, room); break;
-        }
+    for (size_t i = 0; i < slot->count && !status; i++) status = encode_or_refuse(p, slot, i, room);
 }
 
 /* The label of a row into the item. *good: the row is an example. */
@@ -171,6 +192,7 @@ static hn_status fill_slot(pipeline *p, struct hnp_slot *slot, hn_error *error)
         item->continues = row.continues;
         item->unfinished = row.unfinished;
         item->tokens = 0;
+        item->refused = false;
         item->text = slot->texts.length;
         item->text_length = row.text_length;
         if (row.text) hn_strbuf_add(&slot->texts, row.text, row.text_length);
@@ -198,7 +220,7 @@ static hn_status begin_files(pipeline *p, int32_t file, hn_error *error)
     return status;
 }
 
-/* Rows that gave no example. */
+/* Rows that gave no example, and pieces of documents that were refused. */
 static hn_status count_nothing(pipeline *p, const struct hnp_slot *slot, hn_error *error)
 {
     hn_status status = HN_OK;
@@ -207,6 +229,10 @@ static hn_status count_nothing(pipeline *p, const struct hnp_slot *slot, hn_erro
         const struct hnp_item *item = &slot->items[i];
         size_t before = next;
         while (next < slot->example_count && slot->examples[next].item == (int32_t)i) next++;
+        if (item->refused) {
+            status = hn_bad_row(p->options->bad, HN_BAD_REFUSED, item->path, item->line, error, "%s", slot->texts.text + item->refusal);
+            continue;
+        }
         if (next != before || item->continues) continue;
         switch (p->options->task) {
         case HN_DATA_INSTRUCT: status = hnp_count_turns(p->options, item, error); break;

@@ -22,6 +22,8 @@ struct hnp_item {
     size_t first_message, message_count; /* of a conversation, in slot.messages */
     int32_t label, file;
     int32_t tokens; /* its number of them, once it is encoded */
+    bool refused;   /* the tokenizer takes too long for it, makes too much of it, ... */
+    size_t refusal; /* why: offset in slot.texts */
     float value;
     int64_t line;
     const char *path; /* borrowed from the source */

@@ -11,7 +11,7 @@
 static const char *const kind_names[HN_BAD_KINDS] = {
     "malformed",     "not UTF-8",  "NUL byte",      "over 16 MiB", "wrong number of columns",
     "missing field", "wrong type", "unknown label", "no conversation", "over data.max_tokens",
-    "nothing to learn", "no rows",
+    "nothing to learn", "refused by the tokenizer", "no rows",
 };
 
 const char *hn_bad_kind_name(hn_bad_kind kind)

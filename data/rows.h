@@ -67,6 +67,7 @@ typedef enum hn_bad_kind {
     HN_BAD_TURNS,   /* no conversation that the template takes */
     HN_BAD_TOKENS,  /* over data.max_tokens, where those are left out */
     HN_BAD_NOTHING, /* nothing in it is trained on */
+    HN_BAD_REFUSED, /* the tokenizer refuses its text */
     HN_BAD_EMPTY,   /* a file without a row (counts files, not rows) */
     HN_BAD_KINDS
 } hn_bad_kind;

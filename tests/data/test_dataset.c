@@ -129,6 +129,40 @@ TEST(bad_rows)
     hn_labels_free(labels);
 }
 
+/* Rows that the tokenizer refuses are bad rows, in the order of the file whoever encodes. */
+TEST(rows_that_the_tokenizer_refuses)
+{
+    hn_strbuf csv;
+    hn_strbuf_init(&csv);
+    hn_strbuf_puts(&csv, "a,b,y\n");
+    for (int i = 0; i < 3000; i++) hn_strbuf_printf(&csv, "#%d,%s,%s\n", 100 + i, "w", i & 1 ? "no" : "yes");
+    hn_strbuf_puts(&csv, "^,w,yes\n#99,w,no\n");
+    for (int i = 0; i < 3000; i++) hn_strbuf_printf(&csv, "%s#%d,%s,%s\n", i % 7 ? "" : "^", 5000 + i, "w", i & 1 ? "no" : "yes");
+    const char *path = put("refused.csv", csv.text);
+    hn_list files = {&path, 1};
+    hn_labels *labels = classes();
+    for (int threads = 1; threads < 5; threads += 3) {
+        hn_data_config config = config_of(NULL);
+        hn_dataset *dataset = NULL;
+        hn_error error = {0};
+        config.threads = threads;
+        CHECK_INT(hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error), HN_ERR_FORMAT);
+        CHECK_CONTAINS(error.message, "refused.csv:3002: toy tokenizer: a ^ (data.on_bad_row=skip passes over such rows)");
+        config.on_bad_row = 1;
+        hn_error_reset(&error);
+        CHECK_OK(hn_dataset_open(&dataset, &config, &files, &toy, &(hn_dataset_options){.labels = labels}, &error));
+        const hn_data_report *report = hn_dataset_report(dataset);
+        CHECK_INT(report->rows, 6002);
+        CHECK_INT(report->examples, 6002 - 1 - 429);
+        CHECK_INT(report->skipped, 430);
+        CHECK_INT(report->bad.count[HN_BAD_REFUSED], 430);
+        CHECK_CONTAINS(report->bad.first[HN_BAD_REFUSED], "refused.csv:3002: toy tokenizer: a ^");
+        hn_dataset_free(dataset);
+    }
+    hn_labels_free(labels);
+    hn_strbuf_close(&csv);
+}
+
 TEST(regression_and_predict)
 {
     const char *path = put("value.csv", "a,b,y\n1,2,-1\n1,2,0.5\n");
@@ -308,7 +342,7 @@ int main(void)
     hn_json_init();
     folder_open();
     RUN(files_to_batches);
-    RUN(bad_rows);
+    RUN(bad_rows); RUN(rows_that_the_tokenizer_refuses);
     RUN(regression_and_predict);
     RUN(large_vocabulary);
     RUN(threads_do_not_matter);

@@ -1,5 +1,5 @@
 /* A tokenizer small enough to reason about, for the tests of what is built on tokenizers: a word (between
- * spaces and line ends) of n letters is the id 10 + n, or its number when it is "#NUMBER"; "~" calls toy_event; 1
+ * spaces and line ends) of n letters is the id 10 + n, or its number when it is "#NUMBER"; "~" calls toy_event, "^" is refused; 1
  * before, 2 behind each text when it is to have special tokens; truncation from the end. It stands in for
  * data/tokenizer.c at link time. */
 #ifndef HONE_TESTS_DATA_TOY_TOKENIZER_H
@@ -117,6 +117,7 @@ hn_status hn_tokenizer_encode(const hn_tokenizer *tokenizer, hn_encoding *out, c
                               int32_t max_tokens, hn_error *error)
 {
     (void)tokenizer;
+    if (length && memchr(text, '^', length)) return hn_fail(error, HN_ERR_UNSUPPORTED, "toy tokenizer: a ^");
     out->count = 0;
     special &= !toy_plain;
     bool ok = (!special || toy_add(out, 1, 0)) && toy_text(out, text, length, 0, special) &&
