@@ -24,6 +24,7 @@ static void read_all(const uint8_t *data, size_t size, const char *name, bool sk
         hn_row row;
         status = hn_reader_next(reader, &row, &end, &error);
         DEMAND(!status == !error.message[0]);
+        if (status) fuzz_refused(&error, name);
         if (status || end) break;
         count++;
         check(row.text);
@@ -41,7 +42,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     hn_json_init();
     if (!size) return 0;
     const char *name = data[0] == 't' ? "f.tsv" : data[0] == '[' ? "f.json" : data[0] == '{' ? "f.jsonl" : "f.csv";
+    fuzz_begin();
     read_all(data + 1, size - 1, name, true);
     read_all(data + 1, size - 1, name, false);
+    fuzz_end_of_file(data + 1, size - 1);
     return 0;
 }

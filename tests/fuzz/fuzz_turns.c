@@ -63,6 +63,7 @@ static void read_rows(const uint8_t *bytes, size_t size)
         bool end = false;
         hn_status status = hn_reader_next(reader, &row, &end, &error);
         DEMAND(!status == !error.message[0]);
+        if (status) fuzz_refused(&error, name);
         if (status || end) break;
         encode(chatml, &dialog, &row, 2, 2);
         encode(llama2, &dialog, &row, 1, 1);
@@ -77,15 +78,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     hn_error error = {0};
     hn_template *own = NULL;
     const hnp_shape *shape;
-    read_rows(bytes, size);
     DEMAND(text);
+    fuzz_begin();
+    read_rows(bytes, size);
     memcpy(text, bytes, size);
     text[size] = '\0';
     DEMAND(!hnp_shape_recognise(&shape, &system, text, &error));
     hn_free(system);
     hn_template_options options = {.turns = {.begin = text, .user = text, .assistant = text}};
-    if (hn_template_open(&own, &options, &files, tokenizer, &error)) DEMAND(error.message[0]);
+    if (hn_template_open(&own, &options, &files, tokenizer, &error)) fuzz_refused(&error, "template ");
     hn_template_free(own);
+    fuzz_end_of_file(bytes, size);
     free(text);
     return 0;
 }

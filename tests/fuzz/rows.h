@@ -27,6 +27,7 @@ static int64_t fuzz_read(const void *bytes, size_t size, const char *name, hn_ba
     for (;;) {
         hn_status status = hn_reader_next(reader, &row, &end, &error);
         DEMAND(!status == !error.message[0]);
+        if (status) fuzz_refused(&error, name);
         if (status) count = -1;
         if (status || end) break;
         count++;
@@ -49,6 +50,7 @@ static void fuzz_rows(const uint8_t *data, size_t size, const char *name, fuzz_w
 {
     hn_bad_rows skip = {.skip = true}, strict = {0}, clean = {0};
     hn_strbuf first, second;
+    fuzz_begin();
     hn_strbuf_init(&first);
     hn_strbuf_init(&second);
     hn_strbuf_puts(&first, header);
@@ -63,6 +65,7 @@ static void fuzz_rows(const uint8_t *data, size_t size, const char *name, fuzz_w
     }
     hn_strbuf_close(&first);
     hn_strbuf_close(&second);
+    fuzz_end_of_file(data, size);
 }
 
 #endif
