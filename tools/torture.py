@@ -96,7 +96,7 @@ def table(results, failures, seconds, short):
              f"{processor[1] if processor else platform.machine()}, Linux {platform.release()}, {seconds / 60:.0f} minutes.", "",
              "| row | promise | tried | held | |\n|---|---|---|---|---|"]
     for row, promise, tried, held, more, words, _ in results:
-        lines.append(f"| {row} | {promise} | {tried} | {held if held == tried else f'**{held}**'} | {more} |")
+        lines.append(f"| {row} | {promise} | {tried} | {held if held >= enough(tried, more) else f'**{held}**'} | {more} |")
     lines += ["", "Commands, and the seconds each took:", "", *dict.fromkeys(f"    {r[5]}  # {r[6]:.0f}" for r in results), ""]
     lines += ["Failures:", "", *("    " + f[:300] for f in failures)] if failures else ["No failure."]
     return "\n".join(lines) + "\n"
