@@ -40,12 +40,10 @@ hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_te
  * is removed first. A save asks again. */
 hn_status hn_checkpoint_check_space(const char *folder, const hn_named_tensor *tensors, size_t count, hn_error *error);
 
-/* Deletes the oldest checkpoints beyond the newest `keep` (at least 1), never `best` (a step, or -1), never
- * the newest that verifies; and what interrupted saves left. */
-hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t best, hn_error *error);
-/* The same right after step `good` was saved, which is not read again to see that it verifies; nor are the steps `stay` (or -1) deleted. */
+/* Deletes the oldest checkpoints beyond the newest `keep` (at least 1), and what interrupted saves left; never `good`, the step that was
+ * saved last, whose bytes were read back, nor the steps `stay` (or -1). */
 #define HN_CHECKPOINT_STAY 2
-hn_status hn_checkpoint_retain_beside(const char *folder, int keep, int64_t good, const int64_t stay[HN_CHECKPOINT_STAY], hn_error *error);
+hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t good, const int64_t stay[HN_CHECKPOINT_STAY], hn_error *error);
 
 /* The newest checkpoint of the folder whose manifest and every byte verify. What was passed over and why goes
  * to `passed_over`, a line each. HN_OK with *step = -1 (and *state NULL) when there is none. *state is a new

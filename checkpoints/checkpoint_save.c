@@ -187,23 +187,6 @@ out:
     return status;
 }
 
-/* The newest of the steps that verifies, or -1. */
-static hn_status newest_good(int64_t *out, const char *folder, const int64_t *steps, size_t count,
-                             hn_error *error)
-{
-    *out = -1;
-    while (*out < 0 && count-- > 0) {
-        bool good = false;
-        char *path = hnp_step_path(folder, "", steps[count]);
-        hn_status status = path ? is_good(&good, path, steps[count], error)
-                                : hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
-        hn_free(path);
-        if (status != HN_OK) return status;
-        if (good) *out = steps[count];
-    }
-    return HN_OK;
-}
-
 /* Takes the name away in one step, so that no half of a checkpoint is ever seen under it; then the bytes. */
 static hn_status delete_step(const char *folder, int64_t step, hn_error *error)
 {
@@ -243,29 +226,17 @@ static hn_status sweep(const char *folder, hn_error *error)
     return status;
 }
 
-/* Deletes what is beyond the newest `keep`, but for the steps that stay; with `search` the newest that verifies is one of them. */
-static hn_status retain(const char *folder, int keep, int64_t other, const int64_t stay[HN_CHECKPOINT_STAY], bool search, hn_error *error)
+hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t good, const int64_t stay[HN_CHECKPOINT_STAY], hn_error *error)
 {
     HN_ASSERT(keep >= 1);
-    int64_t *steps = NULL, good = -1;
+    int64_t *steps = NULL;
     size_t count = 0;
     hn_status status = sweep(folder, error);
     if (status == HN_OK) status = hnp_steps_list(&steps, &count, folder, true, error);
-    if (status == HN_OK && search && count > (size_t)keep) status = newest_good(&good, folder, steps, count, error);
     for (size_t i = 0; status == HN_OK && i + (size_t)keep < count; i++)
-        if (steps[i] != stay[0] && steps[i] != stay[1] && steps[i] != other && steps[i] != good) status = delete_step(folder, steps[i], error);
+        if (steps[i] != good && steps[i] != stay[0] && steps[i] != stay[1]) status = delete_step(folder, steps[i], error);
     hn_free(steps);
     return status;
-}
-
-hn_status hn_checkpoint_retain(const char *folder, int keep, int64_t best, hn_error *error)
-{
-    return retain(folder, keep, best, (const int64_t[HN_CHECKPOINT_STAY]){-1, -1}, true, error);
-}
-
-hn_status hn_checkpoint_retain_beside(const char *folder, int keep, int64_t good, const int64_t stay[HN_CHECKPOINT_STAY], hn_error *error)
-{
-    return retain(folder, keep, good, stay, false, error);
 }
 
 hn_status hn_checkpoint_check_space(const char *folder, const hn_named_tensor *tensors, size_t count, hn_error *error)

@@ -56,7 +56,7 @@ static hn_status save(hn_checkpoint_writer *writer, hn_error *error)
     const hn_checkpoint_release release = {.call = set_read, .context = writer, .then = run_before};
     hn_status status = hn_checkpoint_save(writer->folder, job->step, job->tensors, job->count, job->state, &release, error);
     writer->outcome.safe = status == HN_OK;
-    if (status == HN_OK) status = hn_checkpoint_retain_beside(writer->folder, writer->keep, job->step, job->stay, error);
+    if (status == HN_OK) status = hn_checkpoint_retain(writer->folder, writer->keep, job->step, job->stay, error);
     return status;
 }
 

@@ -66,6 +66,12 @@ static inline hn_status save_step(int step, hn_error *error)
     return status;
 }
 
+/* Retention behind a save of step `good`. */
+static inline hn_status retain(int keep, int64_t good, hn_error *error)
+{
+    return hn_checkpoint_retain(folder, keep, good, (const int64_t[HN_CHECKPOINT_STAY]){-1, -1}, error);
+}
+
 /* Whether step-<step> loads with its own values. */
 static inline hn_status load_step(int step, hn_error *error)
 {

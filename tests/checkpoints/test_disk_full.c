@@ -58,7 +58,7 @@ static int fill_disk(const char *options)
     }
     /* After room was made the next save works. */
     if (saved > 1 &&
-        (hn_checkpoint_retain(folder, 1, -1, NULL) != HN_OK || save_big(saved + 1, &error) != HN_OK))
+        (retain(1, saved, NULL) != HN_OK || save_big(saved + 1, &error) != HN_OK))
         return -1;
     return saved;
 }

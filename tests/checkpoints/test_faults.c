@@ -16,7 +16,7 @@ static char said[2048], path[128];
 static hn_status save_second(hn_error *error)
 {
     hn_status status = save_step(2, error);
-    return status == HN_OK ? hn_checkpoint_retain(folder, 1, -1, error) : status;
+    return status == HN_OK ? retain(1, 2, error) : status;
 }
 
 static void begin_case(void)
@@ -145,7 +145,7 @@ TEST(hdf5_cannot_write)
 static void save_forever(int first, int tell)
 {
     for (int step = first;; step++) {
-        if (save_step(step, NULL) != HN_OK || hn_checkpoint_retain(folder, 2, -1, NULL) != HN_OK) _exit(1);
+        if (save_step(step, NULL) != HN_OK || retain(2, step, NULL) != HN_OK) _exit(1);
         if (write(tell, &step, sizeof step) != sizeof step) _exit(1);
     }
 }

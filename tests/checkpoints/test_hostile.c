@@ -416,8 +416,6 @@ TEST(a_later_hone)
     CHECK_CONTAINS(said, "step-9/manifest.json: \"format\": expected 1, got 2");
     CHECK_INT(save_step(9, &error), HN_ERR_UNSUPPORTED);
     hn_error_reset(&error);
-    CHECK_INT(hn_checkpoint_retain(folder, 1, -1, &error), HN_ERR_UNSUPPORTED);
-    hn_error_reset(&error);
     CHECK_OK(load_step(8, &error));
 }
 
