@@ -205,22 +205,31 @@ static hn_digest key_of(const char *path)
     return key;
 }
 
-/* Every byte flipped, and every length cut: never loaded. */
-TEST(damage_anywhere)
+/* A new cache of both files: its path, and its bytes (hn_free). */
+static const char *make_cache(hnp_sources *sources, char **bytes, size_t *size)
 {
     hn_tokenizer tokenizer = {.vocabulary = 400, .digest = 1};
     hn_data_config config = config_of();
     hn_error error = {0};
     const char *paths[] = {csv, jsonl};
     hn_list files = {paths, 2};
+    wipe_cache();
+    if (open_once(&config, &tokenizer, NULL, &error)) abort();
+    const char *path = only_entry();
+    if (hnp_sources_init(sources, &files, &error) || hn_file_read(bytes, size, path, 1 << 20, &error)) abort();
+    return path;
+}
+
+/* Every byte flipped, and every length cut: never loaded. */
+TEST(damage_anywhere)
+{
+    hn_tokenizer tokenizer = {.vocabulary = 400, .digest = 1};
+    hn_data_config config = config_of();
+    hn_error error = {0};
     hnp_sources sources;
     char *bytes = NULL, note[512], copy[128];
     size_t size;
-    wipe_cache();
-    CHECK_INT(open_once(&config, &tokenizer, NULL, &error), 0);
-    const char *path = only_entry();
-    CHECK_OK(hnp_sources_init(&sources, &files, &error));
-    CHECK_OK(hn_file_read(&bytes, &size, path, 1 << 20, &error));
+    const char *path = make_cache(&sources, &bytes, &size);
     CHECK_OK(load(&sources, key_of(path), path, &error));
     snprintf(copy, sizeof copy, "%s/damaged.h5", folder);
     put(copy, bytes, size);
@@ -374,19 +383,11 @@ TEST(marks_out_of_bounds)
 /* Every bit of a byte in the structures, with right digests: the same examples, or made anew. */
 TEST(structures_changed)
 {
-    hn_tokenizer tokenizer = {.vocabulary = 400, .digest = 1};
-    hn_data_config config = config_of();
     hn_error error = {0};
-    const char *paths[] = {csv, jsonl};
-    hn_list files = {paths, 2};
     hnp_sources sources;
     char *bytes = NULL, copy[128];
     size_t size, used = 0, refused = 0;
-    wipe_cache();
-    CHECK_INT(open_once(&config, &tokenizer, NULL, &error), 0);
-    const char *path = only_entry();
-    CHECK_OK(hnp_sources_init(&sources, &files, &error));
-    CHECK_OK(hn_file_read(&bytes, &size, path, 1 << 20, &error));
+    const char *path = make_cache(&sources, &bytes, &size);
     snprintf(copy, sizeof copy, "%s/changed.h5", folder);
     for (size_t i = HNP_CACHE_HEADER; i < size; i++) {
         error = (hn_error){0};
