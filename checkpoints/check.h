@@ -21,9 +21,9 @@ void hnp_reader_close(hnp_reader *reader);
 /* Digest of `size` bytes from `offset`; when `into` is not NULL they are also left there. */
 hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint64_t offset, uint64_t size,
                             hn_error *error);
-/* Each tensor's bytes against its digest; damaged ones are named in `report` (may be NULL), the first in the
- * error. */
-hn_status hnp_reader_check(hnp_reader *reader, const hnp_entry *entries, size_t count, hn_strbuf *report,
+/* Reads the file once: its own digest, and each tensor's bytes against its digest. Damaged ones are named in `report` (may be NULL), the first
+ * in the error; *whole is there then too. Tensors that share bytes are an error. */
+hn_status hnp_reader_check(hn_digest *whole, hnp_reader *reader, const hnp_entry *entries, size_t count, hn_strbuf *report,
                            hn_error *error);
 
 /* Checks that the file holds exactly these tensors, as hnp_store_write writes them. Writes each one's offset, or, with

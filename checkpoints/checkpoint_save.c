@@ -90,10 +90,9 @@ static hn_status write_file(hnp_manifest *manifest, const char *path, tensor_sou
     let_go(source);
     if (status == HN_OK) status = hnp_check_structure(path, manifest->entries, manifest->count, false, error);
     if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
-    if (status == HN_OK) status = hnp_reader_check(&reader, manifest->entries, manifest->count, NULL, error);
-    manifest->file_bytes = reader.size;
     if (status == HN_OK)
-        status = hnp_reader_digest(&manifest->file_digest, NULL, &reader, 0, reader.size, error);
+        status = hnp_reader_check(&manifest->file_digest, &reader, manifest->entries, manifest->count, NULL, error);
+    manifest->file_bytes = reader.size;
     hnp_reader_close(&reader);
     return status == HN_OK ? hn_file_sync(path, error) : status;
 }
