@@ -147,6 +147,8 @@ TEST(a_full_disk_leaves_whole_lines)
         hn_file_calls = real;
         CHECK_INT(status, HN_ERR_IO);
         CHECK_CONTAINS(error.message, "cannot write: No space left");
+        CHECK_TEXT(get(), "{\"event\": \"step\", \"step\": 1, \"loss\": 0.5}\n" /* what a reader sees meanwhile */
+                          "{\"event\": \"step\", \"step\": 2, \"loss\": 0.5}\n");
         hn_error_reset(&error);
         CHECK_OK(emit(sink, 4));
         sink->close(sink);
