@@ -101,7 +101,7 @@ static hn_status evaluate(const char *path, const hn_cli_config *config, bool js
             status = hn_metrics_init(&metrics, model.labels ? model.source->label_count : HN_METRICS_TOKENS,
                                      hn_dataset_count(dataset), error);
         if (status == HN_OK)
-            status = hn_evaluate(&model.runner, &model.buffer, dataset, &metrics, NULL, NULL, &hn_cli_stop, error);
+            status = hn_evaluate(&model.runner, &model.buffer, dataset, &metrics, NULL, NULL, NULL, &hn_cli_stop, error);
         if (status == HN_OK) status = hn_cli_metrics(sets.items[i].name, &metrics, model.labels, json, error);
         hn_metrics_close(&metrics);
         hn_dataset_free(dataset);

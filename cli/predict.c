@@ -119,7 +119,7 @@ static hn_status predict(const char *path, const hn_cli_config *config, hn_error
         if (status == HN_OK) status = hn_metrics_init(&metrics, labels, 0, error);
     }
     if (status == HN_OK)
-        status = hn_evaluate(&model.runner, &model.buffer, dataset, &metrics, print_batch, &out, &hn_cli_stop, error);
+        status = hn_evaluate(&model.runner, &model.buffer, dataset, &metrics, print_batch, &out, NULL, &hn_cli_stop, error);
 out:
     hn_metrics_close(&metrics);
     hn_free(out.probabilities);

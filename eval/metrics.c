@@ -45,14 +45,23 @@ void hn_metrics_close(hn_metrics *metrics)
     *metrics = (hn_metrics){0};
 }
 
+int32_t hn_metrics_predict(const float *logits, int labels)
+{
+    int32_t best = 0;
+    for (int k = 1; k < labels; k++)
+        if (logits[k] > logits[best]) best = k;
+    return best;
+}
+
 void hn_metrics_add_class(hn_metrics *metrics, const float *logits, int32_t label)
 {
-    if (label == HN_NO_TARGET) return;
-    HN_ASSERT(metrics->labels > 1 && label >= 0 && label < metrics->labels);
-    int best = 0;
-    for (int k = 1; k < metrics->labels; k++)
-        if (logits[k] > logits[best]) best = k;
-    metrics->confusion[(int64_t)label * metrics->labels + best]++;
+    if (label != HN_NO_TARGET) hn_metrics_add_prediction(metrics, hn_metrics_predict(logits, metrics->labels), label);
+}
+
+void hn_metrics_add_prediction(hn_metrics *metrics, int32_t prediction, int32_t label)
+{
+    HN_ASSERT(metrics->labels > 1 && label >= 0 && label < metrics->labels && prediction >= 0 && prediction < metrics->labels);
+    metrics->confusion[(int64_t)label * metrics->labels + prediction]++;
     metrics->count++;
 }
 

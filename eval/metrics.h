@@ -33,6 +33,9 @@ void hn_metrics_close(hn_metrics *metrics);
 
 /* One row of logits (fp32 [labels]) and its label; the first of equal largest logits is predicted. HN_NO_TARGET: not counted. */
 void hn_metrics_add_class(hn_metrics *metrics, const float *logits, int32_t label);
+int32_t hn_metrics_predict(const float *logits, int labels);
+/* The same of what is predicted. */
+void hn_metrics_add_prediction(hn_metrics *metrics, int32_t prediction, int32_t label);
 /* One prediction; a NaN value has no target. */
 void hn_metrics_add_value(hn_metrics *metrics, float prediction, float value);
 void hn_metrics_add_tokens(hn_metrics *metrics, int64_t count, int64_t correct);

@@ -220,7 +220,7 @@ static hn_status run_window(window *w, const volatile int *stop, hn_error *error
         }
     hn_status status = hn_dataset_open_texts(&pairs, &from, w->tokenizer, w->options->max_tokens, w->options->threads, error);
     if (status == HN_OK) status = hn_metrics_init(&ignored, w->outputs, 0, error);
-    if (status == HN_OK) status = hn_evaluate(w->runner, w->buffer, pairs, &ignored, keep_logits, w, stop, error);
+    if (status == HN_OK) status = hn_evaluate(w->runner, w->buffer, pairs, &ignored, keep_logits, w, NULL, stop, error);
     if (status == HN_OK) w->report->cut += hn_dataset_report(pairs)->truncated;
     hn_metrics_close(&ignored);
     hn_dataset_free(pairs);

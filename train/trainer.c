@@ -30,7 +30,7 @@ static hn_status evaluate_sets(hn_trainer *trainer, hn_metrics *metrics, hn_erro
     for (size_t d = 0; d < job->dev_count; d++) {
         hn_status status = hn_metrics_init(&metrics[d], hn_job_measured(job), hn_dataset_count(job->dev[d].dataset), error);
         if (status == HN_OK)
-            status = hn_evaluate(&trainer->runner, &trainer->buffer, job->dev[d].dataset, &metrics[d], NULL, NULL,
+            status = hn_evaluate(&trainer->runner, &trainer->buffer, job->dev[d].dataset, &metrics[d], NULL, NULL, NULL,
                                  trainer->options->stop, error);
         if (status != HN_OK) return status;
     }

@@ -111,7 +111,7 @@ static void ignore(const char *text)
 }
 
 /* One whole run into the run folder. */
-static hn_status run(hn_train_result *result)
+static inline hn_status run(hn_train_result *result)
 {
     static const volatile int go = 0;
     hn_job *job = NULL;
