@@ -166,6 +166,13 @@ typedef struct hn_target_loss {
     int64_t rows;       /* no more rows than this have a label, as the host counted; 0: it did not. Saves a GPU the others */
 } hn_target_loss;
 
+/* What is summed over the parts of a step: of examples, loss and targets; of the gradient, the square of its norm. */
+typedef struct hn_sums {
+    double loss;
+    int64_t count;
+    double squares;
+} hn_sums;
+
 /* Choosing by time among several ways to run the same operation, where a table has more than one. Other ways are other bits: a run
  * chooses before its first step, keeps the choice and takes it again whenever it goes on. Between open and close. */
 typedef struct hn_tuning {
@@ -349,6 +356,12 @@ struct hn_ops {
     void (*cast)(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x); /* between fp32 and bf16, dense */
     void (*zero)(hn_ops_context *ctx, void *memory, size_t size);
     void (*scale)(hn_ops_context *ctx, float *x, int64_t count, const float *factor);
+    /* y[i] += x[i], fp32. */
+    void (*add)(hn_ops_context *ctx, float *y, const float *x, int64_t count);
+    /* *to += from[0] + from[1] + ..., member by member and in this order. */
+    void (*add_sums)(hn_ops_context *ctx, hn_sums *to, const hn_sums *from, int64_t count);
+    /* Within the backend's memory; the two do not overlap. */
+    void (*copy)(hn_ops_context *ctx, void *to, const void *from, size_t size);
 
     /* Bytes of scratch that the operations need at most for products up to [rows, width] x [width, width] of `dtype` and
      * attention up to `longest` tokens a sequence. */

@@ -163,3 +163,33 @@ void HN_ISA_NAME(hnp_scale)(hn_ops_context *ctx, float *x, int64_t count, const 
             vf_put(x, HN_F32, i, end - i, vf_get(x, HN_F32, i, end - i) * *factor);
     }
 }
+
+void HN_ISA_NAME(hnp_add)(hn_ops_context *ctx, float *y, const float *x, int64_t count)
+{
+    (void)ctx;
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < count; first += RUN) {
+        int64_t end = hnp_least(first + RUN, count);
+        for (int64_t i = first; i < end; i += HN_LANES)
+            vf_put(y, HN_F32, i, end - i, vf_get(y, HN_F32, i, end - i) + vf_get(x, HN_F32, i, end - i));
+    }
+}
+
+void HN_ISA_NAME(hnp_add_sums)(hn_ops_context *ctx, hn_sums *to, const hn_sums *from, int64_t count)
+{
+    (void)ctx;
+    for (int64_t i = 0; i < count; i++) {
+        to->loss += from[i].loss;
+        to->count += from[i].count;
+        to->squares += from[i].squares;
+    }
+}
+
+void HN_ISA_NAME(hnp_copy)(hn_ops_context *ctx, void *to, const void *from, size_t size)
+{
+    const size_t run = RUN * sizeof(float);
+    (void)ctx;
+#pragma omp parallel for schedule(static)
+    for (size_t first = 0; first < size; first += run)
+        memcpy((char *)to + first, (const char *)from + first, size - first < run ? size - first : run);
+}

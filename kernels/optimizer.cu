@@ -14,6 +14,9 @@
  * The decision whether a step is made is the GPU's own (adamw_decide), so that the host need not wait for loss and norm: one small
  * block, between the norm and AdamW.
  *
+ * Gradients of slices are added in pairs by passes of their own (add: 12 bytes an element, copy: 8, by CUDA), and the few numbers that a step
+ * sums over its slices by one thread, one after the other.
+ *
  * Sum of squares: squares of fp32 are exact in fp64. SUM_BLOCKS blocks at most, in strides that the number of elements alone
  * decides; a second kernel adds what the blocks have. So bits depend on neither the GPU nor the run. */
 #include "kernels/cuda/launch.cuh"
@@ -262,12 +265,53 @@ __global__ void __launch_bounds__(THREADS) scale_kernel(float *x, int64_t count,
     for (; i < count; i++) x[i] *= *factor;
 }
 
+template <int N>
+__global__ void __launch_bounds__(THREADS) add_kernel(float *y, const float *x, int64_t count)
+{
+    int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N;
+    float sum[N], v[N];
+    if (i + N <= count) {
+        load(sum, y + i);
+        load(v, x + i);
+        HN_UNROLL
+        for (int e = 0; e < N; e++) sum[e] += v[e];
+        store(y + i, sum);
+        return;
+    }
+    for (; i < count; i++) y[i] += x[i];
+}
+
+/* One thread, since the order is part of the result: a few to a thousand. */
+__global__ void add_sums_kernel(hn_sums *to, const hn_sums *from, int64_t count)
+{
+    if (threadIdx.x != 0) return;
+    hn_sums all = *to;
+    for (int64_t i = 0; i < count; i++) {
+        all.loss += from[i].loss;
+        all.count += from[i].count;
+        all.squares += from[i].squares;
+    }
+    *to = all;
+}
+
 template <class Y, class X> void cast(hn_ops_context *ctx, const hn_tensor *y, const hn_tensor *x, int64_t count)
 {
     if (aligned(y->data) && aligned(x->data))
         launch(ctx, "cast", cast_kernel<Y, X, 8>, dim3(blocks_for(count, 8)), THREADS, 0, (Y *)y->data, (const X *)x->data, count);
     else
         launch(ctx, "cast", cast_kernel<Y, X, 1>, dim3(blocks_for(count, 1)), THREADS, 0, (Y *)y->data, (const X *)x->data, count);
+}
+
+cudaStream_t stream_of(const hn_ops_context *ctx)
+{
+    return (cudaStream_t)hn_cuda_device_of(ctx->backend)->stream;
+}
+
+/* What CUDA itself does on the stream, as launch() does with a kernel. */
+void enqueued(hn_ops_context *ctx, const char *operation, cudaError_t status)
+{
+    if (launch_failed(ctx, operation, status)) return;
+    if (hn_cuda_device_of(ctx->backend)->synchronous) launch_failed(ctx, operation, cudaStreamSynchronize(stream_of(ctx)));
 }
 
 } // namespace
@@ -324,9 +368,8 @@ void HN_ISA_NAME(hnp_cast)(hn_ops_context *ctx, const hn_tensor *y, const hn_ten
 
 void HN_ISA_NAME(hnp_zero)(hn_ops_context *ctx, void *memory, size_t size)
 {
-    const hn_cuda_device *device = hn_cuda_device_of(ctx->backend);
-    if (!size || launch_failed(ctx, "zero", cudaMemsetAsync(memory, 0, size, (cudaStream_t)device->stream))) return;
-    if (device->synchronous) launch_failed(ctx, "zero", cudaStreamSynchronize((cudaStream_t)device->stream));
+    if (!size) return;
+    enqueued(ctx, "zero", cudaMemsetAsync(memory, 0, size, stream_of(ctx)));
 }
 
 void HN_ISA_NAME(hnp_scale)(hn_ops_context *ctx, float *x, int64_t count, const float *factor)
@@ -336,4 +379,25 @@ void HN_ISA_NAME(hnp_scale)(hn_ops_context *ctx, float *x, int64_t count, const 
         launch(ctx, "scale", scale_kernel<4>, dim3(blocks_for(count, 4)), THREADS, 0, x, count, factor);
     else
         launch(ctx, "scale", scale_kernel<1>, dim3(blocks_for(count, 1)), THREADS, 0, x, count, factor);
+}
+
+void HN_ISA_NAME(hnp_add)(hn_ops_context *ctx, float *y, const float *x, int64_t count)
+{
+    if (!count) return;
+    if (aligned(y) && aligned(x))
+        launch(ctx, "add", add_kernel<4>, dim3(blocks_for(count, 4)), THREADS, 0, y, x, count);
+    else
+        launch(ctx, "add", add_kernel<1>, dim3(blocks_for(count, 1)), THREADS, 0, y, x, count);
+}
+
+void HN_ISA_NAME(hnp_add_sums)(hn_ops_context *ctx, hn_sums *to, const hn_sums *from, int64_t count)
+{
+    if (!count) return;
+    launch(ctx, "add_sums", add_sums_kernel, dim3(1), 32, 0, to, from, count);
+}
+
+void HN_ISA_NAME(hnp_copy)(hn_ops_context *ctx, void *to, const void *from, size_t size)
+{
+    if (!size) return;
+    enqueued(ctx, "copy", cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, stream_of(ctx)));
 }

@@ -41,5 +41,11 @@ void HN_ISA_NAME(hnp_cast)(hn_ops_context *ctx, const hn_tensor *y, const hn_ten
 void HN_ISA_NAME(hnp_zero)(hn_ops_context *ctx, void *memory, size_t size);
 /* x *= *factor, fp32 */
 void HN_ISA_NAME(hnp_scale)(hn_ops_context *ctx, float *x, int64_t count, const float *factor);
+/* y += x, fp32; y and x do not overlap. An element's bits depend on its two numbers alone, wherever they lie. */
+void HN_ISA_NAME(hnp_add)(hn_ops_context *ctx, float *y, const float *x, int64_t count);
+/* *to += from[0], then from[1], ...: one sum after the other, whatever `count`; `to` is none of them. */
+void HN_ISA_NAME(hnp_add_sums)(hn_ops_context *ctx, hn_sums *to, const hn_sums *from, int64_t count);
+/* `size` bytes, any number of any alignment; `to` and `from` do not overlap. */
+void HN_ISA_NAME(hnp_copy)(hn_ops_context *ctx, void *to, const void *from, size_t size);
 
 #endif

@@ -40,6 +40,9 @@ typedef enum hn_operation {
     HN_OP_CAST,
     HN_OP_ZERO,
     HN_OP_SCALE,
+    HN_OP_ADD,
+    HN_OP_ADD_SUMS,
+    HN_OP_COPY,
     HN_OPERATIONS
 } hn_operation;
 

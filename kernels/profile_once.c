@@ -39,6 +39,9 @@ static const char *const names[HN_OPERATIONS] = {
     [HN_OP_CAST] = "cast",
     [HN_OP_ZERO] = "zero",
     [HN_OP_SCALE] = "scale",
+    [HN_OP_ADD] = "add",
+    [HN_OP_ADD_SUMS] = "add_sums",
+    [HN_OP_COPY] = "copy",
 };
 
 const char *hn_operation_name(hn_operation operation)

@@ -269,6 +269,21 @@ static void scale(hn_ops_context *ctx, float *x, int64_t count, const float *fac
     RUN(HN_OP_SCALE, 0, HN_ISA_NAME(hnp_scale)(ctx, x, count, factor));
 }
 
+static void add(hn_ops_context *ctx, float *y, const float *x, int64_t count)
+{
+    RUN(HN_OP_ADD, 0, HN_ISA_NAME(hnp_add)(ctx, y, x, count));
+}
+
+static void add_sums(hn_ops_context *ctx, hn_sums *to, const hn_sums *from, int64_t count)
+{
+    RUN(HN_OP_ADD_SUMS, 0, HN_ISA_NAME(hnp_add_sums)(ctx, to, from, count));
+}
+
+static void copy(hn_ops_context *ctx, void *to, const void *from, size_t size)
+{
+    RUN(HN_OP_COPY, 0, HN_ISA_NAME(hnp_copy)(ctx, to, from, size));
+}
+
 #define HN_TEXT_(text) #text
 #define HN_TEXT(text) HN_TEXT_(text)
 
@@ -309,6 +324,9 @@ const hn_ops HN_ISA_NAME(hnp_ops) = {
     .cast = cast,
     .zero = zero,
     .scale = scale,
+    .add = add,
+    .add_sums = add_sums,
+    .copy = copy,
     .workspace = HN_ISA_NAME(hnp_table_workspace),
     .low_rank_workspace = HN_ISA_NAME(hnp_table_low_rank_workspace),
     .linear_cross_entropy_workspace = HN_ISA_NAME(hnp_table_linear_cross_entropy_workspace),

@@ -1,7 +1,7 @@
 /* What the end of a step passes over: every parameter, once. */
 #include "bench/gpu/bench.h"
 
-enum { SEGMENTS = 64, MASTER = 0, GRADIENT, FIRST_MOMENT, SECOND_MOMENT, COPY };
+enum { SEGMENTS = 64, SLICES = 64, MASTER = 0, GRADIENT, FIRST_MOMENT, SECOND_MOMENT, COPY };
 
 typedef struct pass {
     bench *b;
@@ -9,6 +9,7 @@ typedef struct pass {
     hn_adamw_segment *segments;
     hn_adamw_step *step;
     double *sum;
+    hn_sums *sums;
     float *factor;
     int64_t count, chunks;
 } pass;
@@ -41,6 +42,24 @@ static void run_cast(void *context)
 {
     pass *p = context;
     p->b->ops->cast(&p->b->ctx, &p->t[COPY], &p->t[MASTER]);
+}
+
+static void run_add(void *context)
+{
+    pass *p = context;
+    p->b->ops->add(&p->b->ctx, p->t[MASTER].data, p->t[GRADIENT].data, p->count);
+}
+
+static void run_copy(void *context)
+{
+    pass *p = context;
+    p->b->ops->copy(&p->b->ctx, p->t[FIRST_MOMENT].data, p->t[GRADIENT].data, (size_t)p->count * 4);
+}
+
+static void run_add_sums(void *context)
+{
+    pass *p = context;
+    p->b->ops->add_sums(&p->b->ctx, p->sums, p->sums + 1, SLICES);
 }
 
 /* Segments of one size, as fp32 moments have them, with bf16 copies. */
@@ -77,6 +96,7 @@ void bench_optimizer_cases(bench *b, int64_t parameters)
     for (int i = MASTER; i <= COPY; i++) p.t[i] = bench_tensor(b, i == COPY ? HN_BF16 : HN_F32, 1, p.count);
     b->ops->zero(&b->ctx, p.t[SECOND_MOMENT].data, (size_t)p.count * 4); /* no negative one */
     p.sum = bench_memory(b, sizeof *p.sum);
+    p.sums = bench_memory(b, (1 + SLICES) * sizeof *p.sums);
     p.factor = bench_upload(b, &(float){1}, 4);
     lay_out(&p);
     snprintf(shape, sizeof shape, "%lld parameters", (long long)parameters);
@@ -84,6 +104,10 @@ void bench_optimizer_cases(bench *b, int64_t parameters)
     bench_row(b, "sum_squares", shape, 4 * count, 0, run_sum_squares, &p);
     bench_row(b, "scale", shape, 8 * count, 0, run_scale, &p);
     bench_row(b, "cast", shape, 6 * count, 0, run_cast, &p);
+    bench_row(b, "add", shape, 12 * count, 0, run_add, &p);
+    bench_row(b, "copy", shape, 8 * count, 0, run_copy, &p);
     bench_row(b, "zero", shape, 4 * count, 0, run_zero, &p);
+    snprintf(shape, sizeof shape, "%d slices", SLICES);
+    bench_row(b, "add_sums", shape, (SLICES + 2) * sizeof *p.sums, 0, run_add_sums, &p);
     bench_release(b);
 }

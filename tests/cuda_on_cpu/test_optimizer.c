@@ -360,17 +360,84 @@ TEST(zero_and_scale)
     device_close(&d);
 }
 
-TEST(zero_that_fails)
+/* One addition an element: the CPU's bits, from any alignment of either array. */
+TEST(add)
 {
     device d;
-    float x[1] = {1};
     device_open(&d, 0);
-    emu_fail_after(0, 700 /* an illegal address */);
-    d.ops->zero(&d.ctx, x, sizeof x);
-    CHECK_CONTAINS(d.error.message, "zero: an illegal memory access");
-    emu_reset();
+    for (int k = 0; k < SIZES * 4; k++) {
+        int64_t n = sizes[k / 4];
+        size_t y_off = k % 2 * 4u, x_off = k / 2 % 2 * 8u;
+        float *y = block_new((size_t)n * 4, y_off), *x = block_new((size_t)n * 4, x_off), *sum = malloc((size_t)n * 4 + 4);
+        for (int64_t i = 0; i < n; i++) {
+            x[i] = i == 2 ? NAN : (float)uniform(), y[i] = 100 * (float)uniform();
+            sum[i] = y[i] + x[i];
+        }
+        d.ops->add(&d.ctx, y, x, n);
+        CHECK_TEXT(d.error.message, "");
+        for (int64_t i = 0; i < n; i++) CHECK(i == 2 ? isnan(y[i]) : y[i] == sum[i]);
+        free((char *)y - y_off), free((char *)x - x_off), free(sum);
+    }
     device_close(&d);
 }
 
+/* Members that the order of additions shows in. */
+TEST(add_sums)
+{
+    enum { MOST = 1000 };
+    static const int64_t counts[] = {0, 1, 2, 31, 33, MOST};
+    device d;
+    device_open(&d, 0);
+    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
+        hn_sums *from = malloc((size_t)counts[k] * sizeof *from), to = {0.5, -3, 7}, expected = to;
+        for (int64_t i = 0; i < counts[k]; i++) {
+            from[i] = (hn_sums){pow(10, 16 * uniform()) * uniform(), i * ((int64_t)1 << 40), pow(10, 16 * uniform())};
+            expected.loss += from[i].loss, expected.count += from[i].count, expected.squares += from[i].squares;
+        }
+        d.ops->add_sums(&d.ctx, &to, from, counts[k]);
+        CHECK_TEXT(d.error.message, "");
+        CHECK(to.loss == expected.loss && to.squares == expected.squares);
+        CHECK_INT(to.count, expected.count);
+        free(from);
+    }
+    hn_sums to = {1, 2, 3}, nan = {NAN, 4, 5};
+    d.ops->add_sums(&d.ctx, &to, &nan, 1);
+    CHECK(isnan(to.loss) && to.count == 6 && to.squares == 8);
+    device_close(&d);
+}
+
+TEST(copy)
+{
+    device d;
+    device_open(&d, 0);
+    for (int k = 0; k < SIZES * 2; k++) {
+        size_t size = (size_t)sizes[k / 2], off = k % 2 * 3u;
+        unsigned char *to = block_new(size, off), *from = block_new(size, 1);
+        for (size_t i = 0; i < size; i++) from[i] = (unsigned char)(i * 7 + 1);
+        d.ops->copy(&d.ctx, to, from, size);
+        CHECK_TEXT(d.error.message, "");
+        CHECK(!memcmp(to, from, size));
+        free(to - off), free(from - 1);
+    }
+    device_close(&d);
+}
+
+TEST(transfers_that_fail)
+{
+    device d;
+    float x[2] = {1, 2};
+    for (int k = 0; k < 4; k++) {
+        bool copies = k % 2;
+        device_open(&d, 0);
+        hn_cuda_device_of(&d.backend)->synchronous = k / 2;
+        emu_fail_after(0, 700 /* an illegal address */);
+        if (copies) d.ops->copy(&d.ctx, x + 1, x, sizeof *x);
+        else d.ops->zero(&d.ctx, x, sizeof *x);
+        CHECK_CONTAINS(d.error.message, copies ? "copy: an illegal memory access" : "zero: an illegal memory access");
+        emu_reset();
+        device_close(&d);
+    }
+}
+
 TEST_MAIN(RUN(segments); RUN(long_list); RUN(agrees_with_the_cpu); RUN(decisions); RUN(steps_beyond_a_limit_are_skipped); RUN(squares); RUN(cast); RUN(zero_and_scale);
-          RUN(zero_that_fails))
+          RUN(add); RUN(add_sums); RUN(copy); RUN(transfers_that_fail))

@@ -263,8 +263,43 @@ static void memory_all(hn_dtype type)
         for (int64_t j = 0; j < n; j++) CHECK(value_at(&f.t, 0, j) == 4 * f.d[j]);
         ops_now->zero(&context_now, f.block, (size_t)n * 4);
         for (int64_t j = 0; j < n; j++) CHECK(value_at(&f.t, 0, j) == 0);
-        matrix_free(&x), matrix_free(&y), matrix_free(&f);
+        matrix g = matrix_random(HN_F32, 1, n, 1);
+        size_t odd = (size_t)n * 2 + (n > 0);
+        ops_now->copy(&context_now, f.block, x.block, odd);
+        CHECK(!memcmp(f.block, x.block, odd));
+        ops_now->copy(&context_now, f.block, g.block, (size_t)n * 4);
+        ops_now->add(&context_now, f.block, g.block, n);
+        for (int64_t j = 0; j < n; j++) CHECK(value_at(&f.t, 0, j) == 2 * g.d[j] && value_at(&g.t, 0, j) == g.d[j]);
+        matrix_free(&x), matrix_free(&y), matrix_free(&f), matrix_free(&g);
     }
+}
+
+/* Longer than what a thread takes at a time: nothing is left out, nothing done twice, a NaN stays by itself. */
+static void long_memory(hn_dtype type)
+{
+    enum { N = 50001 };
+    (void)type;
+    matrix x = matrix_random(HN_F32, 1, N, 100), y = matrix_random(HN_F32, 1, N, 1);
+    value_set(&x.t, 0, 40000, NAN);
+    ops_now->add(&context_now, y.block, x.block, N);
+    for (int64_t j = 0; j < N; j++)
+        CHECK(j == 40000 ? isnan(value_at(&y.t, 0, j)) : value_at(&y.t, 0, j) == (double)((float)y.d[j] + (float)x.d[j]));
+    ops_now->copy(&context_now, y.block, x.block, N * sizeof(float) - 1);
+    CHECK(!memcmp(y.block, x.block, N * sizeof(float) - 1));
+    matrix_free(&x), matrix_free(&y);
+}
+
+/* One after the other, so that what is lost to rounding shows the order. */
+static void sums_all(hn_dtype type)
+{
+    const hn_sums from[] = {{1e16, 3, 1}, {1, 5, 0x1p53}, {1, (int64_t)1 << 60, 1}, {-1e16, -1, 1}};
+    hn_sums to = {1, 2, 4};
+    (void)type;
+    ops_now->add_sums(&context_now, &to, from, 0);
+    CHECK(to.loss == 1 && to.count == 2 && to.squares == 4);
+    ops_now->add_sums(&context_now, &to, from, 4);
+    CHECK(to.loss == 0 && to.squares == 0x1p53 + 4);
+    CHECK_INT(to.count, ((int64_t)1 << 60) + 9);
 }
 
 /* After a failure nothing runs; with a profile every call is counted under its name. */
@@ -295,6 +330,8 @@ TEST(activation_backward) { on_every_table(activation_backward_all, 300, 300, 0,
 TEST(losses) { on_every_table(losses_all, 300, 300, 0, 0); }
 TEST(optimizer) { on_every_table(optimizer_all, 300, 300, 0, 0); }
 TEST(memory) { on_every_table(memory_all, 300, 300, 0, 0); }
+TEST(long_memory) { on_every_table(long_memory, 300, 300, 0, 0); }
+TEST(sums) { on_every_table(sums_all, 300, 300, 0, 0); }
 TEST(one_door) { on_every_table(door, 300, 300, 0, 0); }
 
-TEST_MAIN(RUN(embedding); RUN(rows); RUN(activation_backward); RUN(losses); RUN(optimizer); RUN(memory); RUN(one_door))
+TEST_MAIN(RUN(embedding); RUN(rows); RUN(activation_backward); RUN(losses); RUN(optimizer); RUN(memory); RUN(long_memory); RUN(sums); RUN(one_door))

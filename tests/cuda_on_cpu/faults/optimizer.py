@@ -41,4 +41,13 @@ FAULTS = [
     ("optimizer.cu", "for (; i < count; i++) x[i]", "for (; i <= count; i++) x[i]", 0, "one element too many scaled"),
     ("optimizer.cu", "if (aligned(y->data) && aligned(x->data))", "if (true)", 0, "misaligned vectors, cast"),
     ("optimizer.cu", "if (aligned(x))", "if (true)", 0, "misaligned vectors, scale"),
+    ("optimizer.cu", "for (; i < count; i++) y[i] += x[i];", "", 0, "the last elements not added"),
+    ("optimizer.cu", "sum[e] += v[e];", "sum[e] = v[e];", 0, "copies instead of adding"),
+    ("optimizer.cu", "if (aligned(y) && aligned(x))", "if (aligned(y))", 0, "misaligned vectors of what is added"),
+    ("optimizer.cu", "if (aligned(y) && aligned(x))", "if (aligned(x))", 0, "misaligned vectors of what is added to"),
+    ("optimizer.cu", "hn_sums all = *to;", "hn_sums all = {};", 0, "sums overwritten"),
+    ("optimizer.cu", "for (int64_t i = 0; i < count; i++) {\n        all", "for (int64_t i = count; i-- > 0;) {\n        all", 0, "sums added from the last on"),
+    ("optimizer.cu", "all.squares += from[i].squares", "all.squares += from[i].loss", 0, "the wrong member"),
+    ("optimizer.cu", "cudaMemcpyAsync(to, from, size", "cudaMemcpyAsync(to, from, size / 4 * 4", 0, "the last bytes not copied"),
+    ("optimizer.cu", "if (launch_failed(ctx, operation, status)) return;", "", 0, "a failed transfer not noticed"),
 ]
