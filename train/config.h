@@ -12,6 +12,7 @@ typedef enum hn_schedule_kind {
 } hn_schedule_kind;
 enum { HN_RECOMPUTE_AUTO = 3 }; /* behind hn_recompute of models/model.h: the first of them that fits the memory */
 typedef enum hn_spike_action { HN_SPIKE_WARN, HN_SPIKE_SKIP, HN_SPIKE_ROLL_BACK } hn_spike_action;
+#define HN_ELASTIC_PARTS 1024 /* of a batch at most */
 typedef enum hn_direction { HN_DIRECTION_AUTO, HN_DIRECTION_MAX, HN_DIRECTION_MIN } hn_direction;
 
 typedef struct hn_train_config {
@@ -25,7 +26,7 @@ typedef struct hn_train_config {
     } task;
     struct {
         double epochs;
-        int64_t max_steps, batch_tokens, batch_examples, slice_tokens;
+        int64_t max_steps, batch_tokens, batch_examples, slice_tokens, elastic_parts;
         int precision; /* hn_precision */
         int64_t seed;
         double label_smoothing;
@@ -33,7 +34,7 @@ typedef struct hn_train_config {
         double spike_threshold; /* MADs */
         int spike_action;       /* hn_spike_action */
         int64_t spike_window, spike_patience, max_rollbacks;
-        bool profile, share_prefixes, tune, graphs;
+        bool profile, share_prefixes, tune, graphs, elastic;
         int device; /* hn_device */
         int recompute; /* hn_recompute, or HN_RECOMPUTE_AUTO */
     } train;

@@ -16,6 +16,7 @@
 #include "train/job.h"
 #include "train/optimizer.h"
 #include "train/plan.h"
+#include "train/reduce.h"
 #include "train/replay.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
@@ -80,6 +81,7 @@ typedef struct hn_trainer {
     const hn_train_options *options;
     hn_runner runner;
     hn_arena gradients, moments;
+    hnp_reduce reduce;
     hn_freeze_plan plan;
     size_t totals[HN_PLAN_RECOMPUTES]; /* bytes that the run takes with each setting of train.recompute; SIZE_MAX: not to be counted */
     size_t available;                  /* bytes that were free when one was chosen; 0: unknown */

@@ -168,6 +168,18 @@ hn_order_options hn_job_order(const hn_job *job, int64_t epoch)
                               .shuffle = job->data->shuffle};
 }
 
+/* Part p ends behind the first example up to which (p + 1) / parts of the tokens have come. */
+void hn_job_cut(const hn_job *job, const uint32_t *examples, int32_t count, int32_t *end)
+{
+    int64_t total = 0, passed = 0;
+    int32_t at = 0;
+    for (int32_t i = 0; i < count; i++) total += hn_dataset_length(job->train, examples[i]);
+    for (int p = 0; p < job->parts; p++) {
+        while (at < count && passed * job->parts < (p + 1) * total) passed += hn_dataset_length(job->train, examples[at++]);
+        end[p] = at;
+    }
+}
+
 int32_t hn_job_slice(const hn_job *job, const uint32_t *examples, int32_t count)
 {
     int64_t slice = job->config->train.slice_tokens, tokens = 0;
@@ -193,13 +205,16 @@ static void widen(hn_bounds *bounds, const hn_dataset *dataset, const uint32_t *
 
 static void widen_by_slices(hn_job *job, const hn_order *order)
 {
+    int32_t end[HN_ELASTIC_PARTS], count, slice, first;
     for (int64_t b = 0; b < hn_order_batches(order); b++) {
-        int32_t count, slice;
         const uint32_t *examples = hn_order_examples(order, b, &count);
-        for (int32_t first = 0; first < count; first += slice) {
-            slice = hn_job_slice(job, examples + first, count - first);
-            widen(&job->training, job->train, examples + first, slice);
-        }
+        hn_job_cut(job, examples, count, end);
+        first = 0;
+        for (int p = 0; p < job->parts; p++)
+            for (; first < end[p]; first += slice) {
+                slice = hn_job_slice(job, examples + first, end[p] - first);
+                widen(&job->training, job->train, examples + first, slice);
+            }
     }
 }
 
@@ -260,6 +275,15 @@ static hn_status count_steps(hn_job *job, hn_error *error)
     return HN_OK;
 }
 
+static hn_status choose_parts(hn_job *job, hn_error *error)
+{
+    int64_t parts = job->config->train.elastic ? job->config->train.elastic_parts : 1;
+    if (parts & (parts - 1))
+        return hn_fail(error, HN_ERR_USAGE, "train.elastic_parts: expected a power of two, got %lld", (long long)parts);
+    job->parts = (int)parts;
+    return HN_OK;
+}
+
 /* A run folder inside a model's folder would hide the model: whoever opens it finds a run. */
 static hn_status check_output(const char *dir, hn_error *error)
 {
@@ -280,6 +304,7 @@ static hn_status open_data(hn_job *job, hn_error *error)
 {
     char *cache = NULL;
     hn_status status = check_output(job->config->output.dir, error);
+    if (status == HN_OK) status = choose_parts(job, error);
     if (status == HN_OK) status = hn_data_cache_folder(&cache, job->data, job->config->output.dir, error);
     if (status == HN_OK) status = open_dataset(&job->train, job, &job->data->train, cache, error);
     if (status == HN_OK) status = check_lengths(job, job->train, "data.train", error);

@@ -31,6 +31,7 @@ typedef struct hn_job {
     int64_t *epoch_batches; /* [epoch_count] optimizer steps of each epoch */
     int64_t epoch_count;
     int64_t total_steps;    /* after max_steps */
+    int parts;              /* that every batch is cut into (train.elastic); 1: none */
     hn_bounds training;     /* the largest slice of those epochs */
     hn_bounds evaluation;   /* the largest batch of the dev sets; `longest` also of the samples */
     hn_samples samples;
@@ -50,7 +51,10 @@ hn_status hn_job_chat(hn_template **out, int kind, const hn_source *source, cons
 /* What the task is measured by, as hn_metrics_init takes it. */
 int hn_job_measured(const hn_job *job);
 hn_order_options hn_job_order(const hn_job *job, int64_t epoch);
-/* How many of a batch's `count` examples make its next slice: what train.slice_tokens holds, at least one. */
+/* Where the batch's parts end: end[p] is the first example behind part p. A part is a run of examples with about as many tokens as the
+ * others, or empty; depends on the batch alone. */
+void hn_job_cut(const hn_job *job, const uint32_t *examples, int32_t count, int32_t *end);
+/* How many of a part's `count` examples make its next slice: what train.slice_tokens holds, at least one. */
 int32_t hn_job_slice(const hn_job *job, const uint32_t *examples, int32_t count);
 
 #endif

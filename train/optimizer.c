@@ -1,8 +1,5 @@
 /* See optimizer.h. The host never knows loss and norm of a step before the next one is enqueued: whether a step is skipped is decided
- * where the numbers are (adamw_decide), and no bit of weights, moments or step counts moves then.
- *
- * The norm takes the arena of gradients as one array, as zeroing it (step.c) does: what lies between two parameters, and the place of a group
- * that does not train yet, is zero. */
+ * where the numbers are (adamw_decide), and no bit of weights, moments or step counts moves then. */
 #include "train/optimizer.h"
 
 #include <string.h>
@@ -10,12 +7,12 @@
 #include "core/mem.h"
 
 hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *config, const hn_freeze_plan *plan,
-                            hn_model *model, const hn_ops *ops, const hn_arena *gradients, hn_error *error)
+                            hn_model *model, const hn_ops *ops, hn_backend *backend, hn_error *error)
 {
     int params;
     hn_model_params(model, &params);
     size_t count = (size_t)params, groups = (size_t)plan->groups;
-    *optimizer = (hn_optimizer){.config = config, .plan = plan, .model = model, .ops = ops, .gradients = gradients,
+    *optimizer = (hn_optimizer){.config = config, .plan = plan, .model = model, .ops = ops, .backend = backend,
                                 .moments = config->optim.moments == HN_PRECISION_BF16 ? HN_BF16 : HN_F32};
     optimizer->segments = hn_calloc(count, sizeof *optimizer->segments);
     optimizer->m = hn_calloc(count, sizeof *optimizer->m);
@@ -47,7 +44,7 @@ static size_t values_bytes(const hn_optimizer *optimizer)
 
 hn_status hn_optimizer_alloc(hn_optimizer *optimizer, hn_error *error)
 {
-    hn_backend *backend = optimizer->gradients->backend;
+    hn_backend *backend = optimizer->backend;
     hn_status status = hn_staging_alloc(&optimizer->values_staging, backend, 2, values_bytes(optimizer), error);
     if (status == HN_OK) status = hn_staging_alloc(&optimizer->outcome_staging, backend, 2, sizeof(hn_adamw_outcome), error);
     return status;
@@ -71,7 +68,6 @@ void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena)
     optimizer->listed = hn_arena_take(arena, (size_t)params * sizeof *optimizer->listed);
     optimizer->step = hn_arena_take(arena, sizeof *optimizer->step);
     optimizer->outcome = hn_arena_take(arena, sizeof *optimizer->outcome);
-    optimizer->norm_squared = hn_arena_take(arena, sizeof *optimizer->norm_squared);
     for (int p = 0; p < params; p++) {
         if (!optimizer->plan->ever[param[p].group] || param[p].frozen) continue;
         optimizer->m[p] = hn_arena_tensor(arena, optimizer->moments, param[p].rows, param[p].columns).data;
@@ -104,7 +100,7 @@ void hn_optimizer_select(hn_optimizer *optimizer, int64_t step)
             .parameter = (uint32_t)p,
         };
     }
-    hn_backend *backend = optimizer->gradients->backend;
+    hn_backend *backend = optimizer->backend;
     optimizer->chunks = hn_adamw_chunks(optimizer->segments, optimizer->segment_count);
     backend->copy_in(backend, optimizer->listed, optimizer->segments, (size_t)optimizer->segment_count * sizeof *optimizer->segments);
 }
@@ -144,14 +140,10 @@ hn_status hn_optimizer_begin(hn_optimizer *optimizer, hn_ops_context *ctx, int64
     return HN_OK;
 }
 
-void hn_optimizer_decide(hn_optimizer *optimizer, hn_ops_context *ctx, const double *loss, const int64_t *count)
+void hn_optimizer_decide(hn_optimizer *optimizer, hn_ops_context *ctx, const hn_sums *sums)
 {
-    const hn_ops *ops = optimizer->ops;
-    ops->zero(ctx, optimizer->norm_squared, sizeof *optimizer->norm_squared);
-    ops->sum_squares(ctx, optimizer->norm_squared, (const float *)optimizer->gradients->base,
-                     (int64_t)(optimizer->gradients->used / sizeof(float)));
-    ops->adamw_decide(ctx, optimizer->step, optimizer->outcome, &optimizer->groups, optimizer->norm_squared, loss, count,
-                      &optimizer->values->control);
+    optimizer->ops->adamw_decide(ctx, optimizer->step, optimizer->outcome, &optimizer->groups, &sums->squares, &sums->loss, &sums->count,
+                                 &optimizer->values->control);
 }
 
 hn_status hn_optimizer_apply(hn_optimizer *optimizer, hn_ops_context *ctx, hn_error *error)
@@ -175,7 +167,7 @@ hn_status hn_optimizer_outcome(hn_optimizer *optimizer, int before, const hn_ada
 
 hn_status hn_optimizer_fetch(hn_optimizer *optimizer, hn_error *error)
 {
-    hn_backend *backend = optimizer->gradients->backend;
+    hn_backend *backend = optimizer->backend;
     backend->copy_out(backend, optimizer->applied, optimizer->groups.applied,
                       (size_t)optimizer->groups.count * sizeof *optimizer->applied);
     return backend->synchronize(backend, error);
@@ -183,7 +175,7 @@ hn_status hn_optimizer_fetch(hn_optimizer *optimizer, hn_error *error)
 
 hn_status hn_optimizer_restore(hn_optimizer *optimizer, hn_error *error)
 {
-    hn_backend *backend = optimizer->gradients->backend;
+    hn_backend *backend = optimizer->backend;
     backend->copy_in(backend, optimizer->groups.applied, optimizer->applied,
                      (size_t)optimizer->groups.count * sizeof *optimizer->applied);
     return backend->synchronize(backend, error);

@@ -24,7 +24,7 @@ typedef struct hn_optimizer {
     const hn_freeze_plan *plan;
     hn_model *model;
     const hn_ops *ops;
-    const hn_arena *gradients;
+    hn_backend *backend;
     hn_adamw_segment *segments; /* of the groups that train now */
     int64_t segment_count, chunks;
     void **m, **v;              /* [parameters] of type `moments`; NULL of what never trains */
@@ -39,11 +39,10 @@ typedef struct hn_optimizer {
     hn_adamw_groups groups;   /* arrays there; applied is the truth */
     hn_adamw_step *step;
     hn_adamw_outcome *outcome;
-    double *norm_squared;
 } hn_optimizer;
 
 hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *config, const hn_freeze_plan *plan,
-                            hn_model *model, const hn_ops *ops, const hn_arena *gradients, hn_error *error);
+                            hn_model *model, const hn_ops *ops, hn_backend *backend, hn_error *error);
 /* Pinned memory; once the backend's is placed. */
 hn_status hn_optimizer_alloc(hn_optimizer *optimizer, hn_error *error);
 void hn_optimizer_close(hn_optimizer *optimizer);
@@ -57,9 +56,9 @@ void hn_optimizer_select(hn_optimizer *optimizer, int64_t step);
  * it is two steps ahead. Outcomes are kept for the last two steps that were applied. */
 hn_status hn_optimizer_begin(hn_optimizer *optimizer, hn_ops_context *ctx, int64_t step, double rate, float loss_scale,
                              hn_error *error);
-/* Norm of the gradient (fp64) and the decision; `loss` and `count` are in the backend's memory. When the norm or the loss is
- * not finite, or beyond `limits`, the step changes nothing. */
-void hn_optimizer_decide(hn_optimizer *optimizer, hn_ops_context *ctx, const double *loss, const int64_t *count);
+/* The decision by the batch's loss, count and gradient (`sums`, in the backend's memory). When the norm or the loss is not finite, or beyond
+ * `limits`, the step changes nothing. */
+void hn_optimizer_decide(hn_optimizer *optimizer, hn_ops_context *ctx, const hn_sums *sums);
 /* AdamW. */
 hn_status hn_optimizer_apply(hn_optimizer *optimizer, hn_ops_context *ctx, hn_error *error);
 /* Waits for the step that was applied `before` others: 0 for the last, 1 for the one before it. *out stays until the next step is

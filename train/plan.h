@@ -10,7 +10,7 @@
 #include "models/model.h"
 #include "train/job.h"
 
-#define HN_PLAN_ROWS 8
+#define HN_PLAN_ROWS 9
 #define HN_PLAN_RECOMPUTES 3 /* settings of hn_recompute */
 /* MiB that a process takes beside its arenas: the program, its libraries, what oneDNN compiles. The token caches, which are mapped, come
  * on top. */

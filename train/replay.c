@@ -3,9 +3,9 @@
  *
  *     step N - 1   ... optimizer | digests of weights, copies and moments
  *     step N       forward, backward | digests of gradients and loss
- *                  forward, backward | norm, decision | gradients and loss the same? weights, copies, moments the same as after N - 1?
- *                                                      what is frozen the same as at the start?
- *                  optimizer | gradients still the same?
+ *                  forward, backward | gradients and loss the same? weights, copies, moments the same as after N - 1?
+ *                                      what is frozen the same as at the start?
+ *                  norm, decision, optimizer | gradients still the same?
  *
  * so that a bit that flips in activations, gradients, weights or moments shows before it is stepped on, or at once behind it. Not seen
  * are a wrong result of AdamW itself, a moment or weight that flips in the instant between its digest and AdamW's reading it, and what flips
@@ -68,7 +68,8 @@ static hn_status list(hn_trainer *trainer, hn_error *error)
         watch(weights, "v", &param[p], optimizer->v[p], optimizer->moments);
         watch(&replay->gradients, "gradient", &param[p], hn_model_gradient(model, p), HN_F32);
     }
-    replay->gradients.tensors[replay->gradients.count++] = (hn_named_tensor){"loss", hn_tensor_1d(trainer->runner.loss, HN_F64, 1)};
+    replay->gradients.tensors[replay->gradients.count++] =
+        (hn_named_tensor){"loss", hn_tensor_1d(trainer->reduce.all, HN_U8, trainer->reduce.parts * (int64_t)sizeof *trainer->reduce.all)};
     return HN_OK;
 }
 

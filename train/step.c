@@ -1,5 +1,5 @@
-/* One optimizer step: the batch is cut into slices that fit memory, gradients of the slices add up, and the loss is divided
- * once, by the number of targets (examples, or tokens) of the whole batch. So a batch in slices and a batch at once are the same sum.
+/* One optimizer step: the batch, or each of its parts (reduce.h), is cut into slices that fit memory, gradients of the slices add up, and the
+ * loss is divided once, by the number of targets (examples, or tokens) of the whole batch. So a batch in slices and a batch at once are the same sum.
  *
  * A step is enqueued and not waited for: what the host gives goes through pinned memory that is not written again before it
  * was read (core/staging.h), and what the step came to is read when the next one is on its way:
@@ -27,7 +27,7 @@ static void enqueue_slice(void *context)
     hn_trainer *trainer = s->trainer;
     hn_runner *runner = &trainer->runner;
     const hn_batch *batch = &runner->batch.batch;
-    hn_target_loss out = {.loss = runner->loss, .count = runner->count};
+    hn_target_loss out = {.loss = &trainer->reduce.part->loss, .count = &trainer->reduce.part->count};
     hn_model_forward(runner->model, &runner->ctx, batch, &s->forward);
     hn_model_loss(runner->model, &runner->ctx, &out, batch, (float)trainer->config->train.label_smoothing,
                   &trainer->optimizer.values->loss_scale, true);
@@ -87,15 +87,19 @@ static hn_status begin(hn_trainer *trainer, const uint32_t *examples, int32_t co
 static hn_status accumulate(hn_trainer *trainer, const uint32_t *examples, int32_t count, int64_t *tokens, hn_error *error)
 {
     hn_runner *runner = &trainer->runner;
+    hnp_reduce *reduce = &trainer->reduce;
     hn_status status = HN_OK;
+    int32_t first = 0;
     *tokens = 0;
-    runner->ops->zero(&runner->ctx, trainer->gradients.base, trainer->gradients.used);
-    runner->ops->zero(&runner->ctx, runner->loss, sizeof *runner->loss);
-    runner->ops->zero(&runner->ctx, runner->count, sizeof *runner->count);
-    for (int32_t first = 0; first < count && status == HN_OK && runner->step_error.status == HN_OK;) {
-        int32_t length = hn_job_slice(trainer->job, examples + first, count - first);
-        status = run_slice(trainer, examples + first, length, tokens, error);
-        first += length;
+    hn_job_cut(trainer->job, examples, count, reduce->end);
+    for (int part = 0; part < reduce->parts && status == HN_OK; part++) {
+        hnp_reduce_open_part(reduce, &runner->ctx);
+        while (first < reduce->end[part] && status == HN_OK && runner->step_error.status == HN_OK) {
+            int32_t length = hn_job_slice(trainer->job, examples + first, reduce->end[part] - first);
+            status = run_slice(trainer, examples + first, length, tokens, error);
+            first += length;
+        }
+        hnp_reduce_close_part(reduce, &runner->ctx, part);
     }
     return status;
 }
@@ -106,8 +110,9 @@ static hn_status finish(hn_trainer *trainer, bool checked, hn_error *error)
     hn_runner *runner = &trainer->runner;
     int64_t next = trainer->progress.step + 1;
     hn_status status = HN_OK;
-    hn_optimizer_decide(&trainer->optimizer, &runner->ctx, runner->loss, runner->count);
     if (checked) status = hnp_replay_expect_all(trainer, error);
+    hnp_reduce_finish(&trainer->reduce, &runner->ctx);
+    hn_optimizer_decide(&trainer->optimizer, &runner->ctx, trainer->reduce.total);
     hnp_saving_release(trainer);
     if (status == HN_OK) status = hn_optimizer_apply(&trainer->optimizer, &runner->ctx, error);
     if (status == HN_OK && checked) status = hnp_replay_expect_gradients(trainer, error);

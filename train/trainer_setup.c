@@ -65,7 +65,9 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
         if (!trainer->plan.ever[g]) hn_model_freeze(trainer->runner.model, g);
     plan_activations(trainer, HN_RECOMPUTE_NONE);
     status = hn_optimizer_init(&trainer->optimizer, config, &trainer->plan, trainer->runner.model, trainer->runner.ops,
-                               &trainer->gradients, error);
+                               &trainer->runner.backend, error);
+    if (status == HN_OK)
+        status = hnp_reduce_init(&trainer->reduce, job->parts, trainer->runner.ops, &trainer->runner.backend, &trainer->gradients, error);
     if (status != HN_OK) return status;
     hn_arena_init(&trainer->gradients, "gradients", &trainer->runner.backend);
     hn_arena_init(&trainer->moments, "optimizer", &trainer->runner.backend);
@@ -79,6 +81,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
 void hnp_trainer_place(hn_trainer *trainer)
 {
     hn_model_place_gradients(trainer->runner.model, &trainer->gradients, trainer->plan.ever);
+    hnp_reduce_place(&trainer->reduce, &trainer->moments);
     hn_optimizer_place(&trainer->optimizer, &trainer->moments);
     if (trainer->config->freeze.cache)
         trainer->trunk = hn_arena_tensor(&trainer->moments, trainer->runner.options.precision,
@@ -89,7 +92,7 @@ size_t hnp_trainer_memory(const hn_trainer *trainer, hn_plan_row rows[HN_PLAN_RO
 {
     enum { ARENAS = HN_PLAN_ROWS - 2 };
     const hn_runner *runner = &trainer->runner;
-    const hn_arena *arenas[ARENAS] = {&runner->parameters,  &trainer->gradients, &trainer->moments,
+    const hn_arena *arenas[ARENAS] = {&runner->parameters,  &trainer->gradients, &trainer->reduce.arena, &trainer->moments,
                                       &runner->activations, &runner->batches,    &runner->workspace};
     size_t total = 0;
     for (int i = 0; i < ARENAS; i++)
@@ -126,6 +129,7 @@ static hn_status alloc_all(hn_trainer *trainer, hn_error *error)
 {
     hn_status status = hn_runner_alloc(&trainer->runner, error);
     if (status == HN_OK) status = hn_arena_alloc(&trainer->gradients, error);
+    if (status == HN_OK) status = hn_arena_alloc(&trainer->reduce.arena, error);
     if (status == HN_OK) status = hn_arena_alloc(&trainer->moments, error);
     if (status == HN_OK) status = hnp_answers_alloc(&trainer->answers, error);
     if (status != HN_OK) return status;
@@ -167,6 +171,7 @@ void hnp_trainer_close(hn_trainer *trainer)
     hn_batch_buffer_close(&trainer->buffer);
     hnp_replay_close(&trainer->replay);
     hn_optimizer_close(&trainer->optimizer);
+    hnp_reduce_close(&trainer->reduce);
     hn_arena_close(&trainer->moments);
     hn_arena_close(&trainer->gradients);
     hn_freeze_plan_close(&trainer->plan);

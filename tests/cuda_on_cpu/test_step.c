@@ -5,6 +5,7 @@
 #include "tests/cuda_on_cpu/device.h"
 #include "tests/models/tiny.h"
 #include "train/optimizer.h"
+#include "train/reduce.h"
 
 enum { STEPS = 9, NAN_GRADIENT = 2, BAD_LOSS = 3, THAW = 5, GROUPS = 4 };
 
@@ -20,14 +21,14 @@ typedef struct side {
     int64_t thaw[GROUPS];
     bool ever[GROUPS];
     float lr_scale[GROUPS];
-    double *loss;
-    int64_t *count;
+    hnp_reduce reduce;
     hn_adamw_outcome outcome[STEPS];
     hn_adamw_step last; /* as the last step was made */
     bool unread;        /* outcomes are not read on the way: the host runs ahead as far as pinned memory lets it */
     size_t elements, gradient_bytes;
     float *weights, *gradient[STEPS]; /* host */
     double host_loss[STEPS];
+    hn_sums sums[STEPS];
 } side;
 
 static void place(side *s)
@@ -35,8 +36,7 @@ static void place(side *s)
     hn_model_place_parameters(s->model, &s->parameters);
     hn_model_place_gradients(s->model, &s->gradients, s->ever);
     hn_optimizer_place(&s->optimizer, &s->moments);
-    s->loss = hn_arena_take(&s->moments, sizeof *s->loss);
-    s->count = hn_arena_take(&s->moments, sizeof *s->count);
+    hnp_reduce_place(&s->reduce, &s->moments);
     s->ctx.workspace_size = 1 << 20;
     s->ctx.workspace = hn_arena_take(&s->workspace, s->ctx.workspace_size);
 }
@@ -55,7 +55,8 @@ static void side_open(side *s, const hn_ops *ops, hn_precision moments, double c
     HN_ASSERT(hn_model_group_count(s->model) == GROUPS);
     hn_arena *arenas[] = {&s->parameters, &s->gradients, &s->moments, &s->workspace};
     for (int i = 0; i < 4; i++) hn_arena_init(arenas[i], "test", &s->backend);
-    HN_ASSERT(hn_optimizer_init(&s->optimizer, &s->config, &s->plan, s->model, ops, &s->gradients, &s->error) == HN_OK);
+    HN_ASSERT(hn_optimizer_init(&s->optimizer, &s->config, &s->plan, s->model, ops, &s->backend, &s->error) == HN_OK);
+    HN_ASSERT(hnp_reduce_init(&s->reduce, 1, ops, &s->backend, &s->gradients, &s->error) == HN_OK);
     place(s);
     for (int i = 0; i < 4; i++) HN_ASSERT(hn_arena_alloc(arenas[i], &s->error) == HN_OK);
     place(s);
@@ -89,7 +90,6 @@ static void read_outcome(side *s, int step, int before)
 
 static void run_side(side *s)
 {
-    static const int64_t targets = 12;
     hn_optimizer_select(&s->optimizer, 0);
     for (int step = 0; step < STEPS; step++) {
         if (step == THAW) {
@@ -98,9 +98,11 @@ static void run_side(side *s)
         }
         HN_ASSERT(hn_optimizer_begin(&s->optimizer, &s->ctx, step, 0.01 * (step + 1), 1.0f / 12, &s->error) == HN_OK);
         s->backend.copy_in(&s->backend, s->gradients.base, s->gradient[step], s->gradient_bytes);
-        s->backend.copy_in(&s->backend, s->loss, &s->host_loss[step], sizeof *s->loss);
-        s->backend.copy_in(&s->backend, s->count, &targets, sizeof targets);
-        hn_optimizer_decide(&s->optimizer, &s->ctx, s->loss, s->count);
+        s->sums[step] = (hn_sums){.loss = s->host_loss[step], .count = 12};
+        s->backend.copy_in(&s->backend, s->reduce.part, &s->sums[step], sizeof s->sums[step]);
+        hnp_reduce_close_part(&s->reduce, &s->ctx, 0);
+        hnp_reduce_finish(&s->reduce, &s->ctx);
+        hn_optimizer_decide(&s->optimizer, &s->ctx, s->reduce.total);
         HN_ASSERT(hn_optimizer_apply(&s->optimizer, &s->ctx, &s->error) == HN_OK);
         if (step > 0 && step != THAW && !s->unread) read_outcome(s, step - 1, 1);
     }
@@ -117,6 +119,7 @@ static void side_close(side *s, const hn_ops *ops)
     hn_free(s->weights);
     ops->close(&s->ctx);
     hn_optimizer_close(&s->optimizer);
+    hnp_reduce_close(&s->reduce);
     hn_model_free(s->model);
     hn_arena *arenas[] = {&s->parameters, &s->gradients, &s->moments, &s->workspace};
     for (int i = 0; i < 4; i++) hn_arena_close(arenas[i]);
@@ -199,7 +202,8 @@ TEST(a_failing_gpu)
     fill(s);
     hn_optimizer_select(&s->optimizer, 0);
     HN_ASSERT(hn_optimizer_begin(&s->optimizer, &s->ctx, 0, 0.1, 1, &s->error) == HN_OK);
-    hn_optimizer_decide(&s->optimizer, &s->ctx, s->loss, s->count);
+    hnp_reduce_finish(&s->reduce, &s->ctx);
+    hn_optimizer_decide(&s->optimizer, &s->ctx, s->reduce.total);
     hn_status finished = hn_optimizer_apply(&s->optimizer, &s->ctx, &s->error);
     emu_fail_after(0, 700 /* an illegal address */);
     hn_status status = hn_optimizer_outcome(&s->optimizer, 0, &outcome, &s->error);
