@@ -43,7 +43,7 @@ typedef struct hn_link_progress {
 
 typedef struct hn_link hn_link;
 struct hn_link {
-    const char *name; /* "sockets"; lives as long as the link */
+    const char *name; /* "sockets", "mpi 3.1 Open MPI v4.1.4"; lives as long as the link */
     void *state;
     int rank, size;
     /* All four: `buffer` lies in the backend's memory, aligned to 64 bytes, and is left alone by everybody else until the join. They begin
@@ -70,6 +70,7 @@ struct hn_link {
 typedef struct hn_link_options {
     int rank, size; /* at least 2 */
     int transfers;  /* most that are begun and not joined at once */
+    bool mpi;       /* over MPI, whose launcher started this process; knows the way to the others by itself. Else over TCP: */
     double connect; /* seconds that meeting the others may take */
     /* The network interface, or the numeric address, that others reach this host by; NULL: whatever it has. */
     const char *interface;

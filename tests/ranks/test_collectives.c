@@ -1,5 +1,6 @@
 /* Collectives between 2 to 8 processes: their sums bit by bit, in any number and order of joins. Every rank knows what all ranks put in, for the
- * values are made of (seed, rank, element): so each says by itself what must come out. */
+ * values are made of (seed, rank, element): so each says by itself what must come out. Started by
+ * mpirun (test_mpi.py) it does the same over MPI, in the world that is there, and what its argument says. */
 #include "tests/ranks/world.h"
 
 enum { LEAVES = 8 }; /* the list that a tree is over, whatever the number of ranks */
@@ -118,9 +119,8 @@ static bool has_tree(const world *w)
 }
 
 /* Every kind and way of adding, from a piece of 64 elements to some of several messages. */
-static void all_sizes(world *w)
+static void all_sizes(world *w, hn_link *link)
 {
-    hn_link *link = world_open(w);
     const int64_t unit = (int64_t)HN_LINK_PIECE * w->size, counts[] = {0, unit, 3 * unit, 37 * unit, (1 << 18) / unit * unit + unit};
     for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
         for (int kind = 0; kind < 3; kind++)
@@ -129,25 +129,20 @@ static void all_sizes(world *w)
                 begin(w, link, &j);
                 finish(w, link, &j);
             }
-    link->close(link, true);
-    EXPECT(atomic_load(&w->failures) == 0);
 }
 
 /* One piece of several messages a rank: what comes while another is added. */
-static void long_pieces(world *w)
+static void long_pieces(world *w, hn_link *link)
 {
-    hn_link *link = world_open(w);
     for (int sum = 0; sum <= (int)has_tree(w); sum++) {
         job j = {.kind = 0, .sum = (hn_sum)sum, .count = (int64_t)w->size * (9 * (1 << 16) + 64), .seed = 7};
         begin(w, link, &j);
         finish(w, link, &j);
     }
-    link->close(link, true);
 }
 
-static void broadcasts(world *w)
+static void broadcasts(world *w, hn_link *link)
 {
-    hn_link *link = world_open(w);
     const int64_t sizes[] = {0, 1, 100, 1 << 20, (3 << 20) + 5};
     for (size_t c = 0; c < sizeof sizes / sizeof *sizes; c++)
         for (int root = 0; root < w->size; root++) {
@@ -155,15 +150,15 @@ static void broadcasts(world *w)
             begin(w, link, &j);
             finish(w, link, &j);
         }
-    link->close(link, true);
 }
 
 /* The same calls on every rank, up to eight under way; joined in an order of each rank's own. */
-static void random_calls(world *w)
+static void random_calls(world *w, hn_link *link)
 {
-    hn_link *link = world_open(w);
     job jobs[8] = {0};
-    uint32_t calls = w->size == 2 || w->size == 4 ? 1000 : 300, own = (uint32_t)w->rank;
+    hn_link_progress before, after;
+    link->progress(link, &before);
+    uint32_t calls = w->shared && (w->size == 2 || w->size == 4) ? 1000 : 300, own = (uint32_t)w->rank;
     for (uint32_t n = 0; n < calls; n++) {
         uint32_t dice = mixed(99, 0, n), slot = mixed(own, 5, n) % 8;
         for (uint32_t k = 0; k < 8 && jobs[slot].memory; k++) slot = (slot + 1) % 8;
@@ -177,19 +172,16 @@ static void random_calls(world *w)
     }
     for (int i = 0; i < 8; i++)
         if (jobs[i].memory) finish(w, link, &jobs[i]);
-    hn_link_progress progress;
-    link->progress(link, &progress);
-    EXPECT(progress.begun == calls && progress.finished == calls && !progress.what[0]);
-    link->close(link, true);
+    link->progress(link, &after);
+    EXPECT(after.begun - before.begun == calls && after.finished == after.begun && !after.what[0]);
 }
 
 /* Both ways of adding move (R - 1)/R of the buffer out and in; `done` says what join would do. */
-static void counted(world *w)
+static void counted(world *w, hn_link *link)
 {
     enum { COUNT = 8 * 64 * 5040 / 6 };
     hn_error error = {0};
     hn_link_progress before, after;
-    hn_link *link = world_open(w);
     for (int sum = 0; sum <= (int)has_tree(w); sum++) {
         int64_t count = COUNT / (64 * w->size) * 64 * w->size;
         job j = {.kind = 0, .sum = (hn_sum)sum, .count = count, .seed = 3};
@@ -202,24 +194,33 @@ static void counted(world *w)
         EXPECT(after.bytes - before.bytes >= data && told <= 512u * (uint64_t)w->size);
         free(j.memory);
     }
+}
+
+typedef void world_part(world *w, hn_link *link);
+
+static world_part *const parts[] = {all_sizes, long_pieces, broadcasts, random_calls, counted};
+static world_part *chosen; /* of the world that is forked next */
+
+static void run_chosen(world *w)
+{
+    hn_link *link = world_open(w);
+    chosen(w, link);
     link->close(link, true);
+    EXPECT(atomic_load(&w->failures) == 0);
 }
 
-static const int sizes[] = {2, 3, 4, 5, 8};
-
-static void run(world_body *body)
+static void run(world_part *part, int most)
 {
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) CHECK(world_run(sizes[i], body, -1));
+    static const int sizes[] = {2, 3, 4, 5, 8};
+    chosen = part;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && sizes[i] <= most; i++) CHECK(world_run(sizes[i], run_chosen, -1));
 }
 
-TEST(sums_have_the_bits_of_their_definition) { run(all_sizes); }
-TEST(pieces_of_many_messages)
-{
-    for (int size = 2; size <= 4; size++) CHECK(world_run(size, long_pieces, -1));
-}
-TEST(broadcasts_from_every_root) { run(broadcasts); }
-TEST(a_thousand_random_calls) { run(random_calls); }
-TEST(bytes_are_the_least_and_counted) { run(counted); }
+TEST(sums_have_the_bits_of_their_definition) { run(all_sizes, 8); }
+TEST(pieces_of_many_messages) { run(long_pieces, 4); }
+TEST(broadcasts_from_every_root) { run(broadcasts, 8); }
+TEST(a_thousand_random_calls) { run(random_calls, 8); }
+TEST(bytes_are_the_least_and_counted) { run(counted, 8); }
 
 TEST(the_pieces_of_ranks)
 {
@@ -230,5 +231,68 @@ TEST(the_pieces_of_ranks)
     CHECK_INT(hn_link_piece(HN_SUM_TREE, 0, 1), 0);
 }
 
-TEST_MAIN(RUN(the_pieces_of_ranks); RUN(sums_have_the_bits_of_their_definition); RUN(pieces_of_many_messages); RUN(broadcasts_from_every_root);
-          RUN(a_thousand_random_calls); RUN(bytes_are_the_least_and_counted))
+/* Under mpirun: no memory is shared, so a failing rank just waits a moment until the others have said theirs. */
+
+static int all_parts(world *w, hn_link *link)
+{
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) parts[i](w, link);
+    if (!w->rank) printf("%s: all parts on %d ranks\n", link->name, w->size);
+    link->close(link, true);
+    EXPECT(atomic_load(&w->failures) == 0);
+    return 0;
+}
+
+static int one_differs(world *w, hn_link *link)
+{
+    hn_error error = {0};
+    job j = {.kind = 0, .count = 64 * 60, .seed = 1};
+    take_memory(w, &j, bytes_of(&j));
+    j.transfer = w->rank == 1 ? link->all_gather(link, j.buffer, 64 * 60, HN_SUM_FAST, "layer.b", &error)
+                              : link->reduce_scatter(link, j.buffer, j.count, HN_SUM_FAST, "layer.a", &error);
+    EXPECT(j.transfer && link->join(link, j.transfer, &error) == HN_ERR_MISMATCH);
+    printf("rank %d: %s\n", w->rank, error.message);
+    fflush(stdout);
+    sleep(1);
+    double before = hn_clock();
+    link->close(link, false);
+    EXPECT(hn_clock() - before < 1);
+    _exit(1);
+}
+
+static int one_dies(world *w, hn_link *link)
+{
+    hn_error error = {0};
+    job j = {.kind = 0, .count = 64 * 60, .seed = 1};
+    if (w->rank == 2) raise(SIGKILL);
+    begin(w, link, &j);
+    link->join(link, j.transfer, &error);
+    return 1; /* it is mpirun that ends us */
+}
+
+static int run_over_mpi(const char *what)
+{
+    world ours = {.rank = atoi(getenv("OMPI_COMM_WORLD_RANK")), .size = atoi(getenv("OMPI_COMM_WORLD_SIZE"))}, *w = &ours;
+    hn_error error = {0};
+    hn_link *link = NULL;
+    hn_link_options options = world_options(w);
+    options.mpi = true;
+    options.exchange = NULL;
+    alarm(WORLD_SECONDS);
+    EXPECT_OK(hn_link_open_cpu(&link, &options, &error));
+    if (!strcmp(what, "differs")) return one_differs(w, link);
+    if (!strcmp(what, "dies")) return one_dies(w, link);
+    return all_parts(w, link);
+}
+
+int main(int count, char **arguments)
+{
+    if (count > 1) return run_over_mpi(arguments[1]);
+    RUN(the_pieces_of_ranks);
+    RUN(sums_have_the_bits_of_their_definition);
+    RUN(pieces_of_many_messages);
+    RUN(broadcasts_from_every_root);
+    RUN(a_thousand_random_calls);
+    RUN(bytes_are_the_least_and_counted);
+    printf("%d tests, %d failures\n", test_ran, test_failures);
+    return test_failures || !test_ran;
+}

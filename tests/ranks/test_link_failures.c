@@ -257,6 +257,26 @@ TEST(a_meeting_that_fails_says_with_whom)
 
 TEST(a_link_over_any_address_of_the_host) { CHECK(world_run(3, several_addresses, -1)); }
 
+/* Without a launcher and without an MPI: only that the module is looked for, and missed by name. */
+TEST(a_module_that_is_missing_is_named)
+{
+    world ours = {.rank = 0, .size = 2};
+    hn_link *link = NULL;
+    hn_link_options options = world_options(&ours);
+    options.mpi = true;
+    const char *const files[] = {"/nowhere/hone_mpi.so", "libm.so.6"};
+    for (int i = 0; i < 2; i++) {
+        hn_error error = {0};
+        setenv("HONE_MPI", files[i], 1);
+        CHECK_INT(hn_link_open_cpu(&link, &options, &error), HN_ERR_UNSUPPORTED);
+        CHECK_CONTAINS(error.message, files[i]);
+    }
+    unsetenv("HONE_MPI");
+    hn_error error = {0};
+    CHECK_INT(hn_link_open_cpu(&link, &options, &error), HN_ERR_UNSUPPORTED); /* the build's lies elsewhere */
+    CHECK_CONTAINS(error.message, "/hone_mpi.so: ");
+}
+
 /* Memory: rank 0's n-th allocation fails; whatever that does to the other, it ends. */
 static struct memory_case {
     atomic_int nth, opened;
@@ -361,4 +381,4 @@ TEST(an_orderly_close_waits_for_all_that_live)
 
 TEST_MAIN(RUN(a_death_is_told_by_name_within_a_second); RUN(calls_that_differ_are_both_named); RUN(strangers_hold_up_nobody);
           RUN(a_meeting_that_fails_says_with_whom); RUN(a_link_over_any_address_of_the_host); RUN(memory_that_runs_out_ends_the_opening);
-          RUN(whoever_waits_pulses); RUN(a_close_that_is_not_orderly_waits_for_nobody); RUN(an_orderly_close_waits_for_all_that_live))
+          RUN(a_module_that_is_missing_is_named); RUN(whoever_waits_pulses); RUN(a_close_that_is_not_orderly_waits_for_nobody); RUN(an_orderly_close_waits_for_all_that_live))

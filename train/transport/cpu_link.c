@@ -23,6 +23,7 @@
 #include "core/mem.h"
 #include "core/threads.h"
 #include "train/transport/collectives.h"
+#include "train/transport/mpi.h"
 #include "train/transport/sockets.h"
 
 typedef enum place_state { FREE, ASKED, DONE } place_state;
@@ -128,7 +129,8 @@ static void *work(void *argument)
     hnp_pump *pump = NULL;
     hn_error error = {0};
     const hn_link_options *o = &link->options;
-    hn_status status = hnp_sockets_open(&p2p, link->listener, link->meeting_places, o->rank, o->size, o->connect, &error);
+    hn_status status = o->mpi ? hnp_mpi_open(&p2p, o->rank, o->size, &error)
+                              : hnp_sockets_open(&p2p, link->listener, link->meeting_places, o->rank, o->size, o->connect, &error);
     if (status == HN_OK) status = hnp_pump_open(&pump, p2p, &link->quit, &link->bytes, &error);
     pthread_mutex_lock(&link->lock);
     link->error = error;
@@ -139,8 +141,7 @@ static void *work(void *argument)
         run_transfers(link, pump);
     }
     bool orderly = link->error.status == HN_OK && !atomic_load(&link->quit);
-    if (p2p) p2p->close(p2p, orderly);
-    hnp_pump_free(pump);
+    if (!p2p || p2p->close(p2p, orderly)) hnp_pump_free(pump);
     set_state(link, GONE);
     return NULL;
 }
@@ -343,7 +344,7 @@ static hn_status start(cpu_link *link, hn_error *error)
 {
     int code = hn_thread_start(&link->thread, work, link);
     if (code) {
-        close(link->listener);
+        if (link->listener >= 0) close(link->listener);
         return hn_fail(error, HN_ERR_DEVICE, "a thread for the link between ranks could not be started: %s", strerror(code));
     }
     pthread_mutex_lock(&link->lock);
@@ -360,7 +361,7 @@ hn_status hn_link_open_cpu(hn_link **out, const hn_link_options *options, hn_err
     HN_ASSERT(options->size >= 2 && options->rank >= 0 && options->rank < options->size && options->transfers > 0);
     cpu_link *link = new_link(options);
     if (!link) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the link between %d ranks", options->size);
-    hn_status status = listen_and_tell(link, options->interface, error);
+    hn_status status = options->mpi ? HN_OK : listen_and_tell(link, options->interface, error);
     if (status == HN_OK) status = start(link, error);
     if (status == HN_OK)
         *out = &link->table;

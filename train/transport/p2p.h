@@ -3,7 +3,10 @@
  * A message has a tag and a size that both sides know beforehand: it is sent and received whole. Messages from one rank to another with
  * the same tag arrive in the order of their sends and are taken in the order of the receives. What arrives differently from what was
  * asked for is a failure. Nothing here waits, but for `progress`, and that for about a millisecond: whoever waits calls it in a loop that
- * can be left. Everything is called on one thread, the one that opened it. */
+ * can be left. Everything is called on one thread, the one that opened it.
+ *
+ * The module for MPI (module/hone_mpi.c) is compiled apart, perhaps on another machine: it includes this header and core/error.h, and calls
+ * nothing of hone. HN_P2P_LAYOUT changes when either header does. */
 #ifndef HONE_TRAIN_TRANSPORT_P2P_H
 #define HONE_TRAIN_TRANSPORT_P2P_H
 
@@ -12,7 +15,7 @@
 
 #include "core/error.h"
 
-enum { HN_P2P_TAGS = 16, HN_P2P_MOST = 1 << 20 }; /* tags are below; bytes of the longest message */
+enum { HN_P2P_LAYOUT = 1, HN_P2P_TAGS = 16, HN_P2P_MOST = 1 << 20 }; /* tags are below; bytes of the longest message */
 
 /* The caller's, with `bytes`, until `done`. */
 typedef struct hn_message {
@@ -35,8 +38,9 @@ struct hn_p2p {
     /* Moves what can be moved; where that is nothing, gives the processor away until something may have changed, for about a millisecond
      * at most. A rank that is gone is a failure that names it, whether or not something is expected from it. */
     hn_status (*progress)(hn_p2p *p2p, hn_error *error);
-    /* Orderly: nothing is under way, and all ranks come here; waits at most 10 s for them. Else at once. */
-    void (*close)(hn_p2p *p2p, bool orderly);
+    /* Orderly: nothing is under way, and all ranks come here; waits at most 10 s for them. Else at once. false: it could not be ended, and
+     * messages that were under way may still be written to; their memory, and this, stay until the process's end. */
+    bool (*close)(hn_p2p *p2p, bool orderly);
 };
 
 #endif

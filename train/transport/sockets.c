@@ -239,7 +239,7 @@ static void take_leave(sockets *s)
     }
 }
 
-static void sockets_close(hn_p2p *p2p, bool orderly)
+static bool sockets_close(hn_p2p *p2p, bool orderly)
 {
     sockets *s = p2p->state;
     if (orderly) take_leave(s);
@@ -248,6 +248,7 @@ static void sockets_close(hn_p2p *p2p, bool orderly)
     if (s->epoll >= 0) close(s->epoll);
     hn_free(s->streams);
     hn_free(s);
+    return true;
 }
 
 static hn_status watch(sockets *s, const int *fds, const hnp_place *places, hn_error *error)
