@@ -86,7 +86,7 @@ void hn_ranks_notice(hn_ranks *ranks, const char *text); /* rank 0: to the user;
 /* All ranks have agreed at which step they stop, so that `stop_within` counts no longer. */
 void hn_ranks_stop_agreed(hn_ranks *ranks);
 /* For what this rank alone knows (a device, a disk in the middle of a step, its memory): tells everybody, writes the flight
- * recorder, and ends the process by _exit(1) within two seconds. Any thread. */
+ * recorder, and ends the process by _exit(1) within some seconds. Any thread. */
 _Noreturn void hn_ranks_fail(hn_ranks *ranks, const hn_error *error);
 
 #endif
