@@ -59,17 +59,18 @@ static hn_status read_at(const hnp_reader *reader, unsigned char *into, size_t s
     return HN_OK;
 }
 
-hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint64_t offset, uint64_t size,
+hn_status hnp_reader_digest(hn_digest *out, const hnp_taker *taker, hnp_reader *reader, uint64_t offset, uint64_t size,
                             hn_error *error)
 {
     hn_status status = HN_OK;
     hn_hasher *hasher = hn_hasher_open();
     if (!hasher) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", reader->path);
-    for (uint64_t done = 0; done < size && status == HN_OK;) {
+    for (uint64_t done = 0; done < size;) {
         size_t n = size - done < BLOCK ? (size_t)(size - done) : BLOCK;
-        unsigned char *block = into ? (unsigned char *)into + done : reader->block;
-        status = read_at(reader, block, n, offset + done, error);
-        if (status == HN_OK) hn_hasher_add(hasher, block, n);
+        status = read_at(reader, reader->block, n, offset + done, error);
+        if (status != HN_OK) break;
+        hn_hasher_add(hasher, reader->block, n);
+        if (taker) taker->take(taker->context, done, reader->block, n);
         done += n;
     }
     if (status == HN_OK) *out = hn_hasher_digest(hasher);
@@ -96,16 +97,22 @@ static hn_status check_tensor(hnp_reader *reader, hn_hasher *file, const hnp_ent
 {
     hn_hasher *tensor = hn_hasher_open();
     if (!tensor) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", reader->path);
-    hn_status status = add_span(reader, file, tensor, entry->offset, entry->offset + hn_tensor_bytes(&entry->shape), error);
+    hn_status status = add_span(reader, file, tensor, entry->offset, entry->offset + hnp_entry_bytes(entry), error);
     *damaged = status == HN_OK && !hn_digest_equal(hn_hasher_digest(tensor), entry->digest);
     hn_hasher_free(tensor);
     return status;
 }
 
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 static int by_offset(const void *a, const void *b)
 {
     const hnp_entry *x = *(const hnp_entry *const *)a, *y = *(const hnp_entry *const *)b;
-    return x->offset != y->offset ? (x->offset < y->offset ? -1 : 1) : strcmp(x->name, y->name);
+    return x->offset != y->offset ? (x->offset < y->offset ? -1 : 1) : strcmp(x->dataset, y->dataset);
 }
 
 hn_status hnp_reader_check(hn_digest *whole, hnp_reader *reader, const hnp_entry *entries, size_t count, hn_strbuf *report,
@@ -122,18 +129,18 @@ hn_status hnp_reader_check(hn_digest *whole, hnp_reader *reader, const hnp_entry
         bool damaged = false;
         /* One without bytes stands at 0, and is compared where we are. */
         hnp_entry one = *order[i];
-        if (!hn_tensor_bytes(&one.shape)) one.offset = at;
+        if (!hnp_entry_bytes(&one)) one.offset = at;
         if (one.offset < at) {
-            status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its bytes are another's too", reader->path, one.name);
+            status = hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": its bytes are another's too", reader->path, one.dataset);
             break;
         }
         status = add_span(reader, file, NULL, at, one.offset, error);
         if (status == HN_OK) status = check_tensor(reader, file, &one, &damaged, error);
-        at = one.offset + hn_tensor_bytes(&one.shape);
+        at = one.offset + hnp_entry_bytes(&one);
         if (!damaged) continue;
         found = hn_fail(found == HN_OK ? error : NULL, HN_ERR_FORMAT,
-                        "%s: tensor \"%s\": damaged: its bytes do not have the manifest's digest", reader->path, one.name);
-        if (report) hn_strbuf_printf(report, "%s: tensor \"%s\": damaged\n", HNP_FILE_NAME, one.name);
+                        "%s: tensor \"%s\": damaged: its bytes do not have the manifest's digest", reader->path, one.dataset);
+        if (report) hn_strbuf_printf(report, "%s: tensor \"%s\": damaged\n", name_of(reader->path), one.dataset);
     }
     if (status == HN_OK) status = add_span(reader, file, NULL, at, reader->size, error);
     if (status == HN_OK) *whole = hn_hasher_digest(file);
@@ -145,10 +152,11 @@ hn_status hnp_reader_check(hn_digest *whole, hnp_reader *reader, const hnp_entry
 static hn_status check_place(const hn_hdf5 *file, hnp_entry *entry, bool expect_offset, hn_error *error)
 {
     uint64_t offset = 0;
-    hn_status status = hn_hdf5_find(&offset, &entry->shape, file, "tensor", entry->name, error);
+    hn_tensor shape = hnp_entry_stored(entry);
+    hn_status status = hn_hdf5_find(&offset, &shape, file, "tensor", entry->dataset, error);
     if (status == HN_OK && expect_offset && offset != entry->offset)
         return hn_fail(error, HN_ERR_FORMAT, "%s: tensor \"%s\": expected its bytes at %" PRIu64 ", they are at %" PRIu64, file->path,
-                       entry->name, entry->offset, offset);
+                       entry->dataset, entry->offset, offset);
     if (status == HN_OK) entry->offset = offset;
     return status;
 }
@@ -168,48 +176,66 @@ hn_status hnp_check_structure(const char *path, hnp_entry *entries, size_t count
     return status;
 }
 
-static hn_status check_file(const hnp_manifest *manifest, hnp_reader *reader, hn_strbuf *report,
-                            hn_error *error)
+static hn_status check_file(const hnp_file *file, hnp_reader *reader, hn_strbuf *report, hn_error *error)
 {
     hn_digest digest;
-    if (reader->size != manifest->file_bytes)
+    if (reader->size != file->bytes)
         return hn_fail(error, HN_ERR_FORMAT, "%s: damaged: expected %" PRIu64 " bytes, got %" PRIu64,
-                       reader->path, manifest->file_bytes, reader->size);
-    hn_status status = hnp_reader_check(&digest, reader, manifest->entries, manifest->count, report, error);
-    if (status == HN_OK && !hn_digest_equal(digest, manifest->file_digest)) {
+                       reader->path, file->bytes, reader->size);
+    hn_status status = hnp_reader_check(&digest, reader, file->entries, file->count, report, error);
+    if (status == HN_OK && !hn_digest_equal(digest, file->digest)) {
         char expected[HN_DIGEST_TEXT], got[HN_DIGEST_TEXT];
-        hn_digest_format(expected, manifest->file_digest);
+        hn_digest_format(expected, file->digest);
         hn_digest_format(got, digest);
         status =
             hn_fail(error, HN_ERR_FORMAT, "%s: damaged between its tensors: expected the digest %s, got %s",
                     reader->path, expected, got);
     }
-    if (status == HN_OK)
-        status = hnp_check_structure(reader->path, manifest->entries, manifest->count, true, error);
+    if (status == HN_OK) status = hnp_check_structure(reader->path, file->entries, file->count, true, error);
     if (status == HN_OK && report)
-        hn_strbuf_printf(report, "%s: good, %" PRIu64 " bytes, %zu tensors\n", HNP_FILE_NAME, reader->size,
-                         manifest->count);
+        hn_strbuf_printf(report, "%s: good, %" PRIu64 " bytes, %zu tensors\n", name_of(reader->path), reader->size,
+                         file->count);
     return status;
+}
+
+static hn_status check_rank(const hnp_manifest *manifest, const char *folder, int rank, hn_strbuf *report, hn_error *error)
+{
+    char name[HNP_FILE_NAME], *path = hn_path_join(folder, hnp_file_name(name, rank));
+    hnp_reader reader = {.fd = -1};
+    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
+    hn_status status = hnp_reader_open(&reader, path, error);
+    if (status == HN_OK) status = check_file(&manifest->files[rank], &reader, report, error);
+    hnp_reader_close(&reader);
+    hn_free(path);
+    return status;
+}
+
+hn_status hnp_check_files(const hnp_manifest *manifest, const char *folder, int part, int parts, hn_strbuf *report, hn_error *error)
+{
+    hn_error first = {0};
+    for (int rank = part; rank < manifest->ranks; rank += parts) {
+        hn_error one = {0};
+        size_t said = report ? report->length : 0;
+        hn_status status = check_rank(manifest, folder, rank, report, &one);
+        if (status != HN_OK && first.status != HN_OK && report && report->length == said) hn_strbuf_printf(report, "%s\n", one.message);
+        if (status != HN_OK && (first.status == HN_OK || status == HN_ERR_MEMORY)) first = one;
+        if (status == HN_ERR_MEMORY) break; /* that is no damage */
+    }
+    return first.status == HN_OK ? HN_OK : hn_fail(error, first.status, "%s", first.message);
 }
 
 hn_status hnp_check_folder(hnp_manifest *out, const char *folder, int64_t step, hn_strbuf *report,
                            hn_error *error)
 {
     hnp_manifest manifest = {0};
-    hnp_reader reader = {.fd = -1};
-    char *path = hn_path_join(folder, HNP_FILE_NAME);
-    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", folder);
     hn_status status = hnp_manifest_read(&manifest, folder, step, error);
     if (status == HN_OK && report)
         hn_strbuf_printf(report, "%s: good, step %" PRId64 "\n", HNP_MANIFEST_NAME, step);
-    if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
-    if (status == HN_OK) status = check_file(&manifest, &reader, report, error);
+    if (status == HN_OK) status = hnp_check_files(&manifest, folder, 0, 1, report, error);
     if (status == HN_OK)
         *out = manifest;
     else
         hnp_manifest_close(&manifest);
-    hnp_reader_close(&reader);
-    hn_free(path);
     return status;
 }
 

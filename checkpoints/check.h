@@ -18,8 +18,14 @@ typedef struct hnp_reader {
 /* A regular file, no link. */
 hn_status hnp_reader_open(hnp_reader *reader, const char *path, hn_error *error);
 void hnp_reader_close(hnp_reader *reader);
-/* Digest of `size` bytes from `offset`; when `into` is not NULL they are also left there. */
-hn_status hnp_reader_digest(hn_digest *out, void *into, hnp_reader *reader, uint64_t offset, uint64_t size,
+/* Who wants bytes that are read: `size` of them, the first of which stands `at` bytes behind the offset asked for. */
+typedef struct hnp_taker {
+    void (*take)(void *context, uint64_t at, const unsigned char *bytes, size_t size);
+    void *context;
+} hnp_taker;
+
+/* Digest of `size` bytes from `offset`, which also go to `taker` (may be NULL), block by block. */
+hn_status hnp_reader_digest(hn_digest *out, const hnp_taker *taker, hnp_reader *reader, uint64_t offset, uint64_t size,
                             hn_error *error);
 /* Reads the file once: its own digest, and each tensor's bytes against its digest. Damaged ones are named in `report` (may be NULL), the first
  * in the error; *whole is there then too. Tensors that share bytes are an error. */
@@ -30,8 +36,12 @@ hn_status hnp_reader_check(hn_digest *whole, hnp_reader *reader, const hnp_entry
  * `expect_offsets`, compares it. */
 hn_status hnp_check_structure(const char *path, hnp_entry *entries, size_t count, bool expect_offsets, hn_error *error);
 
-/* The whole folder of a step: manifest, the file's size and digest, each tensor's digest, and that its
- * structure names the same tensors in the same places. `report` (may be NULL) gets a line a file. */
+/* Files `part`, part + parts, ... of a manifest: each one's size and digest, each tensor's digest, and that its structure names the same
+ * tensors in the same places. All of them are looked at, and the first failure is kept; `report` (may be NULL) gets a line a good file and
+ * a line a damaged tensor. */
+hn_status hnp_check_files(const hnp_manifest *manifest, const char *folder, int part, int parts, hn_strbuf *report, hn_error *error);
+
+/* The whole folder of a step: its manifest and all files. */
 hn_status hnp_check_folder(hnp_manifest *out, const char *folder, int64_t step, hn_strbuf *report,
                            hn_error *error);
 

@@ -16,7 +16,7 @@
  * with the digests. So who waits to change it (hn_checkpoint_release) is let go behind the last write, long before the
  * disk is done; and who changes it between the two reads is found out, since the file then has other digests. Nothing
  * before that write waits for the disk: the fsync of a busy one takes longer than a small model's step. */
-#include "checkpoints/checkpoint.h"
+#include "checkpoints/save.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -34,21 +34,13 @@
 #define BYTES_A_TENSOR 1024
 #define BYTES_A_FILE ((uint64_t)64 << 10)
 
-/* What is saved, and who waits to change it. */
-typedef struct tensor_source {
-    const hn_named_tensor *tensors;
-    size_t count;
-    const hn_checkpoint_release *release; /* NULL: nobody */
-    bool free;                            /* they are let go */
-} tensor_source;
-
-static void let_go(tensor_source *source)
+void hnp_source_release(hnp_source *source)
 {
     if (source->release && !source->free) source->release->call(source->release->context);
     source->free = true;
 }
 
-static hn_status check_names(const hn_named_tensor *tensors, size_t count, const char *path, hn_error *error)
+hn_status hnp_save_check_names(const hn_named_tensor *tensors, size_t count, const char *path, hn_error *error)
 {
     for (size_t i = 0; i < count; i++) {
         HN_ASSERT(hn_tensor_dense(&tensors[i].tensor));
@@ -62,11 +54,9 @@ static hn_status check_names(const hn_named_tensor *tensors, size_t count, const
 }
 
 /* Better said before a gigabyte was written than after. */
-static hn_status check_space(const char *folder, const hn_named_tensor *tensors, size_t count,
-                             hn_error *error)
+hn_status hnp_save_check_space(const char *folder, uint64_t bytes, size_t tensors, int files, hn_error *error)
 {
-    uint64_t available = 0, need = BYTES_A_FILE;
-    for (size_t i = 0; i < count; i++) need += hn_tensor_bytes(&tensors[i].tensor) + BYTES_A_TENSOR;
+    uint64_t available = 0, need = bytes + tensors * BYTES_A_TENSOR + (uint64_t)files * BYTES_A_FILE;
     hn_status status = hn_file_space(&available, folder, error);
     if (status == HN_OK && available < need)
         status = hn_fail(error, HN_ERR_IO,
@@ -76,62 +66,62 @@ static hn_status check_space(const char *folder, const hn_named_tensor *tensors,
     return status;
 }
 
-/* Writes the file, reads it back, and leaves in the manifest what it holds. */
-static hn_status write_file(hnp_manifest *manifest, const char *path, tensor_source *source, hn_error *error)
+static uint64_t bytes_of(const hn_named_tensor *tensors, size_t count)
 {
-    hnp_reader reader = {.fd = -1};
-    for (size_t i = 0; i < source->count; i++) {
-        hn_tensor shape = source->tensors[i].tensor;
-        hn_digest digest = hn_digest_bytes(shape.data, hn_tensor_bytes(&shape));
-        shape.data = NULL;
-        manifest->entries[i] = (hnp_entry){.name = source->tensors[i].name, .shape = shape, .digest = digest};
-    }
-    hn_status status = hnp_store_write(path, source->tensors, source->count, error);
-    let_go(source);
-    if (status == HN_OK) status = hnp_check_structure(path, manifest->entries, manifest->count, false, error);
-    if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
-    if (status == HN_OK)
-        status = hnp_reader_check(&manifest->file_digest, &reader, manifest->entries, manifest->count, NULL, error);
-    manifest->file_bytes = reader.size;
-    hnp_reader_close(&reader);
-    return status == HN_OK ? hn_file_sync(path, error) : status;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++) bytes += hn_tensor_bytes(&tensors[i].tensor);
+    return bytes;
 }
 
-/* Also reads the text back: a state that JSON cannot carry is found now, not when it is needed. */
-static hn_status write_manifest(const hnp_manifest *manifest, const char *folder, hn_error *error)
+hn_status hnp_save_file(hnp_file *file, const char *path, hnp_source *source, hn_error *error)
 {
-    hn_strbuf text;
-    hnp_manifest again = {0};
-    hn_strbuf_init(&text);
-    hnp_manifest_encode(&text, manifest);
+    hnp_reader reader = {.fd = -1};
+    for (size_t i = 0; i < source->count; i++)
+        file->entries[i].digest = hn_digest_bytes(source->tensors[i].tensor.data, hn_tensor_bytes(&source->tensors[i].tensor));
+    hn_status status = hnp_store_write(path, source->tensors, source->count, error);
+    hnp_source_release(source);
+    if (status == HN_OK) status = hnp_check_structure(path, file->entries, file->count, false, error);
+    if (status == HN_OK) status = hnp_reader_open(&reader, path, error);
+    if (status == HN_OK) status = hnp_reader_check(&file->digest, &reader, file->entries, file->count, NULL, error);
+    file->bytes = reader.size;
+    hnp_reader_close(&reader);
+    if (status == HN_OK) status = hn_file_sync(path, error);
+    if (status == HN_OK && source->release && source->release->then) status = source->release->then(source->release->context, error);
+    return status;
+}
+
+hn_status hnp_save_make(const char *temporary, hn_error *error)
+{
+    hn_status status = hn_folder_remove(temporary, error);
+    if (status == HN_OK && hn_file_calls.mkdir(temporary, 0777)) /* the rename's fsync is early enough for its name */
+        status = hn_fail_errno(error, "%s: cannot make this folder", temporary);
+    return status;
+}
+
+static hn_status put_manifest(const hn_strbuf *text, const char *folder, hn_error *error)
+{
     char *path = hn_path_join(folder, HNP_MANIFEST_NAME);
-    hn_status status = HN_OK;
-    if (text.failed || !path)
-        status = hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the manifest", folder);
-    if (status == HN_OK) status = hnp_manifest_decode(&again, text.text, text.length, path, error);
-    if (status == HN_OK && !json_equal(again.state, manifest->state))
-        status =
-            hn_fail(error, HN_ERR_FORMAT, "%s: the run's state does not survive being written as JSON", path);
-    if (status == HN_OK) status = hn_file_commit(path, text.text, text.length, error);
-    hnp_manifest_close(&again);
-    hn_strbuf_close(&text);
+    if (!path) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the manifest", folder);
+    hn_status status = hn_file_commit(path, text->text, text->length, error);
     hn_free(path);
     return status;
 }
 
-/* Steps 1 to 4. A good checkpoint of that step that is to be replaced is swapped for a whole one: the
- * manifest then goes into the temporary folder first, so that at every moment there is one that verifies. */
-static hn_status commit(hnp_manifest *manifest, const char *temporary, const char *path, bool replace, tensor_source *source, hn_error *error)
+hn_status hnp_save_read_back(hnp_manifest *out, const hn_strbuf *text, const json_t *state, const char *folder, int64_t step, hn_error *error)
 {
-    char *file = hn_path_join(temporary, HNP_FILE_NAME);
-    if (!file) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", temporary);
-    hn_status status = hn_folder_remove(temporary, error);
-    if (status == HN_OK && hn_file_calls.mkdir(temporary, 0777)) /* the rename's fsync is early enough for its name */
-        status = hn_fail_errno(error, "%s: cannot make this folder", temporary);
-    if (status == HN_OK) status = write_file(manifest, file, source, error);
-    hn_free(file);
-    if (status == HN_OK && source->release && source->release->then) status = source->release->then(source->release->context, error);
-    if (status == HN_OK && replace) status = write_manifest(manifest, temporary, error);
+    hnp_manifest again = {0};
+    hn_status status = text->failed ? hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for the manifest", folder)
+                                    : hnp_manifest_take(&again, text->text, text->length, folder, step, error);
+    if (status == HN_OK && !json_equal(again.state, state))
+        status = hn_fail(error, HN_ERR_FORMAT, "%s/%s: the run's state does not survive being written as JSON", folder, HNP_MANIFEST_NAME);
+    if (status == HN_OK) *out = again;
+    else hnp_manifest_close(&again);
+    return status;
+}
+
+hn_status hnp_save_commit(const char *temporary, const char *path, bool replace, const hn_strbuf *text, hn_error *error)
+{
+    hn_status status = replace ? put_manifest(text, temporary, error) : HN_OK;
     if (status != HN_OK) {
         hn_folder_remove(temporary, NULL);
         return status;
@@ -139,15 +129,36 @@ static hn_status commit(hnp_manifest *manifest, const char *temporary, const cha
     /* When this fails the temporary folder may hold what stood there before: it is left to the next save. */
     status = hn_folder_commit(temporary, path, true, error);
     if (status == HN_OK && !replace) {
-        status = write_manifest(manifest, path, error);
+        status = put_manifest(text, path, error);
         if (status != HN_OK) hn_folder_remove(path, NULL);
     }
     return status;
 }
 
-/* Whether a good checkpoint stands there. Without memory nothing can be said, and what a later hone wrote is
- * not ours to replace; anything else that speaks against it means no. */
-static hn_status is_good(bool *good, const char *path, int64_t step, hn_error *error)
+/* Steps 1 to 4 of one process. */
+static hn_status commit(hnp_file *file, int64_t step, const json_t *state, const char *temporary, const char *path, bool replace,
+                        hnp_source *source, hn_error *error)
+{
+    char name[HNP_FILE_NAME], *place = hn_path_join(temporary, hnp_file_name(name, 0));
+    hn_strbuf text;
+    hnp_manifest manifest = {.format = HNP_MANIFEST_WHOLE, .step = step, .ranks = 1, .files = file, .state = state}, again = {0};
+    if (!place) return hn_fail(error, HN_ERR_MEMORY, "%s: out of memory", temporary);
+    hn_strbuf_init(&text);
+    hn_status status = hnp_save_make(temporary, error);
+    if (status == HN_OK) status = hnp_save_file(file, place, source, error);
+    if (status == HN_OK) {
+        hnp_manifest_encode(&text, &manifest);
+        status = hnp_save_read_back(&again, &text, state, path, step, error);
+    }
+    if (status == HN_OK) status = hnp_save_commit(temporary, path, replace, &text, error);
+    else hn_folder_remove(temporary, NULL);
+    hnp_manifest_close(&again);
+    hn_strbuf_close(&text);
+    hn_free(place);
+    return status;
+}
+
+hn_status hnp_save_is_good(bool *good, const char *path, int64_t step, hn_error *error)
 {
     hn_error why = {0};
     hnp_manifest manifest = {0};
@@ -162,25 +173,25 @@ hn_status hn_checkpoint_save(const char *folder, int64_t step, const hn_named_te
                              const json_t *state, const hn_checkpoint_release *release, hn_error *error)
 {
     HN_ASSERT(step >= 0 && json_is_object(state));
-    tensor_source source = {.tensors = tensors, .count = count, .release = release};
+    hnp_source source = {.tensors = tensors, .count = count, .release = release};
     bool there = false;
     char *path = hnp_step_path(folder, "", step), *temporary = hnp_step_path(folder, ".tmp-", step);
-    hnp_manifest manifest = {.step = step, .count = count, .state = state};
-    manifest.entries = hn_calloc(count, sizeof *manifest.entries);
+    hnp_file file = {.count = count, .entries = hn_calloc(count, sizeof *file.entries)};
     hn_status status = HN_OK;
-    if (!path || !temporary || !manifest.entries) {
+    if (!path || !temporary || !file.entries) {
         status =
             hn_fail(error, HN_ERR_MEMORY, "%s: out of memory for a checkpoint of %zu tensors", folder, count);
         goto out;
     }
-    if ((status = check_names(tensors, count, path, error))) goto out;
-    if ((status = is_good(&there, path, step, error))) goto out;
+    for (size_t i = 0; i < count; i++) file.entries[i] = hnp_entry_whole(tensors[i].name, &tensors[i].tensor);
+    if ((status = hnp_save_check_names(tensors, count, path, error))) goto out;
+    if ((status = hnp_save_is_good(&there, path, step, error))) goto out;
     if ((status = hn_folder_make(folder, error))) goto out;
-    if ((status = check_space(folder, tensors, count, error))) goto out;
-    status = commit(&manifest, temporary, path, there, &source, error);
+    if ((status = hnp_save_check_space(folder, bytes_of(tensors, count), count, 1, error))) goto out;
+    status = commit(&file, step, state, temporary, path, there, &source, error);
 out:
-    let_go(&source);
-    hnp_manifest_close(&manifest);
+    hnp_source_release(&source);
+    hn_free(file.entries);
     hn_free(path);
     hn_free(temporary);
     return status;
@@ -242,6 +253,6 @@ hn_status hn_checkpoint_check_space(const char *folder, const hn_named_tensor *t
 {
     hn_status status = hn_folder_make(folder, error);
     if (status == HN_OK) status = sweep(folder, error);
-    if (status == HN_OK) status = check_space(folder, tensors, count, error);
+    if (status == HN_OK) status = hnp_save_check_space(folder, bytes_of(tensors, count), count, 1, error);
     return status;
 }

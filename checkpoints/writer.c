@@ -54,6 +54,10 @@ static hn_status save(hn_checkpoint_writer *writer, hn_error *error)
 {
     const hn_checkpoint_job *job = &writer->job;
     const hn_checkpoint_release release = {.call = set_read, .context = writer, .then = run_before};
+    const hn_checkpoint_retention retention = {.keep = writer->keep, .stay = {job->stay[0], job->stay[1]}};
+    if (job->party)
+        return hn_checkpoint_save_pieces(writer->folder, job->step, job->pieces, job->count, job->state, &release, job->party, &retention,
+                                         &writer->outcome.safe, error);
     hn_status status = hn_checkpoint_save(writer->folder, job->step, job->tensors, job->count, job->state, &release, error);
     writer->outcome.safe = status == HN_OK;
     if (status == HN_OK) status = hn_checkpoint_retain(writer->folder, writer->keep, job->step, job->stay, error);

@@ -1,6 +1,7 @@
 /* Saving beside the training: a thread that writes one checkpoint at a time by the commit protocol (checkpoint.h) and then lets
  * retention delete what is too old. The caller hands over its own tensors and changes none of them before they were read, which is
- * long before the save is over.
+ * long before the save is over. With a party (pieces.h) each rank has a writer, and their threads talk with each other: an outcome is the same on
+ * all ranks, while a rank's tensors are its own again as soon as its own file needs them no more.
  *
  *     start      at most one save is under way: the one before it must be over and its outcome taken
  *     wait_read  until the tensors are the caller's again
@@ -14,6 +15,7 @@
 #include <stdint.h>
 
 #include "checkpoints/checkpoint.h"
+#include "checkpoints/pieces.h"
 #include "core/error.h"
 #include "core/tensor.h"
 
@@ -24,7 +26,10 @@ typedef struct hn_checkpoint_job {
     int64_t stay[HN_CHECKPOINT_STAY]; /* other steps, which are not deleted either; -1: none */
     const hn_named_tensor *tensors; /* [count] they stay until the save is over; their bytes, until they were read */
     size_t count;
-    json_t *state; /* an object that only the writer uses; it is released with the outcome */
+    /* NULL: one process. Else there are `pieces`, also [count], in the place of tensors, and it stays until the save is over. */
+    const hn_checkpoint_party *party;
+    const hn_piece *pieces;
+    json_t *state; /* an object that only the writer uses; it is released with the outcome. Of a party's rank 0 alone, NULL elsewhere */
     /* Called on the writer's thread before the checkpoint takes its name; its failure is the save's. May be NULL. */
     hn_status (*before)(void *context, hn_error *error);
     void *context;

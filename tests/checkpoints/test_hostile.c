@@ -1,6 +1,6 @@
 /* Checkpoints that somebody made: every digest in them is right, and what they hold is not what hone writes.
  * Each is refused with a message that names the file and what is wrong in it. */
-#include "tests/checkpoints/common.h"
+#include "tests/checkpoints/party.h"
 
 #include <hdf5.h>
 #include <sys/stat.h>
@@ -20,12 +20,15 @@ static void write_manifest(const char *const *names, size_t count, const uint64_
     hnp_reader reader;
     hn_strbuf text;
     json_t *state = json_object();
-    hnp_manifest manifest = {.step = 1, .entries = entries, .count = count, .state = state};
+    hnp_file rank = {.entries = entries, .count = count};
+    hnp_manifest manifest = {.format = HNP_MANIFEST_WHOLE, .step = 1, .ranks = 1, .files = &rank, .state = state};
     if (hnp_reader_open(&reader, h5, NULL) != HN_OK) abort();
-    manifest.file_bytes = reader.size;
-    if (hnp_reader_digest(&manifest.file_digest, NULL, &reader, 0, reader.size, NULL) != HN_OK) abort();
+    rank.bytes = reader.size;
+    if (hnp_reader_digest(&rank.digest, NULL, &reader, 0, reader.size, NULL) != HN_OK) abort();
     for (size_t i = 0; i < count; i++) {
-        entries[i] = (hnp_entry){.name = names[i], .shape = hn_tensor_2d(NULL, HN_F32, 2, 3), .offset = offsets ? offsets[i] : 0};
+        const hn_tensor shape = hn_tensor_2d(NULL, HN_F32, 2, 3);
+        entries[i] = hnp_entry_whole(names[i], &shape);
+        entries[i].offset = offsets ? offsets[i] : 0;
         if (hnp_reader_digest(&entries[i].digest, NULL, &reader, entries[i].offset, 24, NULL) != HN_OK) abort();
     }
     hnp_reader_close(&reader);
@@ -358,7 +361,7 @@ TEST(refuses_manifests)
         const char *from, *to, *says;
         hn_status status;
     } cases[] = {
-        {"\"format\": 1", "\"format\": 2", "\"format\": expected 1, got 2 (written by a later hone)",
+        {"\"format\": 1", "\"format\": 3", "\"format\": expected 1 or 2, got 3 (written by a later hone)",
          HN_ERR_UNSUPPORTED},
         {"\"format\": 1,", "", "\"format\" is missing", HN_ERR_FORMAT},
         {"\"format\": 1", "\"format\": \"1\"", "\"format\": expected an integer", HN_ERR_FORMAT},
@@ -368,7 +371,7 @@ TEST(refuses_manifests)
         {"\"step\": 9,", "", "\"step\" is missing", HN_ERR_FORMAT},
         {"\"state\"", "\"State\"", "the object \"state\" is missing", HN_ERR_FORMAT},
         {"\"rank-0.h5\"", "\"../../x\"", "\"files\": expected rank-0.h5, got \"../../x\"", HN_ERR_FORMAT},
-        {"\"files\": [", "\"files\": [{},", "\"files\": expected one file", HN_ERR_FORMAT},
+        {"\"files\": [", "\"files\": [{},", "\"files\": expected one file a process, 1, got 2", HN_ERR_FORMAT},
         {"\"tensors\"", "\"Tensors\"", "the list \"tensors\" is missing", HN_ERR_FORMAT},
         {"\"name\": \"half\"", "\"name\": \"counts\"", "tensor \"counts\" stands there twice", HN_ERR_FORMAT},
         {"\"name\": \"half\"", "\"name\": \"a/b\"", "expected text without '/'", HN_ERR_FORMAT},
@@ -380,6 +383,7 @@ TEST(refuses_manifests)
         {"\"shape\": [2, 3]", "\"shape\": [3, 2]",
          "tensor \"layer.0.weight\": the shape of its dataset is not", HN_ERR_FORMAT},
         {"\"shape\": [2, 3]", "\"shape\": [4294967296, 4294967296]", "a product below 2^63", HN_ERR_FORMAT},
+        {"\"shape\": [0, 3]", "\"shape\": [4294967296, 4294967296, 0]", "a product below 2^63", HN_ERR_FORMAT},
         {"\"shape\": [2, 3]", "\"shape\": [2, -3]", "expected integers of at least 0", HN_ERR_FORMAT},
         {"\"shape\": [2, 3]", "\"shape\": [1, 1, 1, 1, 6]", "an array of at most 4", HN_ERR_FORMAT},
         {"\"shape\": [2, 3]", "\"shape\": 6", "an array of at most 4", HN_ERR_FORMAT},
@@ -404,6 +408,80 @@ TEST(refuses_manifests)
     }
 }
 
+static void save_two(int rank, result *out)
+{
+    (void)rank;
+    save_part(9, EVENLY, 0, out);
+}
+
+TEST(refuses_manifests_of_pieces)
+{
+    static const struct {
+        const char *from, *to, *says;
+        hn_status status;
+    } cases[] = {
+        {"\"format\": 2", "\"format\": 1", "\"world_size\": expected 1, got 2", HN_ERR_UNSUPPORTED},
+        {"\"world_size\": 2", "\"world_size\": 0", "\"world_size\": expected an integer from 1", HN_ERR_FORMAT},
+        {"\"world_size\": 2", "\"world_size\": 1", "\"files\": expected one file a process, 1, got 2", HN_ERR_FORMAT},
+        {"\"world_size\": 2", "\"world_size\": 1024", "\"files\": expected one file a process, 1024, got 2", HN_ERR_FORMAT},
+        {"\"world_size\": 2", "\"world_size\": 1025", "\"world_size\": expected at most 1024, got 1025", HN_ERR_UNSUPPORTED},
+        {"\"files\": [", "\"files\": [[],", "\"files\": expected one file a process, 2, got 3", HN_ERR_FORMAT},
+        {"\"files\": [", "\"Files\": [", "\"files\": expected one file a process, 2, got 0", HN_ERR_FORMAT},
+        {"\"rank-1.h5\"", "\"rank-0.h5\"", "\"files\": expected rank-1.h5, got \"rank-0.h5\"", HN_ERR_FORMAT},
+        {"\"rank-1.h5\"", "\"rank-01.h5\"", "\"files\": expected rank-1.h5, got \"rank-01.h5\"", HN_ERR_FORMAT},
+        {"\"rank-1.h5\"", "\"../rank-1.h5\"", "\"files\": expected rank-1.h5, got \"../rank-1.h5\"", HN_ERR_FORMAT},
+        {"\"rank-1.h5\"", "1", "\"name\": expected a string", HN_ERR_FORMAT},
+        {"\"first\": 3, \"count\": 3", "\"first\": 2, \"count\": 3", "\"layer.0.weight\" stands there twice, in rank-0.h5 and rank-1.h5",
+         HN_ERR_FORMAT},
+        {"\"first\": 0, \"count\": 3", "\"first\": 1, \"count\": 3", "\"layer.0.weight\": element 0 of its 6 is missing", HN_ERR_FORMAT},
+        {"\"first\": 3, \"count\": 3", "\"first\": 4, \"count\": 3", "expected some of its 6 elements, got 3 from 4 on", HN_ERR_FORMAT},
+        {"\"first\": 3, \"count\": 3", "\"first\": 6, \"count\": 0", "expected some of its 6 elements, got 0 from 6 on", HN_ERR_FORMAT},
+        {"\"first\": 3, \"count\": 3", "\"first\": 7, \"count\": 3", "\"first\": expected an integer from 0 to 6", HN_ERR_FORMAT},
+        {"\"first\": 3, \"count\": 3", "\"first\": 3, \"count\": 9223372036854775807", "\"count\": expected an integer from 0 to 6", HN_ERR_FORMAT},
+        {"\"first\": 3, \"count\": 3", "\"first\": -3, \"count\": 3", "\"first\": expected an integer from 0 to 6", HN_ERR_FORMAT},
+        {"\"first\": 3, \"count\": 3", "\"first\": 3.0, \"count\": 3", "\"first\": expected an integer from 0 to 6", HN_ERR_FORMAT},
+        {"\"first\": 3, \"count\": 3, ", "\"first\": 3, ", "\"first\" or \"count\" is missing", HN_ERR_FORMAT},
+        {"\"first\": 3, \"count\": 3", "\"first\": 3, \"count\": 2", "type and shape need 8 bytes, it says 12 at", HN_ERR_FORMAT},
+        {"\"shape\": [2, 3], \"first\": 3", "\"shape\": [3, 2], \"first\": 3", "\"layer.0.weight\" has two types or shapes", HN_ERR_FORMAT},
+        {"\"shape\": [2, 3], \"first\": 3", "\"shape\": [4611686018427387904, 2], \"first\": 3", "a product below 2^63", HN_ERR_FORMAT},
+        {"\"dtype\": \"f32\", \"shape\": [2, 3], \"first\": 3", "\"dtype\": \"i32\", \"shape\": [2, 3], \"first\": 3",
+         "\"layer.0.weight\" has two types or shapes", HN_ERR_FORMAT},
+        {"\"name\": \"empty\"", "\"name\": \"half\"", "\"half\" stands there twice", HN_ERR_FORMAT},
+        {"\"name\": \"half\"", "\"name\": \"Half\"", "\"Half\": element 1 of its 3 is missing", HN_ERR_FORMAT},
+        {"\"name\": \"layer.0.weight\"", "\"name\": \"layer.0.weight:m\"", "\"layer.0.weight\": element 0 of its 6 is missing", HN_ERR_FORMAT},
+    };
+    hn_error error = {0};
+    char folder_path[128];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fresh();
+        run_ranks(2, save_two);
+        CHECK(all_same(2) && results[0].safe);
+        hn_error_reset(&error);
+        file_of(manifest_path, 9, "manifest.json");
+        edit_manifest(cases[i].from, cases[i].to);
+        hn_status status = hn_checkpoint_verify(file_of(folder_path, 9, ""), NULL, &error);
+        if (status != cases[i].status)
+            TEST_FAIL("case %zu (%s): %d, %s", i, cases[i].to, (int)status, error.message);
+        CHECK_CONTAINS(error.message, cases[i].says);
+        CHECK_CONTAINS(error.message, folder);
+    }
+}
+
+/* Two pieces whose places in the tensor the manifest has swapped, with the bytes' right digests: each dataset says whose bytes it has. */
+TEST(refuses_others_pieces)
+{
+    hn_error error = {0};
+    char folder_path[128];
+    fresh();
+    run_ranks(2, save_two);
+    CHECK(all_same(2) && results[0].safe);
+    file_of(manifest_path, 9, "manifest.json");
+    edit_manifest("\"shape\": [2, 3], \"first\": 3, \"count\": 3", "\"shape\": [2, 3], \"first\": 0, \"count\": 3");
+    edit_manifest("\"shape\": [2, 3], \"first\": 0, \"count\": 3", "\"shape\": [2, 3], \"first\": 3, \"count\": 3");
+    CHECK_INT(hn_checkpoint_verify(file_of(folder_path, 9, ""), NULL, &error), HN_ERR_FORMAT);
+    CHECK_CONTAINS(error.message, "rank-0.h5: tensor \"layer.0.weight@3\": its dataset is missing");
+}
+
 /* What a later hone wrote is neither passed over nor replaced nor a reason to delete anything. */
 TEST(a_later_hone)
 {
@@ -413,9 +491,9 @@ TEST(a_later_hone)
     CHECK_OK(save_step(8, &error));
     CHECK_OK(save_step(9, &error));
     file_of(manifest_path, 9, "manifest.json");
-    edit_manifest("\"format\": 1", "\"format\": 2");
+    edit_manifest("\"format\": 1", "\"format\": 3");
     CHECK_INT(newest(said), -2);
-    CHECK_CONTAINS(said, "step-9/manifest.json: \"format\": expected 1, got 2");
+    CHECK_CONTAINS(said, "step-9/manifest.json: \"format\": expected 1 or 2, got 3");
     CHECK_INT(save_step(9, &error), HN_ERR_UNSUPPORTED);
     hn_error_reset(&error);
     CHECK_OK(load_step(8, &error));
@@ -445,5 +523,6 @@ TEST(another_models_manifest)
 }
 
 CHECKPOINT_MAIN(RUN(refuses_files_that_hone_does_not_write); RUN(a_node_listed_again_and_again_takes_no_memory); RUN(agrees_with_hdf5); RUN(refuses_others_places);
-                RUN(refuses_what_is_no_hdf5_file); RUN(refuses_manifests); RUN(a_later_hone);
+                RUN(refuses_what_is_no_hdf5_file); RUN(refuses_manifests); RUN(refuses_manifests_of_pieces);
+                RUN(refuses_others_pieces); RUN(a_later_hone);
                 RUN(another_models_manifest))

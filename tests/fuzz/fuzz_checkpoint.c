@@ -1,8 +1,9 @@
-/* A checkpoint's folder from strangers: the bytes up to the first NUL are manifest.json, what is behind it is rank-0.h5. A fuzzer
- * finds no digests, so that every one of them is made right here: the manifest's own, and those of the file and of the tensors
- * it names. Whatever comes is refused with its name, or each tensor is loaded as the bytes that the manifest points to. */
-#include "checkpoints/checkpoint.h"
+/* A checkpoint's folder from strangers: the bytes up to the first NUL are manifest.json, what is behind it are rank-0.h5 and its like, each
+ * as long as the manifest says, the last one all that is left. A fuzzer finds no digests, so that every one of them is made right here: the
+ * manifest's own, and those of the files and of the tensors it names. Whatever comes is refused with its name, or each tensor is loaded, whole
+ * and in pieces, as the bytes that the manifest points to. */
 #include "checkpoints/manifest.h"
+#include "checkpoints/pieces.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
@@ -42,13 +43,18 @@ static hn_status decode(hnp_manifest *out, const char *text, size_t size, hn_err
 static void agree(hnp_manifest *manifest, const uint8_t *bytes, size_t size)
 {
     manifest->step = 1;
-    manifest->file_bytes = size;
-    manifest->file_digest = hn_digest_bytes(bytes, size);
-    for (size_t i = 0; i < manifest->count; i++) {
-        hnp_entry *entry = &manifest->entries[i];
-        size_t length = hn_tensor_bytes(&entry->shape);
-        if (entry->offset <= size && length <= size - entry->offset)
-            entry->digest = hn_digest_bytes(bytes + entry->offset, length);
+    for (int rank = 0; rank < manifest->ranks; rank++) {
+        hnp_file *file = &manifest->files[rank];
+        if (rank == manifest->ranks - 1 || file->bytes > size) file->bytes = size;
+        file->digest = hn_digest_bytes(bytes, file->bytes);
+        for (size_t i = 0; i < file->count; i++) {
+            hnp_entry *entry = &file->entries[i];
+            size_t length = hnp_entry_bytes(entry);
+            if (entry->offset <= file->bytes && length <= file->bytes - entry->offset)
+                entry->digest = hn_digest_bytes(bytes + entry->offset, length);
+        }
+        bytes += file->bytes;
+        size -= file->bytes;
     }
 }
 
@@ -73,22 +79,55 @@ static void refuse_other(hn_named_tensor *tensors, size_t count)
     fuzz_refused(&error, STEP);
 }
 
-/* Every tensor is loaded and is what stands in the file. */
+/* Where the bytes of a file's entry are in the input. */
+static const uint8_t *place_of(const hnp_manifest *manifest, const hnp_entry *entry, const uint8_t *bytes)
+{
+    for (int rank = 0; rank < entry->file; rank++) bytes += manifest->files[rank].bytes;
+    return bytes + entry->offset;
+}
+
+/* The tensor's two halves, read as pieces, are what it was as a whole. */
+static void load_halves(const hn_checkpoint *checkpoint, const hn_named_tensor *tensor)
+{
+    hn_error error = {0};
+    int64_t count = hn_tensor_count(&tensor->tensor);
+    size_t size = hn_tensor_bytes(&tensor->tensor), before = (size_t)(count / 2) * hn_dtype_size(tensor->tensor.dtype);
+    char *found = malloc(size + 1);
+    hn_piece pieces[2] = {{*tensor, 0, count / 2}, {*tensor, count / 2, count - count / 2}};
+    DEMAND(found);
+    pieces[0].of.tensor.data = found;
+    pieces[1].of.tensor.data = found + before;
+    DEMAND(hn_checkpoint_read(checkpoint, pieces, 2, &error) == HN_OK);
+    DEMAND(!memcmp(found, tensor->tensor.data, size));
+    free(found);
+}
+
+/* Every tensor is loaded and is what stands in the files. */
 static void load(const hnp_manifest *manifest, const uint8_t *bytes)
 {
     hn_error error = {0};
+    hn_checkpoint *checkpoint = NULL;
     hn_named_tensor *tensors = calloc(manifest->count + 1, sizeof *tensors);
+    size_t count = 0, t = 0;
     DEMAND(tensors);
     for (size_t i = 0; i < manifest->count; i++) {
-        const hnp_entry *entry = &manifest->entries[i];
-        tensors[i] = (hn_named_tensor){entry->name, entry->shape};
-        DEMAND((tensors[i].tensor.data = malloc(hn_tensor_bytes(&entry->shape) + 1)));
+        const hnp_entry *entry = manifest->order[i];
+        if (count && !strcmp(tensors[count - 1].name, entry->name)) continue;
+        tensors[count] = (hn_named_tensor){entry->name, entry->shape};
+        DEMAND((tensors[count++].tensor.data = malloc(hn_tensor_bytes(&entry->shape) + 1)));
     }
-    DEMAND(hn_checkpoint_load(fuzz_folder(), 1, tensors, manifest->count, &error) == HN_OK);
-    for (size_t i = 0; i < manifest->count; i++)
-        DEMAND(!memcmp(tensors[i].tensor.data, bytes + manifest->entries[i].offset, hn_tensor_bytes(&tensors[i].tensor)));
-    refuse_other(tensors, manifest->count);
-    for (size_t i = 0; i < manifest->count; i++) free(tensors[i].tensor.data);
+    DEMAND(hn_checkpoint_load(fuzz_folder(), 1, tensors, count, &error) == HN_OK);
+    for (size_t i = 0; i < manifest->count; i++) {
+        const hnp_entry *entry = manifest->order[i];
+        if (strcmp(tensors[t].name, entry->name)) t++;
+        const char *at = (const char *)tensors[t].tensor.data + (size_t)entry->first * hn_dtype_size(entry->shape.dtype);
+        DEMAND(!memcmp(at, place_of(manifest, entry, bytes), hnp_entry_bytes(entry)));
+    }
+    DEMAND(hn_checkpoint_open(&checkpoint, fuzz_folder(), 1, NULL, &error) == HN_OK);
+    for (t = 0; t < count; t++) load_halves(checkpoint, &tensors[t]);
+    hn_checkpoint_free(checkpoint);
+    refuse_other(tensors, count);
+    for (t = 0; t < count; t++) free(tensors[t].tensor.data);
     free(tensors);
 }
 
@@ -133,8 +172,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     hnp_manifest_encode(&text, &manifest);
     DEMAND(!text.failed);
     fuzz_put(STEP "/" HNP_MANIFEST_NAME, text.text, text.length);
-    fuzz_put(STEP "/" HNP_FILE_NAME, bytes, size);
     hn_strbuf_close(&text);
+    const uint8_t *next = bytes;
+    for (int rank = 0; rank < manifest.ranks; next += manifest.files[rank++].bytes) {
+        char name[HNP_FILE_NAME], path[64];
+        snprintf(path, sizeof path, STEP "/%s", hnp_file_name(name, rank));
+        fuzz_put(path, next, manifest.files[rank].bytes);
+    }
     read_folder(&manifest, bytes, whole);
     hnp_manifest_close(&manifest);
     return 0;
