@@ -49,6 +49,11 @@ int hn_ranks_local_size(const hn_ranks *ranks);             /* 1 of NULL */
 bool hn_ranks_first(const hn_ranks *ranks);                 /* rank 0, or NULL */
 const char *hn_ranks_host(const hn_ranks *ranks, int rank); /* its host's name; "" of NULL */
 
+/* The same ranks for the thread that writes checkpoints: barrier, broadcast, gather and agree of this handle are that thread's, beside those
+ * of the main thread and in an order of their own. It is not watched: the main thread is, when it waits for the writer. Lives as
+ * long as `ranks`; NULL of NULL. */
+hn_ranks *hn_ranks_writer(hn_ranks *ranks);
+
 /* Collectives of host bytes. Main thread only, on every rank in the same order; each waits by pulses, for as long as the others
  * take. `what` (at most 63 bytes) names it in messages and is compared: ranks that are not in the same call are an error on all, which
  * names two of them. HN_RANKS_BLOB bounds the bytes. */
@@ -88,5 +93,8 @@ void hn_ranks_stop_agreed(hn_ranks *ranks);
 /* For what this rank alone knows (a device, a disk in the middle of a step, its memory): tells everybody, writes the flight
  * recorder, and ends the process by _exit(1) within some seconds. Any thread. */
 _Noreturn void hn_ranks_fail(hn_ranks *ranks, const hn_error *error);
+/* The same for what another rank's end may have caused (a connection of the data plane that broke): only after two seconds in which
+ * nobody was found to be to blame. */
+_Noreturn void hn_ranks_lost(hn_ranks *ranks, const hn_error *error);
 
 #endif

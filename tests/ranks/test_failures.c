@@ -203,5 +203,34 @@ TEST(an_end_that_others_do_not_know_of)
     }
 }
 
+/* A connection between two ranks breaks because one of them has died: that one is named, and not who noticed. Where nobody has, it is told as
+ * what it is. */
+static void lost_body(hn_ranks *ranks, int scene)
+{
+    int rank = hn_ranks_rank(ranks);
+    hn_ranks_enter(ranks, HN_ACTIVITY_COMPUTE, "backward", STEP);
+    if (rank == 1 && scene) {
+        world_nap(0.7);
+        _exit(3);
+    }
+    world_nap(0.4);
+    if (rank != 2) go_on(ranks);
+    hn_fail(&error, HN_ERR_IO, "rank 1 does not answer");
+    hn_ranks_lost(ranks, &error);
+}
+
+TEST(a_lost_connection)
+{
+    for (int scene = 0; scene < 2; scene++) world_start(&worlds[scene], SIZE, lost_body, scene);
+    for (int scene = 0; scene < 2; scene++) {
+        CHECK(world_wait(&worlds[scene], 15));
+        for (int i = 0; i < SIZE; i++) CHECK_INT(world_code(&worlds[scene], i), scene && i == 1 ? 3 : 1);
+        if (!contains_all(&worlds[scene], 0, scene ? 1 : 2, scene ? "died in backward of step 812" : "failed in backward of step 812",
+                          scene ? "the job ends" : "rank 1 does not answer"))
+            TEST_FAIL("scene %d: rank 0 said: %s", scene, worlds[scene].said[0]);
+        world_close(&worlds[scene]);
+    }
+}
+
 TEST_MAIN(alarm(200); RUN(while_it_computes); RUN(in_a_call); RUN(between_calls); RUN(while_others_end); RUN(all_wait);
-          RUN(a_stop_that_is_not_agreed); RUN(an_end_that_others_do_not_know_of))
+          RUN(a_stop_that_is_not_agreed); RUN(an_end_that_others_do_not_know_of); RUN(a_lost_connection))

@@ -1,6 +1,8 @@
 /* Collectives of 2 to 8 processes, and their orderly end. */
 #include "tests/ranks/processes.h"
 
+#include <pthread.h>
+
 static hn_error error;
 static world w;
 
@@ -48,7 +50,7 @@ TEST(one_process)
     hn_error_reset(&error);
     hn_ranks_enter(none, HN_ACTIVITY_DISK, "x", 1);
     hn_ranks_pulse(none);
-    CHECK(!hn_ranks_pulses(none));
+    CHECK(!hn_ranks_pulses(none) && !hn_ranks_writer(none));
     hn_ranks_moved(none, 1, 1, 1);
     CHECK_OK(hn_ranks_log(none, "/nowhere/at/all", &error));
     hn_ranks_record_end(none, hn_ranks_record(none, "x", 1));
@@ -260,6 +262,46 @@ TEST(waiting_has_no_limit)
     }
 }
 
+/* The writer's thread has collectives of its own while the main thread is in others, and neither waits for the other's order. */
+static void *writer_work(void *argument)
+{
+    hn_ranks *writer = hn_ranks_writer(argument);
+    hn_error own = {0};
+    int rank = hn_ranks_rank(writer);
+    for (int step = 0; step < 40; step++) {
+        char entry[40];
+        hn_blobs all;
+        if ((step + rank) % 7 == 0) world_nap(0.004);
+        snprintf(entry, sizeof entry, "rank-%d.h5 of step %d", rank, step);
+        if (hn_ranks_barrier(writer, "go", &own) != HN_OK) _exit(51);
+        if (hn_ranks_gather(writer, "parts", entry, sizeof entry, &all, &own) != HN_OK) _exit(52);
+        snprintf(entry, sizeof entry, "rank-2.h5 of step %d", step);
+        if (strcmp((char *)hn_blobs_view(&all, 2), entry)) _exit(53);
+        hn_blobs_close(&all);
+        hn_status mine = rank == 0 && step == 20 ? hn_fail(&own, HN_ERR_IO, "disk full") : HN_OK;
+        hn_status outcome = hn_ranks_agree(writer, "done", mine, &own);
+        if (outcome != (step == 20 ? HN_ERR_IO : HN_OK) || (step == 20 && !strstr(own.message, "disk full"))) _exit(54);
+        hn_error_reset(&own);
+    }
+    return NULL;
+}
+
+static void writer_body(hn_ranks *ranks, int scene)
+{
+    pthread_t writer;
+    RANK_CHECK(pthread_create(&writer, NULL, writer_work, ranks) == 0);
+    gather_body(ranks, scene);
+    for (int i = 0; i < 200; i++) RANK_CHECK(hn_ranks_barrier(ranks, "go", &error) == HN_OK);
+    pthread_join(writer, NULL);
+}
+
+TEST(the_writer_beside_the_main_thread)
+{
+    world_start(&w, 4, writer_body, 6);
+    CHECK_ALL(0);
+    world_close(&w);
+}
+
 /* A signal to one rank sets the flag of all; then they end in order. */
 static void stop_body(hn_ranks *ranks, int scene)
 {
@@ -286,4 +328,5 @@ TEST(a_stop_reaches_all)
 }
 
 TEST_MAIN(alarm(300); RUN(one_process); RUN(gathers); RUN(broadcasts); RUN(many_rounds); RUN(agreements); RUN(the_same_failure_of_all);
-          RUN(mismatches); RUN(too_much); RUN(waiting_has_no_limit); RUN(a_stop_reaches_all))
+          RUN(mismatches); RUN(too_much); RUN(the_writer_beside_the_main_thread);
+          RUN(waiting_has_no_limit); RUN(a_stop_reaches_all))

@@ -52,7 +52,7 @@ static bool drain(hnp_wire *wire)
 }
 
 /* Until every connection has ended, or a second has passed. Whether rank 0 has said it too. */
-static bool drain_all(hn_ranks *w)
+static bool drain_all(hnp_world *w)
 {
     bool echo = false;
     for (double end = hn_clock() + TELL_WITHIN; hn_clock() < end && !echo;) {
@@ -69,7 +69,7 @@ static bool drain_all(hn_ranks *w)
     return echo;
 }
 
-static void write_log(hn_ranks *w, const char *line)
+static void write_log(hnp_world *w, const char *line)
 {
     char path[4096];
     hn_error error = {0};
@@ -82,7 +82,7 @@ static void write_log(hn_ranks *w, const char *line)
     if (hnp_recorder_write(&w->recorder, path, line, &error) != HN_OK) hnp_control_notice(w, error.message);
 }
 
-static void refuse(hn_ranks *w, hn_status status, const char *line)
+static void refuse(hnp_world *w, hn_status status, const char *line)
 {
     pthread_mutex_lock(&w->lock);
     hn_fail(&w->refusal, status, "%s", line);
@@ -92,7 +92,7 @@ static void refuse(hn_ranks *w, hn_status status, const char *line)
     w->own.over = true;
 }
 
-void hnp_end(hn_ranks *w, const hnp_abort *end, bool told)
+void hnp_end(hnp_world *w, const hnp_abort *end, bool told)
 {
     pthread_mutex_lock(&w->lock);
     bool running = w->phase != HNP_PHASE_JOINING;
@@ -116,7 +116,7 @@ void hnp_end(hn_ranks *w, const hnp_abort *end, bool told)
     _exit(1);
 }
 
-static void name(char *out, size_t size, const hn_ranks *w, int rank)
+static void name(char *out, size_t size, const hnp_world *w, int rank)
 {
     if (w->who[rank].host[0])
         snprintf(out, size, "rank %d (%s, pid %lld)", rank, w->who[rank].host, (long long)w->who[rank].pid);
@@ -124,7 +124,7 @@ static void name(char *out, size_t size, const hn_ranks *w, int rank)
         snprintf(out, size, "rank %d", rank);
 }
 
-void hnp_end_by(hn_ranks *w, hnp_verdict verdict, const char *message)
+void hnp_end_by(hnp_world *w, hnp_verdict verdict, const char *message)
 {
     char who[HNP_NAME + 64] = "";
     hnp_abort end = {.rank = verdict.rank, .stop = verdict.fate == HNP_FATE_SILENT, .status = HN_ERR_DEVICE};
@@ -133,7 +133,7 @@ void hnp_end_by(hn_ranks *w, hnp_verdict verdict, const char *message)
     hnp_end(w, &end, false);
 }
 
-void hnp_end_here(hn_ranks *w, hn_status status, const char *message)
+void hnp_end_here(hnp_world *w, hn_status status, const char *message)
 {
     char who[HNP_NAME + 64], line[sizeof((hnp_abort *)0)->line];
     hnp_verdict verdict = {HNP_FATE_TOLD, w->rank, 0};

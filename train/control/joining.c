@@ -33,8 +33,9 @@
 #define LATE 0.025         /* of the time to come together, in which those who come after a refusal are told of it (3 s) */
 #define NOTICES 20         /* lines about strangers */
 
-#define FROM_RANKS (HNP_ALLOW(BEAT) | HNP_ALLOW(STOP) | HNP_ALLOW(ABORT) | HNP_ALLOW(CALL) | HNP_ALLOW(PIECE))
-#define FROM_FIRST (HNP_ALLOW(ROSTER) | HNP_ALLOW(BEAT) | HNP_ALLOW(STOP) | HNP_ALLOW(ABORT) | HNP_ALLOW(ANSWER) | HNP_ALLOW(PIECE))
+#define FROM_ALL (HNP_ALLOW(BEAT) | HNP_ALLOW(STOP) | HNP_ALLOW(ABORT) | HNP_ALLOW(PIECE) | HNP_ALLOW(WRITER_PIECE))
+#define FROM_RANKS (FROM_ALL | HNP_ALLOW(CALL) | HNP_ALLOW(WRITER_CALL))
+#define FROM_FIRST (FROM_ALL | HNP_ALLOW(ROSTER) | HNP_ALLOW(ANSWER) | HNP_ALLOW(WRITER_ANSWER))
 
 static void send_at_once(int fd)
 {
@@ -52,7 +53,7 @@ static void allow_descriptors(int ranks)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-hn_status hnp_join_listen(hn_ranks *w, hn_error *error)
+hn_status hnp_join_listen(hnp_world *w, hn_error *error)
 {
     int port;
     const char *folder = w->options.rendezvous;
@@ -68,7 +69,7 @@ hn_status hnp_join_listen(hn_ranks *w, hn_error *error)
     return status;
 }
 
-void hnp_join_end(hn_ranks *w)
+void hnp_join_end(hnp_world *w)
 {
     if (w->own.listener >= 0) close(w->own.listener);
     w->own.listener = -1;
@@ -78,7 +79,7 @@ void hnp_join_end(hn_ranks *w)
         if (w->own.stranger[i].wire.fd >= 0) hnp_wire_close(&w->own.stranger[i].wire);
 }
 
-void hnp_join_places(hn_ranks *w)
+void hnp_join_places(hnp_world *w)
 {
     w->local = w->local_size = 0;
     for (int i = 0; i < w->size; i++) {
@@ -90,7 +91,7 @@ void hnp_join_places(hn_ranks *w)
 
 /* Rank 0. */
 
-void hnp_join_accept(hn_ranks *w)
+void hnp_join_accept(hnp_world *w)
 {
     for (int i = 0; i < HNP_STRANGERS; i++) {
         hnp_stranger *one = &w->own.stranger[i];
@@ -103,7 +104,7 @@ void hnp_join_accept(hn_ranks *w)
     }
 }
 
-static void drop(hn_ranks *w, hnp_stranger *one, const char *why)
+static void drop(hnp_world *w, hnp_stranger *one, const char *why)
 {
     struct sockaddr_storage address;
     socklen_t length = sizeof address;
@@ -116,7 +117,7 @@ static void drop(hn_ranks *w, hnp_stranger *one, const char *why)
 }
 
 /* Why this rank may not be one of us, in `out`; false: it may. */
-static bool contradicts(const hn_ranks *w, const hnp_hello *hello, hn_error *out)
+static bool contradicts(const hnp_world *w, const hnp_hello *hello, hn_error *out)
 {
     const hnp_identity *me = &w->who[0], *who = &hello->who;
     if (hello->size != w->size)
@@ -134,7 +135,7 @@ static bool contradicts(const hn_ranks *w, const hnp_hello *hello, hn_error *out
     return out->status != HN_OK;
 }
 
-static void send_roster(hn_ranks *w)
+static void send_roster(hnp_world *w)
 {
     hn_strbuf text;
     hnp_body *body;
@@ -150,7 +151,7 @@ static void send_roster(hn_ranks *w)
     if (!fits) hnp_end_here(w, HN_ERR_MEMORY, "out of memory for the ranks' addresses");
 }
 
-static void admit(hn_ranks *w, hnp_stranger *one, const hnp_hello *hello)
+static void admit(hnp_world *w, hnp_stranger *one, const hnp_hello *hello)
 {
     hn_strbuf text;
     hnp_wire *wire = &w->own.wire[hello->rank];
@@ -178,7 +179,7 @@ static void admit(hn_ranks *w, hnp_stranger *one, const hnp_hello *hello)
 }
 
 /* Reads a stranger: 1 when it has said who it is and belongs to this launch; 0: not yet; -1: it was dropped. */
-static int hear_hello(hn_ranks *w, hnp_stranger *one, hnp_hello *hello)
+static int hear_hello(hnp_world *w, hnp_stranger *one, hnp_hello *hello)
 {
     hnp_frame frame;
     const char *why = NULL;
@@ -197,7 +198,7 @@ static int hear_hello(hn_ranks *w, hnp_stranger *one, hnp_hello *hello)
     return why ? -1 : got;
 }
 
-void hnp_join_stranger(hn_ranks *w, hnp_stranger *one)
+void hnp_join_stranger(hnp_world *w, hnp_stranger *one)
 {
     hnp_hello hello;
     hn_error error = {0};
@@ -214,7 +215,7 @@ void hnp_join_stranger(hn_ranks *w, hnp_stranger *one)
     hnp_end(w, &end, false);
 }
 
-void hnp_join_turn_away(hn_ranks *w, const hnp_abort *end)
+void hnp_join_turn_away(hnp_world *w, const hnp_abort *end)
 {
     hnp_hello hello;
     for (double until = hn_clock() + LATE * w->options.connect; w->own.now < until && w->own.joined + w->own.turned_away < w->size;) {
@@ -233,10 +234,10 @@ void hnp_join_turn_away(hn_ranks *w, const hnp_abort *end)
 
 /* The others. */
 
-static bool stopped(const hn_ranks *w) { return w->options.stop && *w->options.stop; }
+static bool stopped(const hnp_world *w) { return w->options.stop && *w->options.stop; }
 
 /* The next frame within `seconds`: as hnp_wire_next, and -1 where the connection ends or the time is over. */
-static int await(hn_ranks *w, hnp_wire *wire, double seconds, hnp_frame *frame)
+static int await(hnp_world *w, hnp_wire *wire, double seconds, hnp_frame *frame)
 {
     const char *why;
     for (double end = hn_clock() + seconds; hn_clock() < end && !stopped(w);) {
@@ -250,7 +251,7 @@ static int await(hn_ranks *w, hnp_wire *wire, double seconds, hnp_frame *frame)
     return -1;
 }
 
-static bool say_hello(hn_ranks *w, hnp_wire *wire)
+static bool say_hello(hnp_world *w, hnp_wire *wire)
 {
     hn_strbuf text;
     hnp_hello hello = {.token = w->launch.token, .rank = w->rank, .size = w->size, .who = w->who[w->rank]};
@@ -263,7 +264,7 @@ static bool say_hello(hn_ranks *w, hnp_wire *wire)
 }
 
 /* Whether rank 0 was there and let this rank in. It may also have told why it does not: then `error` is set. */
-static bool try_place(hn_ranks *w, const hnp_place *place, hn_error *error)
+static bool try_place(hnp_world *w, const hnp_place *place, hn_error *error)
 {
     hnp_wire *wire = &w->own.wire[0];
     hnp_frame frame;
@@ -286,7 +287,7 @@ static bool try_place(hn_ranks *w, const hnp_place *place, hn_error *error)
     return false;
 }
 
-static hn_status no_rank_zero(const hn_ranks *w, const hnp_place *place, int places, hn_error *error)
+static hn_status no_rank_zero(const hnp_world *w, const hnp_place *place, int places, hn_error *error)
 {
     char where[320] = "nowhere yet";
     if (places) snprintf(where, sizeof where, "%s, port %d", place->host, place->port);
@@ -297,7 +298,7 @@ static hn_status no_rank_zero(const hn_ranks *w, const hnp_place *place, int pla
                    w->options.rendezvous ? w->options.rendezvous : "", where, w->launch.by, w->size);
 }
 
-hn_status hnp_join_connect(hn_ranks *w, hn_error *error)
+hn_status hnp_join_connect(hnp_world *w, hn_error *error)
 {
     hnp_place place[HNP_PLACES];
     int places = 0;

@@ -16,19 +16,19 @@
 #define NAP_MS 50        /* how soon a signal's flag is seen */
 #define LEAVE_WITHIN 5.0 /* seconds for the others to close their connections after the orderly end */
 
-void hnp_control_wake(hn_ranks *w)
+void hnp_control_wake(hnp_world *w)
 {
     while (eventfd_write(w->wake, 1) && errno == EINTR) {
     }
 }
 
-void hnp_control_notice(hn_ranks *w, const char *text)
+void hnp_control_notice(hnp_world *w, const char *text)
 {
     hnp_recorder_notice(&w->recorder, text);
     if (w->options.notice) w->options.notice(text);
 }
 
-void hnp_control_phase(hn_ranks *w, hnp_phase phase)
+void hnp_control_phase(hnp_world *w, hnp_phase phase)
 {
     pthread_mutex_lock(&w->lock);
     w->phase = phase;
@@ -36,7 +36,7 @@ void hnp_control_phase(hn_ranks *w, hnp_phase phase)
     pthread_mutex_unlock(&w->lock);
 }
 
-hnp_beat hnp_control_beat(hn_ranks *w)
+hnp_beat hnp_control_beat(hnp_world *w)
 {
     pthread_mutex_lock(&w->lock);
     hnp_beat beat = w->here;
@@ -49,7 +49,7 @@ hnp_beat hnp_control_beat(hn_ranks *w)
 }
 
 /* The same to everybody: rank 0 to all, another one to rank 0. */
-static void tell_everybody(hn_ranks *w, hnp_frame_type type, const hn_strbuf *text)
+static void tell_everybody(hnp_world *w, hnp_frame_type type, const hn_strbuf *text)
 {
     bool fits = !text->failed;
     for (int i = 0; i < w->size && fits; i++)
@@ -57,7 +57,7 @@ static void tell_everybody(hn_ranks *w, hnp_frame_type type, const hn_strbuf *te
     if (!fits) hnp_end_here(w, HN_ERR_MEMORY, "out of memory for a message to the other ranks");
 }
 
-static void beat(hn_ranks *w)
+static void beat(hnp_world *w)
 {
     hnp_beat now = hnp_control_beat(w);
     hn_strbuf text;
@@ -71,7 +71,7 @@ static void beat(hn_ranks *w)
 }
 
 /* A stop was asked for: of this process by a signal, or of another one. Everybody learns it once; when to stop is agreed elsewhere. */
-static void ask_to_stop(hn_ranks *w, bool told)
+static void ask_to_stop(hnp_world *w, bool told)
 {
     static const hn_strbuf nothing = {.text = ""};
     bool joining = w->phase == HNP_PHASE_JOINING;
@@ -86,7 +86,7 @@ static void ask_to_stop(hn_ranks *w, bool told)
     }
 }
 
-static void watch_the_stop(hn_ranks *w)
+static void watch_the_stop(hnp_world *w)
 {
     char line[HNP_OPERATION + 160], place[HNP_OPERATION + 48];
     if (w->options.stop && *w->options.stop) ask_to_stop(w, false);
@@ -100,7 +100,7 @@ static void watch_the_stop(hn_ranks *w)
     hnp_end(w, &end, false);
 }
 
-static void hear_abort(hn_ranks *w, int rank, const hnp_frame *frame)
+static void hear_abort(hnp_world *w, int rank, const hnp_frame *frame)
 {
     hnp_abort end;
     if (!hnp_abort_decode(&end, frame, w->size))
@@ -109,7 +109,7 @@ static void hear_abort(hn_ranks *w, int rank, const hnp_frame *frame)
         hnp_end(w, &end, w->rank != 0);
 }
 
-static void hear_roster(hn_ranks *w, const hnp_frame *frame, const char **why)
+static void hear_roster(hnp_world *w, const hnp_frame *frame, const char **why)
 {
     if (w->phase != HNP_PHASE_JOINING || !hnp_roster_decode(w->who, w->size, frame)) {
         *why = "a list of ranks that is none";
@@ -120,7 +120,7 @@ static void hear_roster(hn_ranks *w, const hnp_frame *frame, const char **why)
 }
 
 /* NULL, or what is wrong with it. */
-static const char *hear(hn_ranks *w, int rank, const hnp_frame *frame)
+static const char *hear(hnp_world *w, int rank, const hnp_frame *frame)
 {
     const char *why = NULL;
     hnp_beat other;
@@ -137,7 +137,7 @@ static const char *hear(hn_ranks *w, int rank, const hnp_frame *frame)
     return why;
 }
 
-static void ended(hn_ranks *w, int rank)
+static void ended(hnp_world *w, int rank)
 {
     if (w->phase == HNP_PHASE_LEAVING)
         hnp_wire_close(&w->own.wire[rank]);
@@ -145,7 +145,7 @@ static void ended(hn_ranks *w, int rank)
         hnp_end_by(w, (hnp_verdict){HNP_FATE_DEAD, rank, 0}, "");
 }
 
-static void read_wire(hn_ranks *w, int rank)
+static void read_wire(hnp_world *w, int rank)
 {
     hnp_wire *wire = &w->own.wire[rank];
     hnp_frame frame;
@@ -169,7 +169,7 @@ static struct pollfd poll_of(const hnp_wire *wire)
 }
 
 /* Sleeps until something came or may be sent. The places in `polled`: the eventfd, the ranks, strangers, the listener (fd < 0 is passed over). */
-static void sleep_on_all(hn_ranks *w)
+static void sleep_on_all(hnp_world *w)
 {
     struct pollfd *p = w->own.polled;
     bool room = false;
@@ -186,7 +186,7 @@ static void sleep_on_all(hn_ranks *w)
     if (p[0].revents) eventfd_read(w->wake, &count);
 }
 
-static void read_all(hn_ranks *w)
+static void read_all(hnp_world *w)
 {
     const struct pollfd *p = w->own.polled;
     for (int i = 0; i < w->size && !w->own.over; i++) {
@@ -199,7 +199,7 @@ static void read_all(hn_ranks *w)
 }
 
 /* Rank 0: those who have not come in time. */
-static void miss(hn_ranks *w)
+static void miss(hnp_world *w)
 {
     char line[1024];
     hnp_abort end = {.rank = -1, .status = HN_ERR_IO};
@@ -211,14 +211,15 @@ static void miss(hn_ranks *w)
     hnp_end(w, &end, false);
 }
 
-static void judge(hn_ranks *w)
+static void judge(hnp_world *w)
 {
     hnp_verdict verdict;
     hn_error failure;
     pthread_mutex_lock(&w->lock);
     failure = w->failure;
+    double due = w->failure_due;
     pthread_mutex_unlock(&w->lock);
-    if (failure.status != HN_OK) hnp_end_here(w, failure.status, failure.message);
+    if (failure.status != HN_OK && w->own.now >= due) hnp_end_here(w, failure.status, failure.message);
     if (hnp_watch_judge(&w->own.watch, w->own.now, &verdict))
         hnp_end_by(w, verdict, "");
     else if (w->rank == 0 && w->phase == HNP_PHASE_JOINING && w->own.now - w->own.opened > w->options.connect)
@@ -226,7 +227,7 @@ static void judge(hn_ranks *w)
 }
 
 /* Rank 0, after the orderly end: the others close their connections first. */
-static void leave(hn_ranks *w)
+static void leave(hnp_world *w)
 {
     bool all = true;
     for (int i = 1; i < w->size; i++) all = all && w->own.wire[i].fd < 0;
@@ -235,9 +236,9 @@ static void leave(hn_ranks *w)
     hnp_control_phase(w, HNP_PHASE_OVER);
 }
 
-void *hnp_control(void *ranks)
+void *hnp_control(void *world)
 {
-    hn_ranks *w = ranks;
+    hnp_world *w = world;
     if (w->rank) read_wire(w, 0); /* what came with the welcome wakes nobody any more */
     while (!w->own.over) {
         sleep_on_all(w);

@@ -19,9 +19,13 @@ typedef enum hnp_frame_type {
     HNP_FRAME_CALL,      /* a rank has come to a collective */
     HNP_FRAME_ANSWER,    /* its result */
     HNP_FRAME_PIECE,     /* bytes of the call or answer before it */
+    HNP_FRAME_WRITER_CALL, /* the same three for the writer's lane */
+    HNP_FRAME_WRITER_ANSWER,
+    HNP_FRAME_WRITER_PIECE,
     HNP_FRAME_TYPES
 } hnp_frame_type;
 #define HNP_ALLOW(type) (1u << HNP_FRAME_##type)
+#define HNP_FRAME_LANE (HNP_FRAME_WRITER_CALL - HNP_FRAME_CALL) /* from a type to the next lane's */
 
 typedef struct hnp_frame {
     hnp_frame_type type;

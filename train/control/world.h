@@ -1,8 +1,8 @@
-/* What one process knows of the ranks: `hn_ranks` itself, and what the files of the control plane do with it. Shared by ranks.c and
- * control/ alone.
+/* What one process knows of the ranks, and what the files of the control plane do with it. Shared by ranks.c and control/ alone.
  *
- * Two threads have it. The main thread posts a collective and waits; the control thread has the connections and everything
- * else that stands below `own` and is touched by nobody else while it runs. What both use stands under `lock` or is atomic. */
+ * The control thread has the connections and everything else that stands below `own`, which nobody else touches while it runs. Two others
+ * post collectives and wait, each on a lane of its own, so that neither waits for the other's: the main thread, and the thread
+ * that writes checkpoints. What several use stands under `lock` or is atomic. */
 #ifndef HONE_TRAIN_CONTROL_WORLD_H
 #define HONE_TRAIN_CONTROL_WORLD_H
 
@@ -27,16 +27,26 @@ enum { HNP_STRANGERS = 64 };
  * process. */
 typedef enum hnp_phase { HNP_PHASE_JOINING, HNP_PHASE_RUNNING, HNP_PHASE_LEAVING, HNP_PHASE_OVER } hnp_phase;
 
-/* The main thread's collective. */
+enum { HNP_LANE_MAIN, HNP_LANE_WRITER, HNP_LANES };
+
+/* The collective of a lane. */
 typedef enum hnp_post_state { HNP_POST_NONE, HNP_POST_NEW, HNP_POST_SENT, HNP_POST_ANSWERED } hnp_post_state;
 typedef struct hnp_post {
     hnp_post_state state;
     hnp_call call;
-    const unsigned char *bytes; /* the main thread's, until it is answered */
+    const unsigned char *bytes; /* the caller's, until it is answered */
     hn_status status;
-    unsigned char *answer; /* then the main thread's (hn_free); NULL: no bytes */
+    unsigned char *answer; /* then the caller's (hn_free) */
     size_t size;
 } hnp_post;
+
+/* An answer that comes in pieces. */
+typedef struct hnp_taking {
+    bool answering;
+    hnp_answer answer;
+    unsigned char *bytes;
+    size_t have;
+} hnp_taking;
 
 /* A connection that has not said who it is. */
 typedef struct hnp_stranger {
@@ -44,7 +54,15 @@ typedef struct hnp_stranger {
     double since;
 } hnp_stranger;
 
+typedef struct hnp_world hnp_world;
+/* A lane's view of the world. */
 struct hn_ranks {
+    hnp_world *world;
+    int lane;
+};
+
+struct hnp_world {
+    hn_ranks lane[HNP_LANES];
     int rank, size;
     hnp_launch launch;
     hn_ranks_options options;
@@ -60,9 +78,10 @@ struct hn_ranks {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* phase, post */
     hnp_phase phase;
-    hnp_post post;
+    hnp_post post[HNP_LANES];
     hnp_beat here; /* without what is atomic */
     hn_error refusal, failure; /* why the ranks did not come together; what hn_ranks_fail was given */
+    double failure_due;        /* when that is told */
     char *logs; /* the folder; NULL: none */
 
     _Atomic uint64_t pulses, reached, finished, bytes;
@@ -72,45 +91,41 @@ struct hn_ranks {
         double now, opened, next_beat, left;
         double asked; /* when a stop was first known of; 0: none was */
         hnp_watch watch;
-        hnp_wire *wire; /* [size]; of another rank than 0: only that to rank 0 */
-        hnp_hub hub;    /* rank 0 */
+        hnp_wire *wire;               /* [size]; of another rank than 0: only that to rank 0 */
+        hnp_hub hub[HNP_LANES];       /* rank 0 */
         int listener, joined, turned_away, notices;
         bool published;
         hnp_stranger stranger[HNP_STRANGERS];
         struct pollfd *polled; /* [size + HNP_STRANGERS + 2] */
-        hnp_answer answer; /* others: what comes in pieces */
-        unsigned char *taking;
-        size_t taken;
-        bool answering;
+        hnp_taking taking[HNP_LANES]; /* others */
         bool over;
     } own;
 };
 
 /* joining.c */
-hn_status hnp_join_listen(hn_ranks *w, hn_error *error);  /* rank 0, before its thread */
-hn_status hnp_join_connect(hn_ranks *w, hn_error *error); /* the others, before theirs: until rank 0 has said welcome */
-void hnp_join_accept(hn_ranks *w);                        /* rank 0: new connections */
-void hnp_join_stranger(hn_ranks *w, hnp_stranger *one);   /* rank 0: one of them has sent something, or its time is over */
-void hnp_join_turn_away(hn_ranks *w, const hnp_abort *end); /* rank 0: tells those who are late that nothing comes of it */
-void hnp_join_end(hn_ranks *w);                           /* nobody is waited for any more */
-void hnp_join_places(hn_ranks *w);                        /* local ranks, from `who` */
+hn_status hnp_join_listen(hnp_world *w, hn_error *error);  /* rank 0, before its thread */
+hn_status hnp_join_connect(hnp_world *w, hn_error *error); /* the others, before theirs: until rank 0 has said welcome */
+void hnp_join_accept(hnp_world *w);                        /* rank 0: new connections */
+void hnp_join_stranger(hnp_world *w, hnp_stranger *one);   /* rank 0: one of them has sent something, or its time is over */
+void hnp_join_turn_away(hnp_world *w, const hnp_abort *end); /* rank 0: tells those who are late that nothing comes of it */
+void hnp_join_end(hnp_world *w);                           /* nobody is waited for any more */
+void hnp_join_places(hnp_world *w);                        /* local ranks, from `who` */
 
 /* thread.c */
-void *hnp_control(void *ranks);
-void hnp_control_wake(hn_ranks *w);
-void hnp_control_notice(hn_ranks *w, const char *text);
-hnp_beat hnp_control_beat(hn_ranks *w); /* what this rank would say now */
-void hnp_control_phase(hn_ranks *w, hnp_phase phase);
+void *hnp_control(void *world);
+void hnp_control_wake(hnp_world *w);
+void hnp_control_notice(hnp_world *w, const char *text);
+hnp_beat hnp_control_beat(hnp_world *w); /* what this rank would say now */
+void hnp_control_phase(hnp_world *w, hnp_phase phase);
 
 /* calls.c: the control thread's half of the collectives */
-void hnp_calls_take(hn_ranks *w);                                        /* what the main thread has posted */
-const char *hnp_calls_hear(hn_ranks *w, int rank, const hnp_frame *frame); /* CALL, ANSWER, PIECE. NULL, or why it may not be */
-void hnp_calls_settle(hn_ranks *w);                                      /* rank 0: answers when all have come */
+void hnp_calls_take(hnp_world *w);                                        /* what was posted */
+const char *hnp_calls_hear(hnp_world *w, int rank, const hnp_frame *frame); /* CALL, ANSWER, PIECE of a lane. NULL, or why it may not be */
 
 /* ending.c: all end the job; they return only while the ranks come together, with own.over set */
 void hnp_end_tell(hnp_wire *wire, const hnp_abort *end); /* one connection; this one ends nothing */
-void hnp_end(hn_ranks *w, const hnp_abort *end, bool told); /* told: rank 0 has told it, and everybody knows */
-void hnp_end_by(hn_ranks *w, hnp_verdict verdict, const char *message);
-void hnp_end_here(hn_ranks *w, hn_status status, const char *message); /* this rank itself */
+void hnp_end(hnp_world *w, const hnp_abort *end, bool told); /* told: rank 0 has told it, and everybody knows */
+void hnp_end_by(hnp_world *w, hnp_verdict verdict, const char *message);
+void hnp_end_here(hnp_world *w, hn_status status, const char *message); /* this rank itself */
 
 #endif
