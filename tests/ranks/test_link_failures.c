@@ -93,6 +93,7 @@ static void calls_differ(world *w, int which)
     float *buffer = buffer_of(w, SHORT);
     hn_link *link = world_open(w);
     const difference *call = w->rank == 1 ? &others[which] : &usual;
+    if (!w->rank) nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); /* finds the other's data behind its call */
     hn_transfer *t = begin(link, call->kind, buffer, call->count, call->sum, call->what, &error);
     EXPECT(t && link->join(link, t, &error) == HN_ERR_MISMATCH);
     EXPECT_CONTAINS(error.message, usual.what);
@@ -277,6 +278,48 @@ TEST(a_module_that_is_missing_is_named)
     CHECK_CONTAINS(error.message, "/hone_mpi.so: ");
 }
 
+/* MPI hangs while it begins, or later in the middle of a call: the caller comes back all the same. */
+static void stuck_at_first(world *w)
+{
+    hn_error error = {0};
+    hn_link *link = NULL;
+    hn_link_options options = world_options(w);
+    options.mpi = true;
+    options.connect = 0.2;
+    double before = hn_clock();
+    EXPECT(hn_link_open_cpu(&link, &options, &error) == HN_ERR_DEVICE);
+    EXPECT(hn_clock() - before < 5 && atomic_load(&w->pulses) > 10);
+    EXPECT_CONTAINS(error.message, "not begun within 0.2 s");
+}
+
+static void stuck_later(world *w)
+{
+    hn_error error = {0};
+    hn_link *link = NULL;
+    hn_link_options options = world_options(w);
+    float *buffer = buffer_of(w, SHORT);
+    options.mpi = true;
+    setenv("HONE_STUCK", "progress", 1);
+    EXPECT_OK(hn_link_open_cpu(&link, &options, &error));
+    EXPECT(!strcmp(link->name, "stuck") && begin(link, 0, buffer, SHORT, HN_SUM_FAST, "layer.8", &error));
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    double before = hn_clock();
+    link->close(link, false);
+    EXPECT(hn_clock() - before < 3);
+    free(buffer);
+}
+
+TEST(an_mpi_that_hangs_keeps_nobody)
+{
+    char path[4096] = "";
+    CHECK(readlink("/proc/self/exe", path, sizeof path - 32) > 0 && strrchr(path, '/'));
+    strcpy(strrchr(path, '/'), "/ranks_stuck_module.so");
+    setenv("HONE_MPI", path, 1);
+    CHECK(world_run(2, stuck_at_first, -1));
+    CHECK(world_run(2, stuck_later, -1));
+    unsetenv("HONE_MPI");
+}
+
 /* Memory: rank 0's n-th allocation fails; whatever that does to the other, it ends. */
 static struct memory_case {
     atomic_int nth, opened;
@@ -381,4 +424,4 @@ TEST(an_orderly_close_waits_for_all_that_live)
 
 TEST_MAIN(RUN(a_death_is_told_by_name_within_a_second); RUN(calls_that_differ_are_both_named); RUN(strangers_hold_up_nobody);
           RUN(a_meeting_that_fails_says_with_whom); RUN(a_link_over_any_address_of_the_host); RUN(memory_that_runs_out_ends_the_opening);
-          RUN(a_module_that_is_missing_is_named); RUN(whoever_waits_pulses); RUN(a_close_that_is_not_orderly_waits_for_nobody); RUN(an_orderly_close_waits_for_all_that_live))
+          RUN(a_module_that_is_missing_is_named); RUN(an_mpi_that_hangs_keeps_nobody); RUN(whoever_waits_pulses); RUN(a_close_that_is_not_orderly_waits_for_nobody); RUN(an_orderly_close_waits_for_all_that_live))

@@ -339,19 +339,26 @@ static cpu_link *new_link(const hn_link_options *options)
     return link;
 }
 
-/* Starts the thread, and waits until it has met the others or failed. */
-static hn_status start(cpu_link *link, hn_error *error)
+/* Starts the thread, and waits until it has met the others or failed; not for an MPI that never comes back. Then *left: the thread has the
+ * link for good. */
+static hn_status start(cpu_link *link, bool *left, hn_error *error)
 {
     int code = hn_thread_start(&link->thread, work, link);
     if (code) {
         if (link->listener >= 0) close(link->listener);
         return hn_fail(error, HN_ERR_DEVICE, "a thread for the link between ranks could not be started: %s", strerror(code));
     }
+    double end = hn_clock() + link->options.connect + 1;
     pthread_mutex_lock(&link->lock);
-    while (link->state == OPENING) wait_round(link);
-    bool open = link->state == OPEN;
+    while (link->state == OPENING && hn_clock() < end) wait_round(link);
+    link_state state = link->state;
+    atomic_store(&link->quit, state == OPENING);
     pthread_mutex_unlock(&link->lock);
-    if (open) return HN_OK;
+    if (state == OPEN) return HN_OK;
+    *left = state == OPENING;
+    if (*left)
+        return hn_fail(error, HN_ERR_DEVICE, "rank %d: %s was not begun within %g s", link->options.rank,
+                       link->options.mpi ? "MPI" : "the link", link->options.connect);
     pthread_join(link->thread, NULL);
     return hn_fail(error, link->error.status, "rank %d: %s", link->options.rank, link->error.message);
 }
@@ -362,10 +369,11 @@ hn_status hn_link_open_cpu(hn_link **out, const hn_link_options *options, hn_err
     cpu_link *link = new_link(options);
     if (!link) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the link between %d ranks", options->size);
     hn_status status = options->mpi ? HN_OK : listen_and_tell(link, options->interface, error);
-    if (status == HN_OK) status = start(link, error);
+    bool left = false;
+    if (status == HN_OK) status = start(link, &left, error);
     if (status == HN_OK)
         *out = &link->table;
-    else
+    else if (!left)
         release(link);
     return status;
 }
