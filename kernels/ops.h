@@ -91,7 +91,8 @@ typedef struct hn_low_rank {
 /* A GPU's block takes so many elements of a segment at a time. */
 #define HN_ADAMW_CHUNK 4096
 
-/* One run of parameters for AdamW: fp32 master, moments of either type, and the bf16 copy that products read (NULL in fp32). */
+/* One run of parameters for AdamW: fp32 master, moments of either type, and the bf16 copy that products read (NULL in fp32). A
+ * parameter may be cut into several, at multiples of 32 elements: its bits are those of one. */
 typedef struct hn_adamw_segment {
     float *master, *gradient;
     void *m, *v;
@@ -103,6 +104,7 @@ typedef struct hn_adamw_segment {
     int32_t group;      /* index into hn_adamw_step.correction: an unfrozen group counts its own steps */
     hn_dtype moments;   /* HN_F32; or HN_BF16, rounded at random */
     uint32_t parameter; /* its number, which keys the rounding */
+    int64_t offset;     /* the parameter's element that the segment begins with, a multiple of 32 */
 } hn_adamw_segment;
 
 /* Fills `first` of a list in host memory, before it goes to the backend's; returns the chunks of all of it. */
@@ -110,6 +112,7 @@ static inline int64_t hn_adamw_chunks(hn_adamw_segment *segments, int64_t count)
 {
     int64_t chunks = 0;
     for (int64_t s = 0; s < count; s++) {
+        HN_ASSERT(segments[s].offset % 32 == 0);
         segments[s].first = chunks;
         chunks += (segments[s].count + HN_ADAMW_CHUNK - 1) / HN_ADAMW_CHUNK;
     }

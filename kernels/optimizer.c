@@ -55,7 +55,7 @@ HN_BODY void adamw_run(const hn_adamw_segment *s, const hn_adamw_step *step, int
     float rest1 = 1.0f - step->beta1, rest2 = 1.0f - step->beta2;
     uint32_t words[ROUNDED + 2 * HN_LANES];
     hnp_stream stream = {step->seed, HN_SITE(0, HN_SITE_ROUNDING, 0), s->parameter, step->step};
-    if (moments == HN_BF16) hnp_philox_fill(words, &stream, (uint64_t)first, end - first);
+    if (moments == HN_BF16) hnp_philox_fill(words, &stream, (uint64_t)(s->offset + first), end - first);
     for (int64_t i = first; i < end; i += HN_LANES) {
         int64_t left = end - i;
         vf g = vf_get(s->gradient, HN_F32, i, left) * step->gradient_scale;

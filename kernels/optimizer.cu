@@ -7,7 +7,7 @@
  * thread ever asks where it stands. Type of the moments, copy and alignment are the same for a whole block.
  *
  * Bytes a parameter, all of them needed: master, gradient and two moments in (16), master and moments out (12): 28 with fp32 moments,
- * 20 with bf16 ones, and 2 more for the bf16 copy. The list (80 bytes a segment) and the step's values come out of the
+ * 20 with bf16 ones, and 2 more for the bf16 copy. The list (88 bytes a segment) and the step's values come out of the
  * cache. Beside it a step moves 4 bytes a parameter for the norm and 4 for zeroing gradients, which keep passes of their own: the
  * norm must be known before the first master moves.
  *
@@ -174,7 +174,7 @@ template <int N> __device__ __forceinline__ void store_moments(float *m, float *
 template <int N> __device__ __forceinline__ void store_moments(bf16 *m, bf16 *v, const float (&new_m)[N], const float (&new_v)[N], int64_t i,
                                                                const hn_adamw_segment &s, const adamw_factors &f)
 {
-    const philox_words drawn = philox(f.seed, (uint32_t)(i / 4), HN_SITE(0, HN_SITE_ROUNDING, 0), s.parameter, f.step);
+    const philox_words drawn = philox(f.seed, (uint32_t)((s.offset + i) / 4), HN_SITE(0, HN_SITE_ROUNDING, 0), s.parameter, f.step);
     pack<bf16, N> to_m, to_v;
     HN_UNROLL
     for (int e = 0; e < N; e++) {

@@ -28,7 +28,7 @@ void HN_ISA_NAME(hnp_adamw_decide)(hn_ops_context *ctx, hn_adamw_step *step, hn_
  *     copy = bf16(master)
  *
  * Moments are stored as fp32, or as bf16 rounded at random: up with the probability of what is cut off, so that the mean is exact
- * and small changes are not lost. An element's number is keyed by (seed, step, parameter, element). The step itself uses the moments before
+ * and small changes are not lost. An element's number is keyed by (seed, step, parameter, element of the parameter). The step itself uses the moments before
  * they are rounded.
  *
  * A step with `skip` changes nothing. group_lr NULL: 1 everywhere. `segments` lies in the backend's memory; segments with fewer

@@ -142,6 +142,43 @@ TEST(segments)
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) many_segments(counts[i]);
 }
 
+/* A parameter cut into segments, at places that are multiples of 32: the bits of one segment. */
+static void cut_alike(int64_t count, hn_dtype moments, bool copy, const int64_t *cut /* rising, ends with count */, int parts)
+{
+    run whole, cut_up;
+    hn_adamw_segment list[16];
+    size_t wide = hn_dtype_size(moments), n = (size_t)count;
+    device d;
+    device_open(&d, 0);
+    test_random = 11, run_new(&whole, count, moments, copy, 0);
+    test_random = 11, run_new(&cut_up, count, moments, copy, 0);
+    list[0] = segment_of(&whole, count, moments, 1);
+    d.ops->adamw(&d.ctx, list, 1, hn_adamw_chunks(list, 1), &plain_step);
+    for (int p = 0; p < parts; p++) {
+        int64_t at = p ? cut[p - 1] : 0;
+        list[p] = segment_of(&cut_up, cut[p] - at, moments, 1);
+        list[p].master += at, list[p].gradient += at, list[p].offset = at;
+        list[p].m = (char *)list[p].m + (size_t)at * wide, list[p].v = (char *)list[p].v + (size_t)at * wide;
+        if (copy) list[p].copy += at;
+    }
+    d.ops->adamw(&d.ctx, list, parts, hn_adamw_chunks(list, parts), &plain_step);
+    CHECK_TEXT(d.error.message, "");
+    CHECK(!memcmp(whole.w, cut_up.w, n * 4) && !memcmp(whole.m, cut_up.m, n * wide) && !memcmp(whole.v, cut_up.v, n * wide));
+    CHECK(!copy || !memcmp(whole.copy, cut_up.copy, n * 2));
+    run_free(&whole), run_free(&cut_up);
+    device_close(&d);
+}
+
+TEST(cut_into_segments)
+{
+    enum { N = 9001 };
+    static const int64_t cuts[][6] = {{32, N}, {8992, N}, {4096, N}, {32, 64, 4128, 4160, 8224, N}, {992, 5088, 5088, N}};
+    static const int parts[] = {2, 2, 2, 6, 4};
+    for (int c = 0; c < 5; c++)
+        for (int kind = 0; kind < 4; kind++) cut_alike(N, kind % 2 ? HN_BF16 : HN_F32, kind / 2, cuts[c], parts[c]);
+    cut_alike(1, HN_BF16, true, (const int64_t[]){0, 1}, 2);
+}
+
 /* A list that takes three rounds of the search: one element each. */
 TEST(long_list)
 {
@@ -439,5 +476,5 @@ TEST(transfers_that_fail)
     }
 }
 
-TEST_MAIN(RUN(segments); RUN(long_list); RUN(agrees_with_the_cpu); RUN(decisions); RUN(steps_beyond_a_limit_are_skipped); RUN(squares); RUN(cast); RUN(zero_and_scale);
+TEST_MAIN(RUN(segments); RUN(cut_into_segments); RUN(long_list); RUN(agrees_with_the_cpu); RUN(decisions); RUN(steps_beyond_a_limit_are_skipped); RUN(squares); RUN(cast); RUN(zero_and_scale);
           RUN(add); RUN(add_sums); RUN(copy); RUN(transfers_that_fail))

@@ -224,6 +224,52 @@ static void rounded_moments(hn_dtype type, int64_t count)
     matrix_free(&w), matrix_free(&g), matrix_free(&m), matrix_free(&v), matrix_free(&copy);
 }
 
+/* The same step over a parameter in one piece and cut at multiples of 32; all its arrays end to end in `all`: 18 bytes an element. */
+static void step_in_parts(unsigned char *all, int64_t count, hn_dtype moments, bool copy, const int64_t *cut, int parts)
+{
+    static const float correction[] = {0.1f, 0.002f};
+    hn_adamw_step step = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .gradient_scale = 0.7f,
+                          .correction1 = correction, .correction2 = correction + 1, .seed = 77, .step = 3};
+    hn_adamw_segment list[16];
+    size_t wide = hn_dtype_size(moments), n = (size_t)(count + 31) / 32 * 32;
+    for (int p = 0; p < parts; p++) {
+        int64_t at = p ? cut[p - 1] : 0;
+        list[p] = (hn_adamw_segment){.master = (float *)all + at, .gradient = (float *)all + n + at,
+                                     .m = all + 8 * n + (size_t)at * wide, .v = all + 12 * n + (size_t)at * wide,
+                                     .copy = copy ? (uint16_t *)(all + 16 * n) + at : NULL, .count = cut[p] - at, .lr_scale = 0.8f,
+                                     .weight_decay = 0.05f, .moments = moments, .parameter = 5, .offset = at};
+    }
+    ops_now->adamw(&context_now, list, parts, hn_adamw_chunks(list, parts), &step);
+}
+
+static void cut_alike(hn_dtype moments, bool copy)
+{
+    enum { N = 33333, PARTS = 7, PLACES = 33344 };
+    static const int64_t cuts[][PARTS] = {{N}, {32, N}, {33312, N}, {16384, N}, {512, 544, 16928, 16928, 16960, 33280, N}};
+    static const int parts[] = {1, 2, 2, 2, 7};
+    size_t size = (size_t)PLACES * 18;
+    unsigned char *all = calloc(1, size), *whole = malloc(size);
+    for (int c = 0; c < 5; c++) {
+        unsigned char *m = all + 8 * PLACES, *v = all + 12 * PLACES;
+        for (int64_t i = 0; i < N; i++) {
+            hn_philox4 random = hn_philox(7, (uint32_t)i, 0, 0, 0);
+            ((float *)all)[i] = hn_uniform(random.word[0]), ((float *)all)[PLACES + i] = hn_uniform(random.word[1]) - 0.5f;
+            float first = hn_uniform(random.word[2]) - 0.5f, second = hn_uniform(random.word[3]);
+            if (moments == HN_F32) ((float *)m)[i] = first, ((float *)v)[i] = second;
+            else ((uint16_t *)m)[i] = hn_bf16_from_float(first), ((uint16_t *)v)[i] = hn_bf16_from_float(second);
+        }
+        step_in_parts(all, N, moments, copy, cuts[c], parts[c]);
+        if (c == 0) memcpy(whole, all, size);
+        else CHECK(!memcmp(whole, all, size));
+    }
+    free(all), free(whole);
+}
+
+static void cut_all(hn_dtype type)
+{
+    cut_alike(type, false), cut_alike(type, true);
+}
+
 static void optimizer_all(hn_dtype type)
 {
     for (int i = 0; i < SIZES; i++) rounded_moments(type, sizes[i]);
@@ -329,9 +375,10 @@ TEST(rows) { on_every_table(rows_all, 300, 300, 0, 0); }
 TEST(activation_backward) { on_every_table(activation_backward_all, 300, 300, 0, 0); }
 TEST(losses) { on_every_table(losses_all, 300, 300, 0, 0); }
 TEST(optimizer) { on_every_table(optimizer_all, 300, 300, 0, 0); }
+TEST(cut_into_segments) { on_every_table(cut_all, 300, 300, 0, 0); }
 TEST(memory) { on_every_table(memory_all, 300, 300, 0, 0); }
 TEST(long_memory) { on_every_table(long_memory, 300, 300, 0, 0); }
 TEST(sums) { on_every_table(sums_all, 300, 300, 0, 0); }
 TEST(one_door) { on_every_table(door, 300, 300, 0, 0); }
 
-TEST_MAIN(RUN(embedding); RUN(rows); RUN(activation_backward); RUN(losses); RUN(optimizer); RUN(memory); RUN(long_memory); RUN(sums); RUN(one_door))
+TEST_MAIN(RUN(embedding); RUN(rows); RUN(activation_backward); RUN(losses); RUN(optimizer); RUN(cut_into_segments); RUN(memory); RUN(long_memory); RUN(sums); RUN(one_door))
