@@ -55,6 +55,7 @@ typedef struct hn_ops_context {
     hn_error *error; /* first failure of a step */
     bool few_rows;   /* generation: few rows, or one query against a cache, may go the fastest way for those (linear.h, attention.h) */
     struct hn_profile *profile; /* time by operation, NULL: not measured */
+    uint64_t *pulse; /* every operation adds one, atomically: others see that something moves; NULL: nobody looks */
 } hn_ops_context;
 
 /* Attention over sequences laid end to end. Queries may be fewer than keys (the rows that a head reads): sequence s has the

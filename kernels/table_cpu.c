@@ -13,6 +13,7 @@
 double HN_ISA_NAME(hnp_operation_begin)(hn_ops_context *ctx, hn_operation operation)
 {
     (void)operation;
+    hnp_operation_pulse(ctx);
     return ctx->profile ? hn_profile_now() : 0;
 }
 

@@ -16,10 +16,13 @@ TEST(counted_when_somebody_waits)
     device d;
     hn_profile profile;
     float x[64] = {1}, factor = 2;
+    uint64_t pulse = 0;
     open_profiled(&d, &profile);
+    d.ctx.pulse = &pulse;
     for (int i = 0; i < 5; i++) d.ops->scale(&d.ctx, x, 64, &factor);
     d.ops->zero(&d.ctx, x, sizeof x);
     CHECK_INT(profile.operation[HN_OP_SCALE].calls, 0);
+    CHECK_INT(pulse, 6);
     device_wait(&d);
     CHECK_TEXT(d.error.message, "");
     CHECK_INT(profile.operation[HN_OP_SCALE].calls, 5);

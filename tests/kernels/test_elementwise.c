@@ -348,20 +348,25 @@ static void sums_all(hn_dtype type)
     CHECK_INT(to.count, ((int64_t)1 << 60) + 9);
 }
 
-/* After a failure nothing runs; with a profile every call is counted under its name. */
+/* After a failure nothing runs; with a profile every call is counted under its name, and all of them move the pulse. */
 static void door(hn_dtype type)
 {
     (void)type;
     float x[3] = {1, 2, 3}, factor = 2;
     hn_profile profile = {0};
     hn_operation order[HN_OPERATIONS];
-    context_now.profile = &profile;
+    uint64_t pulse = 40;
+    context_now.profile = &profile, context_now.pulse = &pulse;
     ops_now->scale(&context_now, x, 3, &factor);
     hn_fail(&error_now, HN_ERR_NUMERIC, "earlier");
     ops_now->scale(&context_now, x, 3, &factor);
     hn_error_reset(&error_now);
     context_now.profile = NULL;
+    ops_now->zero(&context_now, x, 0);
+    context_now.pulse = NULL;
+    ops_now->zero(&context_now, x, 0);
     CHECK(x[2] == 6);
+    CHECK_INT(pulse, 42);
     CHECK_INT(hn_profile_order(&profile, order), 1);
     CHECK_TEXT(hn_operation_name(order[0]), "scale");
     CHECK_INT(profile.operation[order[0]].calls, 1);
