@@ -217,6 +217,7 @@ struct hn_model {
     int pair_count;
     bool *group_trains; /* [groups] */
     int64_t copy_elements;
+    int64_t gradient_elements; /* -1: gradients stand in the order of the parameters that train */
 
     hnp_embeddings embeddings;
     hnp_layer *layers;

@@ -104,6 +104,7 @@ typedef struct hn_param {
     /* Elements from the start of their arrays, multiples of 32; -1: it has no place there. */
     int64_t offset;      /* of the fp32 values */
     int64_t copy_offset; /* of the bf16 values that products read */
+    int64_t gradient_offset; /* of the gradients, once they are placed */
     struct {
         const char *name; /* Hugging Face name, with the family's prefix */
         int64_t row, rows; /* rows of this parameter that it is */
@@ -124,10 +125,21 @@ int hn_model_group_count(const hn_model *model);
 const char *hn_model_group_name(const hn_model *model, int group);
 int hn_model_group_find(const hn_model *model, const char *name); /* -1: none */
 
-/* The group never trains in this run. Parameters are placed after it, or again. */
+/* The group never trains in this run. Parameters are placed after it, or again; what hn_model_lay_out said is forgotten. */
 void hn_model_freeze(hn_model *model, int group);
 /* Whether any parameter of the group may train. */
 bool hn_model_group_trains(const hn_model *model, int group);
+
+/* Where the parameters stand in their three arrays, with an entry a parameter: elements from the start, multiples of 32, apart from each
+ * other; -1: not there. What is between them stays zero. */
+typedef struct hn_model_places {
+    const int64_t *offset, *copy_offset; /* -1 where hn_param has it, and only there */
+    const int64_t *gradient_offset;      /* -1: it never trains in this run */
+    int64_t elements, copy_elements, gradient_elements; /* lengths of the arrays */
+} hn_model_places;
+/* The parameters stand there (nothing is borrowed), instead of in the order of the list; NULL: in that order, which is the rule unless
+ * somebody asks for another. They and their gradients are placed after it, or again. */
+void hn_model_lay_out(hn_model *model, const hn_model_places *places);
 
 /* Parameters: one fp32 array of hn_model_param_elements (the masters), and one of bf16 values that products read when the
  * precision is bf16. A vector stands in the first alone; a matrix in both, but a frozen one of a bf16 model in the second alone. */
@@ -212,8 +224,8 @@ void hn_model_place_activations(hn_model *model, hn_arena *arena, hn_bounds boun
 /* Scratch of all operations; `longest` counts what a cache holds. */
 size_t hn_model_workspace(const hn_model *model, hn_bounds bounds);
 
-/* Gradients: an fp32 array of the parameters of groups with trainable[g] that are not frozen, in parameter order;
- * hn_model_gradient gives a parameter's place or NULL. */
+/* Gradients: an fp32 array of the parameters of groups with trainable[g] that are not frozen, in parameter order, or where
+ * hn_model_lay_out put them; hn_model_gradient gives a parameter's place or NULL. */
 void hn_model_place_gradients(hn_model *model, hn_arena *arena, const bool *trainable);
 float *hn_model_gradient(const hn_model *model, int param);
 

@@ -7,6 +7,8 @@
  *                  bf16       | token | ...           matrices, no vectors |
  *     both         gradients  | what trains in this run, same order |        fp32
  *
+ * The order is that of the list, unless the caller has one of his own (hn_model_lay_out).
+ *
  * Invariant: params[i] and *weights[i] tell of the same parameter; weights[i] points into the structs that forward and backward
  * use. Matrices are read in the model's precision, vectors (biases, norms) always from fp32. A frozen matrix needs no master: it
  * stands once, as it is read. */
@@ -114,20 +116,59 @@ static void add_params(hn_model *model, hnp_pool *names)
     hnp_adapters_add(model, names);
 }
 
-/* Gives every parameter its places in the arrays. */
-static void lay_out(hn_model *model)
+/* Elements of an array that a parameter takes, with its gap. */
+static int64_t room_of(const hn_param *param)
+{
+    return (param->rows * param->columns + 31) & ~(int64_t)31;
+}
+
+/* Gives every parameter its places in the arrays, in the order of the list. */
+static void lay_out_in_order(hn_model *model)
 {
     model->elements = model->copy_elements = 0;
+    model->gradient_elements = -1;
     for (int g = 0; g < hn_model_group_count(model); g++) model->group_trains[g] = false;
     for (int i = 0; i < model->count; i++) {
         hn_param *param = &model->params[i];
-        int64_t size = (param->rows * param->columns + 31) & ~(int64_t)31;
         bool narrow = model->precision == HN_BF16 && param->rank == 2, alone = narrow && param->frozen;
         param->copy_offset = narrow ? model->copy_elements : -1;
         param->offset = alone ? -1 : model->elements;
-        if (narrow) model->copy_elements += size;
-        if (!alone) model->elements += size;
+        param->gradient_offset = -1;
+        if (narrow) model->copy_elements += room_of(param);
+        if (!alone) model->elements += room_of(param);
         model->group_trains[param->group] |= !param->frozen;
+    }
+}
+
+/* Whether the places are such as hn_model_places says. */
+static bool places_fit(const hn_model *model, const int64_t *place, int64_t elements)
+{
+    for (int i = 0; i < model->count; i++) {
+        int64_t end = place[i] + model->params[i].rows * model->params[i].columns;
+        if (place[i] == -1) continue;
+        if (place[i] < 0 || place[i] % 32 || end > elements) return false;
+        for (int j = 0; j < i; j++)
+            if (place[j] >= 0 && place[j] < end && place[i] < place[j] + model->params[j].rows * model->params[j].columns) return false;
+    }
+    return true;
+}
+
+void hn_model_lay_out(hn_model *model, const hn_model_places *places)
+{
+    lay_out_in_order(model);
+    if (!places) return;
+    HN_ASSERT(places_fit(model, places->offset, places->elements) && places_fit(model, places->copy_offset, places->copy_elements) &&
+              places_fit(model, places->gradient_offset, places->gradient_elements));
+    model->elements = places->elements;
+    model->copy_elements = places->copy_elements;
+    model->gradient_elements = places->gradient_elements;
+    for (int i = 0; i < model->count; i++) {
+        hn_param *param = &model->params[i];
+        HN_ASSERT((param->offset < 0) == (places->offset[i] < 0) && (param->copy_offset < 0) == (places->copy_offset[i] < 0));
+        HN_ASSERT(!param->frozen || places->gradient_offset[i] < 0);
+        param->offset = places->offset[i];
+        param->copy_offset = places->copy_offset[i];
+        param->gradient_offset = places->gradient_offset[i];
     }
 }
 
@@ -204,7 +245,7 @@ hn_status hn_model_open(hn_model **out, const hn_model_config *config, hn_dtype 
     index_sources(model);
     status = hnp_adapters_check(model, error);
     if (status != HN_OK) goto out;
-    lay_out(model);
+    lay_out_in_order(model);
     *out = model;
     model = NULL;
 out:
@@ -271,7 +312,7 @@ static hn_tensor shaped(const hn_param *param, void *data, hn_dtype dtype)
 void hn_model_freeze(hn_model *model, int group)
 {
     for (int i = 0; i < model->count; i++) model->params[i].frozen |= model->params[i].group == group;
-    lay_out(model);
+    lay_out_in_order(model);
 }
 
 bool hn_model_group_trains(const hn_model *model, int group)
@@ -329,17 +370,20 @@ void hn_model_refresh_copy(hn_model *model, hn_ops_context *ctx)
 
 void hn_model_place_gradients(hn_model *model, hn_arena *arena, const bool *trainable)
 {
+    bool ordered = model->gradient_elements < 0;
     int64_t used = 0;
-    for (int i = 0; i < model->count; i++) {
-        const hn_param *param = &model->params[i];
-        if (trainable[param->group] && !param->frozen) used += (param->rows * param->columns + 31) & ~(int64_t)31;
+    for (int i = 0; i < model->count && ordered; i++) {
+        hn_param *param = &model->params[i];
+        bool trains = trainable[param->group] && !param->frozen;
+        param->gradient_offset = trains ? used : -1;
+        if (trains) used += room_of(param);
     }
-    float *base = hn_arena_take(arena, (size_t)used * sizeof *base);
+    float *base = hn_arena_take(arena, (size_t)(ordered ? used : model->gradient_elements) * sizeof *base);
     for (int i = 0; i < model->count; i++) {
         const hn_param *param = &model->params[i];
-        bool placed = base && trainable[param->group] && !param->frozen;
-        model->weights[i]->gradient = shaped(param, placed ? base : NULL, HN_F32);
-        if (placed) base += (param->rows * param->columns + 31) & ~(int64_t)31;
+        bool trains = trainable[param->group] && !param->frozen;
+        HN_ASSERT(!trains || param->gradient_offset >= 0);
+        model->weights[i]->gradient = shaped(param, base && trains ? base + param->gradient_offset : NULL, HN_F32);
     }
 }
 
