@@ -139,12 +139,15 @@ hn_tensor hnp_decoder_forward(const hnp_pass *pass)
         s.h = hnp_pass_trunk(pass, pass->forward->trunk_output);
         group = pass->first;
     } else {
+        hnp_pass_before(pass, 0);
         s.h = embed(pass, &at);
     }
     for (; group <= model->config.layers; group++) {
         at = place_below(pass, group);
+        hnp_pass_before(pass, group);
         run_layer(pass, group - 1, &s, &at);
     }
+    hnp_pass_before_head(pass);
     at = place_below(pass, group);
     hn_tensor norm = join(pass, &s, &at, &model->head.norm, dec->last_mean, dec->last_rstd);
     dec->last_input = s.h;

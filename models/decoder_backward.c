@@ -138,10 +138,14 @@ void hnp_decoder_backward(const hnp_pass *pass)
     hn_dropout dropout = branch_dropout(pass, layers - 1, true);
     join_backward(pass, &pass->model->head.norm, &d_norm, &dec->last_input, dec->last_mean, dec->last_rstd, &dropout, true,
                   pass->first <= layers);
+    hnp_pass_after(pass, layers + 1);
     for (int l = layers - 1; l >= 0 && l + 1 >= pass->first; l--) {
         if (pass->model->act.recompute && l < layers - 1) hnp_decoder_again(pass, l); /* of the last, forward left everything */
         feed_forward_backward(pass, l);
         attention_backward(pass, l, l + 1 > pass->first);
+        hnp_pass_after(pass, l + 1);
     }
-    if (pass->first == 0) embed_backward(pass);
+    if (pass->first > 0) return;
+    embed_backward(pass);
+    hnp_pass_after(pass, 0);
 }

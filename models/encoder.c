@@ -188,7 +188,9 @@ hn_tensor hnp_encoder_forward(const hnp_pass *pass)
         bool own = group && (hnp_pass_keeps(pass, group) || hnp_encoder_few(pass->model, group - 1));
         hn_tensor out = own ? act->layers[group - 1].y : act->embedding;
         if (forward->trunk_keep && group == pass->first - 1) out = hnp_pass_trunk(pass, forward->trunk_keep);
+        hnp_pass_before(pass, group);
         x = group ? run_layer(pass, group - 1, &x, &out) : embed(pass, &out);
     }
+    hnp_pass_before_head(pass);
     return (hn_head_reads_tokens(pass->model->config.head) ? hnp_token_head_forward : hnp_head_forward)(pass, &x);
 }

@@ -134,6 +134,7 @@ void hnp_encoder_backward(const hnp_pass *pass)
     void (*head_backward)(const hnp_pass *, const hn_tensor *) = tokens ? hnp_token_head_backward : hnp_head_backward;
     if (pass->first > layers) {
         head_backward(pass, NULL);
+        hnp_pass_after(pass, layers + 1);
         return;
     }
     hn_tensor d[3], few[3];
@@ -142,20 +143,24 @@ void hnp_encoder_backward(const hnp_pass *pass)
         few[i] = hn_tensor_rows(&act->d_rows[i], 0, pass->batch->n);
     }
     head_backward(pass, tokens ? &d[0] : &few[0]);
+    hnp_pass_after(pass, layers + 1);
     for (int l = layers - 1; l >= 0 && l + 1 >= pass->first; l--) {
         bool is_few = hnp_encoder_few(pass->model, l), below = l + 1 > pass->first;
         const hn_tensor *rows = is_few ? few : d;
         if (pass->model->act.recompute) hnp_encoder_again(pass, l);
         mlp_backward(pass, l, rows);
         attention_out_backward(pass, l, rows, below);
-        if (!is_few) {
+        if (is_few) {
+            attend_from_first_backward(pass, l, few, &d[1], below);
+            hn_tensor down = d[1];
+            d[1] = d[0];
+            d[0] = down;
+        } else {
             attend_backward(pass, l, d, below);
-            continue;
         }
-        attend_from_first_backward(pass, l, few, &d[1], below);
-        hn_tensor down = d[1];
-        d[1] = d[0];
-        d[0] = down;
+        hnp_pass_after(pass, l + 1);
     }
-    if (pass->first == 0) embed_backward(pass, &d[0]);
+    if (pass->first > 0) return;
+    embed_backward(pass, &d[0]);
+    hnp_pass_after(pass, 0);
 }

@@ -307,6 +307,11 @@ hn_dropout hnp_pass_dropout(const hnp_pass *pass, int group, float probability, 
 hn_attention hnp_pass_attention(const hnp_pass *pass, int layer);
 /* The keys of rows for the adapters of a group: NULL where nothing is dropped. */
 const hn_random *hnp_pass_random(const hnp_pass *pass, int group, const hn_random *random);
+/* Tells the listener that a group's parameters are about to be read; the head's with the table that it may read; that a group's
+ * gradients are complete. */
+void hnp_pass_before(const hnp_pass *pass, int group);
+void hnp_pass_before_head(const hnp_pass *pass);
+void hnp_pass_after(const hnp_pass *pass, int group);
 /* Whether a group keeps what backward needs. */
 bool hnp_pass_keeps(const hnp_pass *pass, int group);
 /* The trunk's output as a cache holds it, or where to write it. */

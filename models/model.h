@@ -234,6 +234,19 @@ bool hn_model_trunk_pooled(const hn_model *model, int first);
 
 typedef struct hn_kv_cache hn_kv_cache; /* models/kv_cache.h */
 
+/* Told while a pass is enqueued, on the caller's thread; either may be NULL. A tied head's weight is group 0's.
+ *
+ *     before   forward: nothing that is enqueued earlier in the pass reads the group's parameters; what is enqueued later, and backward,
+ *              may. Once for every group that is run, rising; behind a trunk from a cache also for group 0, before the head that reads its
+ *              table
+ *     after    backward: nothing is added to the gradients of this group, nor of those above, any more. Once for every group from
+ *              the head down to the lowest that trains, falling */
+typedef struct hn_pass_listener {
+    void (*before)(void *context, int group);
+    void (*after)(void *context, int group);
+    void *context;
+} hn_pass_listener;
+
 typedef struct hn_forward {
     bool training;      /* dropout above the trunk, activations kept */
     hn_train_plan plan; /* read when training, or when one of the next two is there */
@@ -244,6 +257,7 @@ typedef struct hn_forward {
     const hn_tensor *trunk_output; /* from a cache: groups below `first` are not run; or NULL */
     hn_tensor *trunk_keep;         /* when not NULL: the trunk's output is written there (to fill a cache) */
     hn_kv_cache *cache;            /* a decoder's evaluation: the batch goes on from what it holds; or NULL */
+    const hn_pass_listener *listener; /* or NULL */
 } hn_forward;
 
 /* Of heads on whole sequences: the logits of a batch, fp32 [n, labels]. The last layer computes only the rows that the head

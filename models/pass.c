@@ -33,6 +33,26 @@ hnp_pass hnp_pass_make(hn_model *model, hn_ops_context *ctx, const hn_batch *bat
     return pass;
 }
 
+void hnp_pass_before(const hnp_pass *pass, int group)
+{
+    const hn_pass_listener *listener = pass->forward->listener;
+    if (listener && listener->before) listener->before(listener->context, group);
+}
+
+void hnp_pass_before_head(const hnp_pass *pass)
+{
+    const hn_model *model = pass->model;
+    bool table = hn_head_reads_tokens(model->config.head) && hnp_lm_weight(model) == &model->embeddings.token;
+    if (table && pass->forward->trunk_output) hnp_pass_before(pass, 0);
+    hnp_pass_before(pass, model->config.layers + 1);
+}
+
+void hnp_pass_after(const hnp_pass *pass, int group)
+{
+    const hn_pass_listener *listener = pass->forward->listener;
+    if (listener && listener->after) listener->after(listener->context, group);
+}
+
 bool hnp_pass_keeps(const hnp_pass *pass, int group)
 {
     return pass->training && group >= pass->first;

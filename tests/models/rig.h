@@ -299,18 +299,18 @@ static inline void rig_batch_pick(rig_batch *out, const rig_batch *from, int s)
     rig_batch_finish(out, 1);
 }
 
-/* Weights far from the init rule, so that attention and activations are not near their linear middle. */
+/* Weights far from the init rule, so that attention and activations are not near their linear middle; of what has a
+ * master. */
 static inline hn_status rig_randomise(rig *r, uint64_t seed)
 {
     int count;
     const hn_param *params = hn_model_params(r->model, &count);
     hn_status status = hn_model_init(r->model, seed, &r->error);
-    float *master = hn_model_master(r->model);
-    for (int i = 0; i < count; i++)
-        for (int64_t e = 0; e < params[i].rows * params[i].columns; e++) {
-            float *value = &master[params[i].offset + e];
-            *value = params[i].rank == 2 ? *value * 10 : *value + 0.1f * sinf((float)(e + i));
-        }
+    for (int i = 0; i < count; i++) {
+        float *value = hnp_param_master(r->model, i);
+        for (int64_t e = 0; value && e < params[i].rows * params[i].columns; e++)
+            value[e] = params[i].rank == 2 && !params[i].adapter ? value[e] * 10 : value[e] + 0.1f * sinf((float)(e + i));
+    }
     hn_model_refresh_copy(r->model, &r->ctx);
     return status;
 }
