@@ -1,6 +1,6 @@
-/* Collectives between 2 to 8 processes: their sums bit by bit, in any number and order of joins. Every rank knows what all ranks put in, for the
- * values are made of (seed, rank, element): so each says by itself what must come out. Started by
- * mpirun (test_mpi.py) it does the same over MPI, in the world that is there, and what its argument says. */
+/* Collectives between 2 to 8 processes: their sums bit by bit, in any number and order of joins. Every rank knows what all ranks put in,
+ * for the values are made of (seed, rank, element): so each says by itself what must come out. Started by mpirun (test_mpi.py) it does the
+ * same over MPI, in the world that is there, and what its argument says. */
 #include "tests/ranks/world.h"
 
 enum { LEAVES = 8 }; /* the list that a tree is over, whatever the number of ranks */
@@ -78,7 +78,8 @@ static void begin(world *w, hn_link *link, job *j)
     for (int64_t i = 0; i < j->count && (j->kind == 0 || j->kind == 2); i++)
         j->buffer[i] = brought(j->seed, j->sum, w->rank, w->size, i);
     for (int64_t i = mine; i < mine + piece && j->kind == 1; i++) j->buffer[i] = value(j->seed, 0, i);
-    for (int64_t i = 0; i < j->count && j->kind == 3 && w->rank == j->root; i++) ((char *)j->buffer)[i] = (char)mixed(j->seed, 1, (uint32_t)i);
+    for (int64_t i = 0; i < j->count && j->kind == 3 && w->rank == j->root; i++)
+        ((char *)j->buffer)[i] = (char)mixed(j->seed, 1, (uint32_t)i);
     if (j->kind == 0) j->transfer = link->reduce_scatter(link, j->buffer, j->count, j->sum, "layer.1", &error);
     if (j->kind == 1) j->transfer = link->all_gather(link, j->buffer, bytes_of(j), j->sum, "layer.2", &error);
     if (j->kind == 2) j->transfer = link->all_reduce(link, j->buffer, j->count, j->sum, "layer.3", &error);
@@ -108,7 +109,7 @@ static void finish(world *w, hn_link *link, job *j)
     if (j->kind < 3) check_sums(w, j);
     for (int64_t i = 0; i < j->count && j->kind == 3; i++) EXPECT(((char *)j->buffer)[i] == (char)mixed(j->seed, 1, (uint32_t)i));
     for (const char *c = j->memory; c < (char *)j->buffer; c++) EXPECT((unsigned char)*c == canary);
-    for (const char *c = (char *)j->buffer + bytes_of(j); c < (char *)j->buffer + bytes_of(j) + 64; c++) EXPECT((unsigned char)*c == canary);
+    for (size_t i = bytes_of(j); i < bytes_of(j) + 64; i++) EXPECT(((unsigned char *)j->buffer)[i] == canary);
     free(j->memory);
     j->memory = NULL;
 }
@@ -164,8 +165,8 @@ static void random_calls(world *w, hn_link *link)
         for (uint32_t k = 0; k < 8 && jobs[slot].memory; k++) slot = (slot + 1) % 8;
         if (jobs[slot].memory) finish(w, link, &jobs[slot]);
         int64_t pieces = dice >> 28 ? 1 + (dice >> 4) % 8 : (dice >> 4) % 300;
-        jobs[slot] = (job){.kind = (int)(dice % 4), .sum = has_tree(w) && dice & 4 ? HN_SUM_TREE : HN_SUM_FAST, .count = pieces * HN_LINK_PIECE * w->size,
-                           .root = (int)(dice >> 3) % w->size, .seed = n};
+        jobs[slot] = (job){.kind = (int)(dice % 4), .sum = has_tree(w) && dice & 4 ? HN_SUM_TREE : HN_SUM_FAST,
+                           .count = pieces * HN_LINK_PIECE * w->size, .root = (int)(dice >> 3) % w->size, .seed = n};
         begin(w, link, &jobs[slot]);
         uint32_t other = mixed(own, 6, n) % 8;
         if (jobs[other].memory && mixed(own, 7, n) % 2) finish(w, link, &jobs[other]);
@@ -190,8 +191,9 @@ static void counted(world *w, hn_link *link)
         while (!link->done(link, j.transfer)) world_nap();
         EXPECT_OK(link->join(link, j.transfer, &error));
         link->progress(link, &after);
-        uint64_t data = (uint64_t)count / (uint64_t)w->size * (uint64_t)(w->size - 1) * sizeof(float) * 2, told = after.bytes - before.bytes - data;
-        EXPECT(after.bytes - before.bytes >= data && told <= 512u * (uint64_t)w->size);
+        uint64_t data = (uint64_t)count / (uint64_t)w->size * (uint64_t)(w->size - 1) * sizeof(float) * 2;
+        uint64_t moved = after.bytes - before.bytes;
+        EXPECT(moved >= data && moved - data <= 512u * (uint64_t)w->size);
         free(j.memory);
     }
 }

@@ -1,6 +1,6 @@
 /* A world of some processes for one test: forked, with memory that all see, and a link between them over sockets on this host. A rank's
- * body returns when all is well and leaves by FAIL_RANK when it is not; the parent counts. Every process has an alarm, and dies with its parent, so
- * that no test hangs. */
+ * body returns when all is well and leaves by FAIL_RANK when it is not; the parent counts. Every process has an alarm, and dies with its
+ * parent, so that no test hangs. */
 #ifndef HONE_TESTS_RANKS_WORLD_H
 #define HONE_TESTS_RANKS_WORLD_H
 

@@ -1,8 +1,8 @@
-/* Sizes: R ranks, a buffer of n bytes, pieces of n / R. Every rank sends and receives (R - 1)/R n bytes in a reduce-scatter and as many in an
- * all-gather, which is the least possible, by either way of adding. What they differ in is the order of the sum.
+/* Sizes: R ranks, a buffer of n bytes, pieces of n / R. Every rank sends and receives (R - 1)/R n bytes in a reduce-scatter and as many in
+ * an all-gather, which is the least possible, by either way of adding. What they differ in is the order of the sum.
  *
- * FAST is direct: in round k = 1 .. R - 1 rank r sends its version of piece r + k to r + k (mod R), and adds r - k's version of piece r to its
- * own. R = 4, by rank; p.q: rank p's version of piece q:
+ * FAST is direct: in round k = 1 .. R - 1 rank r sends its version of piece r + k to r + k (mod R), and adds r - k's version of piece r to
+ * its own. R = 4, by rank; p.q: rank p's version of piece q:
  *
  *     round 1   0: 0.1 -> 1, adds 3.0    1: 1.2 -> 2, adds 0.1    2: 2.3 -> 3, adds 1.2    3: 3.0 -> 0, adds 2.3
  *     round 2   0: 0.2 -> 2, adds 2.0    1: 1.3 -> 3, adds 3.1    2: 2.0 -> 0, adds 0.2    3: 3.1 -> 1, adds 1.3
@@ -12,8 +12,8 @@
  * rounds, each waiting for the sum of the one before; here nobody waits for a sum, and what is sent is what the rank came with.
  *
  * TREE is recursive halving and, back, recursive doubling (Thakur, Rabenseifner, Gropp 2005, "Optimization of Collective Communication
- * Operations in MPICH"), nearest neighbour first: in round k rank r exchanges half of what it still has with r ^ 2^k, keeps the lower half where
- * bit k of r is 0 and the upper one where it is 1, and adds. R = 4; [a b c d] the pieces, (01) = rank 0's + rank 1's:
+ * Operations in MPICH"), nearest neighbour first: in round k rank r exchanges half of what it still has with r ^ 2^k, keeps the lower half
+ * where bit k of r is 0 and the upper one where it is 1, and adds. R = 4; [a b c d] the pieces, (01) = rank 0's + rank 1's:
  *
  *     round 0   0 <-> 1    0 has a(01) b(01)    1 has c(01) d(01)    2 has a(23) b(23)    3 has c(23) d(23)
  *     round 1   0 <-> 2    0 has a((01)(23))    2 has b(..)          1 <-> 3: 1 has c(..), 3 has d(..)
@@ -25,7 +25,7 @@
  * An all-gather is the same without adding: direct, or the tree's rounds backwards. A broadcast goes along the chain root, root + 1, ...,
  * each rank handing a piece on while the next one comes: n bytes in and n out of everybody, whatever R.
  *
- * Ahead of its data everybody tells the ranks it exchanges with which call it makes (hnp_call). Where calls differ it is thus found by
+ * Ahead of its data everybody tells the ranks it exchanges with which call it makes (hnp_collective). Where calls differ it is thus found by
  * those who would have mixed them up, before any of it is added. */
 #include "train/transport/collectives.h"
 
@@ -93,20 +93,20 @@ static hn_status doubled(hnp_pump *pump, char *buffer, size_t piece, hn_error *e
     return status == HN_OK ? hnp_pump_finish(pump, error) : status;
 }
 
-static hn_status reduce_scatter(hnp_pump *pump, const hnp_call *call, char *buffer, hn_error *error)
+static hn_status reduce_scatter(hnp_pump *pump, const hnp_collective *call, char *buffer, hn_error *error)
 {
     size_t bytes = (size_t)call->bytes;
     if (call->sum == HN_SUM_TREE) return halve(pump, buffer, bytes, error);
     return direct_reduce(pump, buffer, bytes / (size_t)hnp_pump_size(pump), error);
 }
 
-static hn_status all_gather(hnp_pump *pump, const hnp_call *call, char *buffer, hn_error *error)
+static hn_status all_gather(hnp_pump *pump, const hnp_collective *call, char *buffer, hn_error *error)
 {
     size_t piece = (size_t)call->bytes / (size_t)hnp_pump_size(pump);
     return call->sum == HN_SUM_TREE ? doubled(pump, buffer, piece, error) : direct_gather(pump, buffer, piece, error);
 }
 
-static hn_status broadcast(hnp_pump *pump, const hnp_call *call, char *buffer, hn_error *error)
+static hn_status broadcast(hnp_pump *pump, const hnp_collective *call, char *buffer, hn_error *error)
 {
     int rank = hnp_pump_rank(pump), size = hnp_pump_size(pump), place = (rank - call->root + size) % size;
     int before = (rank + size - 1) % size, behind = (rank + 1) % size;
@@ -124,11 +124,11 @@ static hn_status broadcast(hnp_pump *pump, const hnp_call *call, char *buffer, h
     return hnp_pump_finish(pump, error);
 }
 
-hn_status hnp_collective_run(hnp_pump *pump, const hnp_call *call, void *buffer, hn_error *error)
+hn_status hnp_collective_run(hnp_pump *pump, const hnp_collective *call, void *buffer, hn_error *error)
 {
     hn_status status = HN_OK;
     hnp_pump_begin(pump, call);
-    switch ((hnp_kind)call->kind) {
+    switch ((hnp_collective_kind)call->kind) {
     case HNP_REDUCE_SCATTER: return reduce_scatter(pump, call, buffer, error);
     case HNP_ALL_GATHER: return all_gather(pump, call, buffer, error);
     case HNP_BROADCAST: return broadcast(pump, call, buffer, error);

@@ -5,6 +5,6 @@
 #include "train/transport/pump.h"
 
 /* Runs one call to its end, on the transport thread. After a failure nothing more can be run over this pump. */
-hn_status hnp_collective_run(hnp_pump *pump, const hnp_call *call, void *buffer, hn_error *error);
+hn_status hnp_collective_run(hnp_pump *pump, const hnp_collective *call, void *buffer, hn_error *error);
 
 #endif

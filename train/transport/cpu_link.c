@@ -5,8 +5,8 @@
  *     join:  DONE -> FREE    <---
  *
  * A thread, because messages do not move while nobody asks for them, neither over MPI (Wittmann et al. 2013, "Asynchronous MPI for the
- * Masses") nor over sockets, and the caller is busy with backward. One thread, because it owns all of the transport: MPI is told that a single
- * thread calls it, and transfers that run one behind the other have one order on all ranks.
+ * Masses") nor over sockets, and the caller is busy with backward. One thread, because it owns all of the transport: MPI is told that a
+ * single thread calls it, and transfers that run one behind the other have one order on all ranks.
  *
  * The lock guards the places, `state`, and the first failure; it is never held while anything is waited for but its own condition. The
  * caller waits in rounds of some milliseconds, with a pulse each; the thread's waits end by themselves when `quit` is set. Nothing else
@@ -31,7 +31,7 @@ typedef enum place_state { FREE, ASKED, DONE } place_state;
 struct hn_transfer {
     place_state state;
     hn_status status;
-    hnp_call call;
+    hnp_collective call;
     void *buffer;
     hn_transfer *next; /* asked after this one */
 };
@@ -42,7 +42,7 @@ typedef struct cpu_link {
     hn_link table;
     hn_link_options options;
     int listener;
-    hnp_place *meeting_places; /* [size] */
+    hnp_socket_place *meeting_places; /* [size] */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -169,7 +169,7 @@ static void wait_round(cpu_link *link)
     pthread_mutex_lock(&link->lock);
 }
 
-static hn_transfer *begin(hn_link *table, hnp_kind kind, void *buffer, size_t bytes, hn_sum sum, int root, const char *what,
+static hn_transfer *begin(hn_link *table, hnp_collective_kind kind, void *buffer, size_t bytes, hn_sum sum, int root, const char *what,
                           hn_error *error)
 {
     cpu_link *link = table->state;
@@ -187,7 +187,7 @@ static hn_transfer *begin(hn_link *table, hnp_kind kind, void *buffer, size_t by
     memset(t, 0, sizeof *t);
     t->state = ASKED;
     t->buffer = buffer;
-    t->call = (hnp_call){.sequence = ++link->begun, .bytes = bytes, .kind = kind, .sum = sum, .root = root};
+    t->call = (hnp_collective){.sequence = ++link->begun, .bytes = bytes, .kind = kind, .sum = sum, .root = root};
     memcpy(t->call.what, what, strnlen(what, HN_LINK_WHAT - 1));
     *link->end = t;
     link->end = &t->next;
@@ -300,7 +300,7 @@ static const hn_link functions = {.reduce_scatter = cpu_reduce_scatter,
 static hn_status listen_and_tell(cpu_link *link, const char *interface, hn_error *error)
 {
     const hn_link_options *o = &link->options;
-    hnp_place mine;
+    hnp_socket_place mine;
     hn_error own = {0};
     hn_status listens = hnp_sockets_listen(&mine, &link->listener, interface, &own);
     hn_status told = o->exchange(o->context, link->meeting_places, &mine, sizeof mine, error);
@@ -313,7 +313,7 @@ static cpu_link *new_link(const hn_link_options *options)
 {
     cpu_link *link = hn_calloc(1, sizeof *link);
     hn_transfer *places = hn_calloc((size_t)options->transfers, sizeof *places);
-    hnp_place *meeting_places = hn_calloc((size_t)options->size, sizeof *meeting_places);
+    hnp_socket_place *meeting_places = hn_calloc((size_t)options->size, sizeof *meeting_places);
     pthread_condattr_t monotonic;
     if (!link || !places || !meeting_places) {
         hn_free(link);

@@ -48,7 +48,7 @@ static bool is_address(const struct sockaddr *address, const char *text)
     return inet_ntop(address->sa_family, bytes, buffer, sizeof buffer) && !strcmp(buffer, text);
 }
 
-static void add_address(hnp_place *place, const struct sockaddr *address)
+static void add_address(hnp_socket_place *place, const struct sockaddr *address)
 {
     if (place->addresses == HNP_PLACE_ADDRESSES) return;
     int i = place->addresses++;
@@ -60,7 +60,7 @@ static void add_address(hnp_place *place, const struct sockaddr *address)
 }
 
 /* Adds the addresses of one kind that this host has: those of `interface`, or all but loopback's, or loopback's. */
-static void add_addresses(hnp_place *place, const struct ifaddrs *all, const char *interface, int family, bool loopback)
+static void add_addresses(hnp_socket_place *place, const struct ifaddrs *all, const char *interface, int family, bool loopback)
 {
     for (const struct ifaddrs *a = all; a; a = a->ifa_next) {
         if (!a->ifa_addr || a->ifa_addr->sa_family != family || !(a->ifa_flags & IFF_UP)) continue;
@@ -71,7 +71,7 @@ static void add_addresses(hnp_place *place, const struct ifaddrs *all, const cha
     }
 }
 
-static hn_status find_addresses(hnp_place *place, const char *interface, hn_error *error)
+static hn_status find_addresses(hnp_socket_place *place, const char *interface, hn_error *error)
 {
     struct ifaddrs *all = NULL;
     if (getifaddrs(&all)) return hn_fail_errno(error, "this host's network addresses cannot be listed");
@@ -87,7 +87,7 @@ static hn_status find_addresses(hnp_place *place, const char *interface, hn_erro
 }
 
 /* The address that is listened on: one that was named, or all there are. */
-static socklen_t address_to_bind(struct sockaddr_storage *out, const hnp_place *place, bool named, bool ipv6)
+static socklen_t address_to_bind(struct sockaddr_storage *out, const hnp_socket_place *place, bool named, bool ipv6)
 {
     memset(out, 0, sizeof *out);
     if (ipv6) {
@@ -103,7 +103,7 @@ static socklen_t address_to_bind(struct sockaddr_storage *out, const hnp_place *
 }
 
 /* A listening socket of one family, or -1 with errno. */
-static int listen_on(hnp_place *place, bool named, bool ipv6)
+static int listen_on(hnp_socket_place *place, bool named, bool ipv6)
 {
     struct sockaddr_storage address;
     socklen_t size = address_to_bind(&address, place, named, ipv6);
@@ -121,7 +121,7 @@ static int listen_on(hnp_place *place, bool named, bool ipv6)
     return -1;
 }
 
-hn_status hnp_sockets_listen(hnp_place *place, int *listener, const char *interface, hn_error *error)
+hn_status hnp_sockets_listen(hnp_socket_place *place, int *listener, const char *interface, hn_error *error)
 {
     memset(place, 0, sizeof *place);
     gethostname(place->host, sizeof place->host - 1);
@@ -155,7 +155,7 @@ typedef struct visit {
 } visit;
 
 typedef struct meeting {
-    const hnp_place *places;
+    const hnp_socket_place *places;
     int *fds; /* of whom we met */
     int rank, size, met, listener;
     visit *out; /* [rank]: to those below */
@@ -192,7 +192,7 @@ static bool hear(visit *v)
 /* Begins a connection to the next address of `rank`. */
 static void set_out(meeting *m, int rank)
 {
-    const hnp_place *place = &m->places[rank];
+    const hnp_socket_place *place = &m->places[rank];
     visit *v = &m->out[rank];
     struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(place->port)};
     struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(place->port)};
@@ -294,7 +294,7 @@ static hn_status meet_all(meeting *m, double seconds, hn_error *error)
 }
 
 /* A place comes from elsewhere: nothing in it is believed before this. */
-static hn_status check_places(const hnp_place *places, int size, hn_error *error)
+static hn_status check_places(const hnp_socket_place *places, int size, hn_error *error)
 {
     for (int rank = 0; rank < size; rank++)
         if (!places[rank].port || !places[rank].addresses || places[rank].addresses > HNP_PLACE_ADDRESSES)
@@ -302,7 +302,7 @@ static hn_status check_places(const hnp_place *places, int size, hn_error *error
     return HN_OK;
 }
 
-hn_status hnp_sockets_meet(int *fds, int listener, const hnp_place *places, int rank, int size, double seconds, hn_error *error)
+hn_status hnp_sockets_meet(int *fds, int listener, const hnp_socket_place *places, int rank, int size, double seconds, hn_error *error)
 {
     meeting m = {.places = places, .fds = fds, .rank = rank, .size = size, .listener = listener, .guests = size + STRANGERS};
     hn_status status = check_places(places, size, error);

@@ -3,9 +3,9 @@
  *     out:  flow 0 [####|####|##]  flow 1 [##==|====|..]  flow 2 [..]        # sent   = in flight (4 messages)   . to come
  *     in:   flow 0 [####|##]       flow 1 [##==|==..]                        # taken  = asked for (2 messages)
  *
- * A piece that is to be added comes into one of two buffers of a piece each, which are all the memory a collective takes; while one is added the
- * other fills. A piece that is to be put somewhere comes there at once. With 1 MiB the two buffers stay in a core's second cache, and
- * what a message costs by itself is small beside it.
+ * A piece that is to be added comes into one of two buffers of a piece each, which are all the memory a collective takes; while one is
+ * added the other fills. A piece that is to be put somewhere comes there at once. With 1 MiB the two buffers stay in a core's second cache,
+ * and what a message costs by itself is small beside it.
  *
  * The addition is y[i] += x[i], one rounding an element, whatever the compiler makes of the loop: its bits are the definition of the
  * collectives' sums. No team of threads: it would fight the step's for its cores. */
@@ -38,14 +38,14 @@ typedef struct landing {
     arrival kind;
     char *to;
     char *buffer; /* a piece; 64-byte aligned */
-    hnp_call call;
+    hnp_collective call;
 } landing;
 
 struct hnp_pump {
     hn_p2p *p2p;
     const atomic_bool *quit;
     atomic_uint_fast64_t *moved;
-    hnp_call call;
+    hnp_collective call;
     int capacity;
     flows out, in;
     hn_message sends[SENDS];
@@ -95,7 +95,7 @@ int hnp_pump_size(const hnp_pump *pump)
     return pump->p2p->size;
 }
 
-void hnp_pump_begin(hnp_pump *pump, const hnp_call *call)
+void hnp_pump_begin(hnp_pump *pump, const hnp_collective *call)
 {
     HN_ASSERT(!pump->out.count && !pump->in.count);
     pump->call = *call;
@@ -190,13 +190,13 @@ static const char *kind_name(uint32_t kind)
     return names[kind < sizeof names / sizeof *names ? kind : 0];
 }
 
-static hn_status check_call(const hnp_pump *pump, int peer, const hnp_call *heard, hn_error *error)
+static hn_status check_call(const hnp_pump *pump, int peer, const hnp_collective *heard, hn_error *error)
 {
-    const hnp_call *mine = &pump->call;
+    const hnp_collective *mine = &pump->call;
     if (!memcmp(heard, mine, sizeof *mine)) return HN_OK;
     return hn_fail(error, HN_ERR_MISMATCH,
-                   "rank %d is in call %llu, %s of %.*s (%llu bytes, sum %u, root %d); rank %d is in call %llu, %s of %s (%llu bytes, sum %u, "
-                   "root %d): all ranks must make the same calls in the same order",
+                   "rank %d is in call %llu, %s of %.*s (%llu bytes, sum %u, root %d); rank %d is in call %llu, %s of %s (%llu bytes, "
+                   "sum %u, root %d): all ranks must make the same calls in the same order",
                    peer, (unsigned long long)heard->sequence, kind_name(heard->kind), HN_LINK_WHAT, heard->what,
                    (unsigned long long)heard->bytes, heard->sum, heard->root, pump->p2p->rank, (unsigned long long)mine->sequence,
                    kind_name(mine->kind), mine->what, (unsigned long long)mine->bytes, mine->sum, mine->root);
@@ -220,7 +220,8 @@ static hn_status take_done(hnp_pump *pump, hn_error *error)
     return status;
 }
 
-/* What has come is looked at even when the transport failed: that the other side makes another call says more than that its data do not fit. */
+/* What has come is looked at even when the transport failed: that the other side makes another call says more than that its data do not
+ * fit. */
 static hn_status step(hnp_pump *pump, hn_error *error)
 {
     hn_error moving;

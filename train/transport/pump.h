@@ -19,17 +19,17 @@
 #include "train/link.h"
 #include "train/transport/p2p.h"
 
-typedef enum hnp_kind { HNP_REDUCE_SCATTER = 1, HNP_ALL_GATHER, HNP_ALL_REDUCE, HNP_BROADCAST } hnp_kind;
+typedef enum hnp_collective_kind { HNP_REDUCE_SCATTER = 1, HNP_ALL_GATHER, HNP_ALL_REDUCE, HNP_BROADCAST } hnp_collective_kind;
 
 /* A call of the link; every rank's is the same, and these bytes travel ahead of the first data. */
-typedef struct hnp_call {
+typedef struct hnp_collective {
     uint64_t sequence; /* from 1 */
     uint64_t bytes;
     uint32_t kind, sum;
     int32_t root;
     uint32_t reserved;
     char what[HN_LINK_WHAT];
-} hnp_call;
+} hnp_collective;
 
 typedef struct hnp_pump hnp_pump;
 
@@ -38,7 +38,7 @@ hn_status hnp_pump_open(hnp_pump **out, hn_p2p *p2p, const atomic_bool *quit, at
 void hnp_pump_free(hnp_pump *pump); /* takes NULL */
 
 /* Begins a call. Nothing is under way. */
-void hnp_pump_begin(hnp_pump *pump, const hnp_call *call);
+void hnp_pump_begin(hnp_pump *pump, const hnp_collective *call);
 int hnp_pump_rank(const hnp_pump *pump);
 int hnp_pump_size(const hnp_pump *pump);
 

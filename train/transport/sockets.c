@@ -3,13 +3,13 @@
  *     | tag u32 | size u32 | bytes ...            | tag u32 | size u32 | bytes ...
  *     |<------- one message, as it was sent ----->|<--- the next
  *
- * The receiver asked for exactly this message: the 8 bytes and what follows them are read by one call straight into the caller's memory, and
- * the 8 bytes are compared when they are there. A rank that sends something else is told off before anything is used. Nothing is
- * copied here but by the kernel, and nothing queued but by the caller: what nobody asked for yet waits in the kernel's buffers, and what
- * does not fit there makes the sender wait.
+ * The receiver asked for exactly this message: the 8 bytes and what follows them are read by one call straight into the caller's memory,
+ * and the 8 bytes are compared when they are there. A rank that sends something else is told off before anything is used. Nothing is copied
+ * here but by the kernel, and nothing queued but by the caller: what nobody asked for yet waits in the kernel's buffers, and what does not
+ * fit there makes the sender wait.
  *
- * The kernel tells changes (edge triggered epoll): `readable` and `writable` stay set until a call moves less than it could. So a rank with a
- * thousand connections asks about none that is silent, and hears at once of one that ends, whether it waits for it or not. When nothing
+ * The kernel tells changes (edge triggered epoll): `readable` and `writable` stay set until a call moves less than it could. So a rank with
+ * a thousand connections asks about none that is silent, and hears at once of one that ends, whether it waits for it or not. When nothing
  * can move, it sleeps until the kernel has something to tell, for a millisecond at most: a sleeping thread takes nothing from the step.
  *
  * A connection's end is a death, for nobody leaves without a word: an orderly close sends everybody a BYE and waits for everybody's. */
@@ -129,8 +129,8 @@ static hn_status check_head(sockets *s, int peer, const hn_message *m, hn_error 
     write_head(m, expected);
     if (!memcmp(s->streams[peer].head, expected, HEAD)) return HN_OK;
     memcpy(got, s->streams[peer].head, HEAD);
-    return hn_fail(error, HN_ERR_FORMAT, "rank %d (%s) sent a message of kind %u and %u bytes; rank %d expected kind %d and %zu bytes", peer,
-                   s->streams[peer].host, got[0], got[1], s->table.rank, m->tag, m->size);
+    return hn_fail(error, HN_ERR_FORMAT, "rank %d (%s) sent a message of kind %u and %u bytes; rank %d expected kind %d and %zu bytes",
+                   peer, s->streams[peer].host, got[0], got[1], s->table.rank, m->tag, m->size);
 }
 
 /* Receives what one rank has sent, a piece's worth at most. */
@@ -251,7 +251,7 @@ static bool sockets_close(hn_p2p *p2p, bool orderly)
     return true;
 }
 
-static hn_status watch(sockets *s, const int *fds, const hnp_place *places, hn_error *error)
+static hn_status watch(sockets *s, const int *fds, const hnp_socket_place *places, hn_error *error)
 {
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (s->epoll < 0) return hn_fail_errno(error, "epoll_create1");
@@ -265,7 +265,7 @@ static hn_status watch(sockets *s, const int *fds, const hnp_place *places, hn_e
     return HN_OK;
 }
 
-hn_status hnp_sockets_open(hn_p2p **out, int listener, const hnp_place *places, int rank, int size, double seconds, hn_error *error)
+hn_status hnp_sockets_open(hn_p2p **out, int listener, const hnp_socket_place *places, int rank, int size, double seconds, hn_error *error)
 {
     hn_status status = HN_OK;
     int *fds = hn_malloc((size_t)size * sizeof *fds);

@@ -1,5 +1,5 @@
-/* Messages over MPI: the one file that is compiled against an MPI. It is a library of its own, loaded when it is asked for (mpi_load.c), because
- * MPIs differ in their binary interface: hone itself then starts anywhere, and a cluster builds this for the MPI that it has:
+/* Messages over MPI: the one file that is compiled against an MPI. It is a library of its own, loaded when it is asked for (mpi_load.c),
+ * because MPIs differ in their binary interface: hone itself then starts anywhere, and a cluster builds this for the MPI that it has:
  *
  *     mpicc -O2 -shared -fPIC -I HONE -o hone_mpi.so HONE/train/transport/module/hone_mpi.c
  *
@@ -200,8 +200,8 @@ static hn_status join_world(mpi *m, int rank, int size, hn_error *error)
     MPI_Comm_rank(m->world, &own);
     MPI_Comm_size(m->world, &all);
     if (own != rank || all != size)
-        return fail(error, "MPI counts rank %d of %d, the launcher rank %d of %d: is hone_mpi.so built for the MPI that started this?", own, all,
-                    rank, size);
+        return fail(error, "MPI counts rank %d of %d, the launcher rank %d of %d: is hone_mpi.so built for the MPI that started this?",
+                    own, all, rank, size);
     return HN_OK;
 }
 
