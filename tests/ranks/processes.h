@@ -41,6 +41,7 @@ typedef struct world {
 
 static hn_ranks_options world_options = {.timeout = 2, .silence = 1.5, .connect = 20, .stop_within = 20};
 static volatile int world_stop;
+static size_t world_memory[WORLD_MOST];     /* of a rank, which of its allocations fails first; 0: none */
 static bool world_meets_by_folder = true; /* else by the environment of the test */
 
 static void world_nap(double seconds)
@@ -93,9 +94,10 @@ static void world_start_rank(world *w, int rank, world_body *body, int scene)
     hn_ranks *ranks = NULL;
     hn_error error = {0};
     world_be(w, rank);
+    if (world_memory[rank]) hn_mem_fail_at(world_memory[rank]);
     if (hn_ranks_open(&ranks, &world_options, &error) != HN_OK) {
         fprintf(stderr, "%s\n", error.message);
-        _exit(10 + (int)error.status);
+        exit(10 + (int)error.status);
     }
     body(ranks, scene);
     hn_ranks_close(ranks);

@@ -422,6 +422,43 @@ TEST(no_such_interface)
     close(second);
 }
 
+/* Whichever allocation of a rank fails, while they come together or in the first collective: both end, one of them says why (what has
+ * no memory to say it may be named by the other), and nothing leaks. From some allocation on all is well. */
+static int sweep_memory(int rank, size_t first, int count)
+{
+    static world many[12];
+    int well = 0;
+    for (int i = 0; i < count; i++) {
+        world_memory[rank] = first + (size_t)i;
+        world_start(&many[i], 2, calm_body, 0);
+    }
+    world_memory[rank] = 0;
+    for (int i = 0; i < count; i++) {
+        bool ended = world_wait(&many[i], 20), fine = world_code(&many[i], 0) == 0 && world_code(&many[i], 1) == 0;
+        bool told = many[i].said[0][0] || many[i].said[1][0];
+        if (!ended || strstr(many[i].said[0], "Sanitizer") || strstr(many[i].said[1], "Sanitizer") || (!fine && !told)) {
+            fprintf(stderr, "allocation %zu of rank %d: %d and %d; rank 0 said: %s; rank 1: %s\n", first + (size_t)i, rank,
+                    world_code(&many[i], 0), world_code(&many[i], 1), many[i].said[0], many[i].said[1]);
+            return -1;
+        }
+        well += fine;
+        world_close(&many[i]);
+    }
+    return well;
+}
+
+TEST(no_memory)
+{
+    double before = world_options.connect;
+    world_options.connect = 1.5;
+    for (int rank = 0; rank < 2; rank++) {
+        int well = 0;
+        for (size_t first = 1; well == 0 && first < 200; first += 12) well = sweep_memory(rank, first, 12);
+        CHECK(well > 0);
+    }
+    world_options.connect = before;
+}
+
 TEST_MAIN(alarm(200); RUN(by_the_environment); RUN(worlds_of_different_sizes); RUN(a_rank_that_is_there_twice); RUN(ranks_that_do_not_come);
           RUN(a_stop_while_they_come); RUN(strangers); RUN(another_build); RUN(a_rank_that_dies_before_all_are_there); RUN(a_false_rank);
-          RUN(a_false_rank_0); RUN(no_such_interface))
+          RUN(a_false_rank_0); RUN(no_such_interface); RUN(no_memory))
