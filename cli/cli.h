@@ -34,7 +34,8 @@ int hn_verb_export(int argc, char **argv);
 int hn_verb_verify(int argc, char **argv);
 int hn_verb_keys(int argc, char **argv);
 
-/* Prints "hone: MESSAGE" on stderr and returns the exit code of the status. */
+/* The exit code of a status; fail also prints "hone: MESSAGE" on stderr. */
+int hn_cli_code(const hn_error *error);
 int hn_cli_fail(const hn_error *error);
 /* A line on stderr. */
 void hn_cli_notice(const char *text);

@@ -33,14 +33,19 @@ bool hn_cli_colour(int fd)
     return isatty(fd) && !(none && *none);
 }
 
-int hn_cli_fail(const hn_error *error)
+int hn_cli_code(const hn_error *error)
 {
-    fprintf(stderr, "hone: %s\n", error->message);
     switch (error->status) {
     case HN_ERR_USAGE: return HN_EXIT_USAGE;
     case HN_ERR_INTERRUPTED: return HN_EXIT_STOPPED;
     default: return HN_EXIT_FAILED;
     }
+}
+
+int hn_cli_fail(const hn_error *error)
+{
+    fprintf(stderr, "hone: %s\n", error->message);
+    return hn_cli_code(error);
 }
 
 void hn_cli_notice(const char *text)

@@ -158,7 +158,7 @@ int hn_verb_data(int argc, char **argv)
     hn_status status = hn_cli_arguments(&arguments, argc, argv, 1, 1, NULL, &error);
     if (status == HN_OK)
         status = hn_cli_config_load(&config, arguments.words[0], arguments.overrides, arguments.override_count, false, &error);
-    if (status == HN_OK) status = hn_job_open(&job, &config.train, &config.data, HN_JOB_ALL, &error);
+    if (status == HN_OK) status = hn_job_open(&job, &config.train, &config.data, HN_JOB_ALL, NULL, &error);
     if (status == HN_OK) {
         if (job->chat) printf("template: %s\n", hn_template_name(job->chat));
         print_report("train", hn_dataset_report(job->train));

@@ -26,7 +26,7 @@ int hn_verb_export(int argc, char **argv)
         status = hn_fail(&error, HN_ERR_MEMORY, "out of memory for a path");
     if (status == HN_OK)
         status = hn_cli_config_load(&config, path, arguments.overrides, arguments.override_count, false, &error);
-    if (status == HN_OK) status = hn_job_open(&job, &config.train, &config.data, HN_JOB_MODEL, &error);
+    if (status == HN_OK) status = hn_job_open(&job, &config.train, &config.data, HN_JOB_MODEL, NULL, &error);
     if (status == HN_OK) status = hn_export(job, arguments.words[0], arguments.words[1], &options, &step, &passed_over, &error);
     if (passed_over.length) hn_cli_notice(passed_over.text);
     if (status == HN_OK) printf("%s: weights of step %lld\n", arguments.words[1], (long long)step);

@@ -39,6 +39,7 @@ typedef struct hn_dataset_options {
     const hn_template *chat; /* of INSTRUCT */
     int32_t end_token;       /* of TEXT: stands behind every document that does not end with it; -1: none does */
     const char *cache_folder; /* NULL: the tokens stay in memory */
+    uint64_t *pulse;          /* hn_pulse while rows are encoded; NULL: nobody looks */
 } hn_dataset_options;
 
 /* What reading the files found; stored in the cache, so that a warm start says the same. */

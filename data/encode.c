@@ -17,6 +17,7 @@
 
 #include "core/batch.h"
 #include "core/mem.h"
+#include "core/pulse.h"
 #include "core/threads.h"
 #include "data/encoder.h"
 
@@ -315,6 +316,7 @@ static hn_status move(pipeline *p, hn_dialog *room, bool *finished, hn_error *er
     hn_status status = HN_OK;
     *finished = p->input_end && p->append == p->fill;
     if (*finished) return HN_OK;
+    hn_pulse(p->options->pulse);
     if (p->append < p->fill && next->state == DONE) {
         pthread_mutex_unlock(&p->mutex);
         status = append_slot(p, next, error);

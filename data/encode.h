@@ -24,6 +24,7 @@ typedef struct hnp_encode_options {
     bool whole_pairs; /* of pairs the first text alone is cut */
     int32_t files;
     int threads; /* 0: one a core; the columns do not depend on it */
+    uint64_t *pulse; /* hn_pulse every some rows; NULL: nobody looks */
 } hnp_encode_options;
 
 typedef struct hnp_encode_counts {

@@ -177,7 +177,8 @@ static hn_status build(hn_dataset *dataset, const request *r, hn_error *error)
                                    .bad = &report->bad,
                                    .max_tokens = (int32_t)config->max_tokens,
                                    .files = (int32_t)files->count,
-                                   .threads = (int)config->threads};
+                                   .threads = (int)config->threads,
+                                   .pulse = r->options->pulse};
     hnp_encode_counts counts = {0};
     hn_reader *reader = NULL;
     hn_status status = hn_reader_open(&reader, &reading, &report->bad, error);

@@ -13,11 +13,6 @@ extern const hn_ops hnp_ops_base, hnp_ops_avx2, hnp_ops_avx512, hnp_ops_cuda;
 const hn_ops *hnp_ops_cpu_named(const char *isa);
 
 #ifdef HN_ISA
-/* One more in ctx->pulse. */
-static inline void hnp_operation_pulse(const hn_ops_context *ctx)
-{
-    if (ctx->pulse) __atomic_fetch_add(ctx->pulse, 1, __ATOMIC_RELAXED);
-}
 /* Around every operation that runs; `begun` is what the first returned. */
 double HN_ISA_NAME(hnp_operation_begin)(hn_ops_context *ctx, hn_operation operation);
 void HN_ISA_NAME(hnp_operation_end)(hn_ops_context *ctx, hn_operation operation, double begun, double flop);

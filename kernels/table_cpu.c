@@ -1,6 +1,7 @@
 /* The parts of a CPU's table that are no operations: scratch, oneDNN's primitives, time by the clock. */
 #include <omp.h>
 
+#include "core/pulse.h"
 #include "kernels/attention.h"
 #include "kernels/choose_tokens.h"
 #include "kernels/linear.h"
@@ -13,7 +14,7 @@
 double HN_ISA_NAME(hnp_operation_begin)(hn_ops_context *ctx, hn_operation operation)
 {
     (void)operation;
-    hnp_operation_pulse(ctx);
+    hn_pulse(ctx->pulse);
     return ctx->profile ? hn_profile_now() : 0;
 }
 

@@ -21,25 +21,23 @@ hn_status hnp_best_publish(hn_trainer *trainer, hn_error *error)
 
 static hn_status load_weights(hn_trainer *trainer, int64_t step, hn_error *error)
 {
-    hn_named_tensor *weights = NULL;
-    size_t count;
-    /* Groups that no step changed are as they were read; a checkpoint of a shorter plan does not have them. */
-    hn_status status = hnp_list_tensors(trainer->runner.model, NULL, trainer->optimizer.applied, &weights, &count, error);
-    if (status == HN_OK) status = hnp_load_tensors(&trainer->runner.backend, trainer->checkpoints, step, weights, count, error);
-    if (status == HN_OK) hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
-    hn_free(weights);
+    hn_checkpoint *checkpoint = NULL;
+    hn_status status = hn_checkpoint_open(&checkpoint, trainer->checkpoints, step, hnp_world_readers(trainer), error);
+    if (status == HN_OK) status = hnp_trainer_load(trainer, checkpoint, false, error);
+    hn_checkpoint_free(checkpoint);
     return status;
 }
 
 static hn_status is_saved(bool *out, const hn_trainer *trainer, int64_t step, hn_error *error)
 {
     int64_t *steps = NULL;
-    size_t count;
-    hn_status status = hn_checkpoint_list(trainer->checkpoints, &steps, &count, error);
+    size_t count = 0;
+    hn_status status = hnp_world_first(trainer) ? hn_checkpoint_list(trainer->checkpoints, &steps, &count, error) : HN_OK;
     *out = false;
     for (size_t i = 0; status == HN_OK && i < count; i++) *out |= steps[i] == step;
     hn_free(steps);
-    return status;
+    status = hnp_world_agree(trainer, "the list of checkpoints", status, error);
+    return status == HN_OK ? hnp_world_share_bool(trainer, "the list of checkpoints", out, error) : status;
 }
 
 /* From the checkpoint of its step; then the weights are those of the current step's again, which is on the disk. */

@@ -36,6 +36,9 @@ typedef struct hn_train_config {
         int64_t spike_window, spike_patience, max_rollbacks;
         bool profile, share_prefixes, tune, graphs, elastic;
         int device; /* hn_device */
+        int transport; /* HN_TRANSPORT_AUTO, _NONE, _SOCKETS of train/ranks.h */
+        const char *rendezvous;
+        double timeout, silence, connect_timeout, stop_within; /* seconds */
         int recompute; /* hn_recompute, or HN_RECOMPUTE_AUTO */
     } train;
     struct {

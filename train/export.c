@@ -30,17 +30,17 @@ static hn_status read_applied(int64_t **out, const hn_model *model, const json_t
 /* The weights of the newest good checkpoint of `folder`, over those that the model has. */
 static hn_status load_weights(hn_backend *backend, hn_model *model, const char *folder, int64_t *step, hn_strbuf *passed_over, hn_error *error)
 {
-    json_t *state = NULL;
+    hn_checkpoint *checkpoint = NULL;
     int64_t *applied = NULL;
     hn_named_tensor *tensors = NULL;
     size_t count;
-    hn_status status = hn_checkpoint_find(folder, step, &state, passed_over, error);
-    if (status == HN_OK && *step < 0)
-        status = hn_fail(error, HN_ERR_FORMAT, "%s: no checkpoint that verifies", folder);
-    if (status == HN_OK) status = read_applied(&applied, model, state, error);
+    hn_status status = hn_checkpoint_open_newest(&checkpoint, folder, INT64_MAX, NULL, passed_over, error);
+    if (status == HN_OK && !checkpoint) status = hn_fail(error, HN_ERR_FORMAT, "%s: no checkpoint that verifies", folder);
+    if (status == HN_OK) *step = hn_checkpoint_step(checkpoint);
+    if (status == HN_OK) status = read_applied(&applied, model, hn_checkpoint_state(checkpoint), error);
     if (status == HN_OK) status = hnp_list_tensors(model, NULL, applied, &tensors, &count, error);
-    if (status == HN_OK) status = hnp_load_tensors(backend, folder, *step, tensors, count, error);
-    json_decref(state);
+    if (status == HN_OK) status = hnp_read_tensors(backend, checkpoint, tensors, count, error);
+    hn_checkpoint_free(checkpoint);
     hn_free(applied);
     hn_free(tensors);
     return status;

@@ -2,6 +2,7 @@
 #ifndef HONE_TRAIN_INTERNAL_H
 #define HONE_TRAIN_INTERNAL_H
 
+#include "checkpoints/pieces.h"
 #include "checkpoints/writer.h"
 #include "core/digest.h"
 #include "core/lock.h"
@@ -59,8 +60,9 @@ typedef struct hnp_answers {
 
 /* saving.c: checkpoints on their way to the disk. */
 typedef struct hnp_saving {
-    hn_checkpoint_writer *writer;
-    hn_named_tensor *tensors; /* [count] what is saved, in the backend's memory */
+    hn_checkpoint_writer *writer; /* NULL: with other ranks, and while training waits */
+    hn_named_tensor *tensors; /* [count] what is saved, in the backend's memory; with other ranks: */
+    hn_piece *pieces;         /* [count] */
     size_t count;
     hn_mirror mirror;  /* they as the writer reads them: a GPU's copied to pinned memory, the host's where they stand */
     int64_t last;      /* step of the save that was started last, or of the checkpoint that the run goes on from; 0: none */
@@ -82,6 +84,11 @@ typedef struct hn_trainer {
     hn_runner runner;
     hn_arena gradients, moments;
     hnp_reduce reduce;
+    hn_link *link;                   /* world.c; NULL: one process */
+    hn_share share;
+    hn_checkpoint_readers readers;
+    bool stopping_together;          /* some rank was asked to stop */
+    double computing;                /* seconds that the last step took until it waited for others */
     hn_freeze_plan plan;
     size_t totals[HN_PLAN_RECOMPUTES]; /* bytes that the run takes with each setting of train.recompute; SIZE_MAX: not to be counted */
     size_t available;                  /* bytes that were free when one was chosen; 0: unknown */
@@ -137,6 +144,25 @@ hn_status hnp_trainer_ask(hn_trainer *trainer, hn_error *error);
 /* What they answered last, as events. */
 hn_status hnp_trainer_log_answers(hn_trainer *trainer, hn_error *error);
 
+/* world.c: what the ranks of a run do together. All of it is nothing of one process. */
+/* The link, when memory is allocated. */
+hn_status hnp_world_open(hn_trainer *trainer, hn_error *error);
+void hnp_world_close(hn_trainer *trainer, bool orderly);
+bool hnp_world_first(const hn_trainer *trainer);
+/* HN_ERR_MISMATCH, on all: a rank has another config, other data or another machine's products than rank 0. */
+hn_status hnp_world_compare(const hn_trainer *trainer, hn_error *error);
+/* Ends every part that may fail on one rank alone: the first failing rank's status and message, on all. */
+hn_status hnp_world_agree(const hn_trainer *trainer, const char *what, hn_status status, hn_error *error);
+/* Of what rank 0 alone looks at. */
+hn_status hnp_world_share_bool(const hn_trainer *trainer, const char *what, bool *value, hn_error *error);
+/* Between two such places: a failure that the others do not have too ends the job, and does not return. */
+hn_status hnp_world_local(const hn_trainer *trainer, hn_status status, const hn_error *error);
+void hnp_world_enter(const hn_trainer *trainer, hn_activity activity, const char *operation);
+const hn_share *hnp_world_share(hn_trainer *trainer);
+/* `bytes`: of the pieces of all ranks. */
+hn_checkpoint_party hnp_world_party(hn_trainer *trainer, uint64_t bytes);
+const hn_checkpoint_readers *hnp_world_readers(hn_trainer *trainer);
+
 /* step.c: one optimizer step over the examples of a batch. */
 typedef struct hn_step_result {
     int64_t step; /* steps done with this one */
@@ -165,9 +191,15 @@ hn_status hnp_trainer_tune(hn_trainer *trainer, hn_error *error);
  * groups that were stepped. Names and list are one allocation (hn_free). */
 hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, const int64_t *applied, hn_named_tensor **out, size_t *count,
                            hn_error *error);
-/* Reads them from a checkpoint into the backend's memory. */
-hn_status hnp_load_tensors(hn_backend *backend, const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
-                           hn_error *error);
+/* The same of what this process keeps, whole tensors or not. */
+hn_status hnp_list_pieces(const hn_model *model, const hn_optimizer *optimizer, const hnp_zero *zero, const int64_t *applied, hn_piece **out,
+                          size_t *count, hn_error *error);
+/* Whole tensors from an open checkpoint into the backend's memory. */
+hn_status hnp_read_tensors(hn_backend *backend, const hn_checkpoint *checkpoint, const hn_named_tensor *tensors, size_t count, hn_error *error);
+/* Weights, and with `moments` those too, of the groups that were stepped, from an open checkpoint; every rank has all weights then. All ranks. */
+hn_status hnp_trainer_load(hn_trainer *trainer, const hn_checkpoint *checkpoint, bool moments, hn_error *error);
+/* Of all dev sets together: early stopping and the best compare evaluations of the same rows. */
+hn_digest hnp_dev_digest(const hn_job *job);
 /* Everything of a checkpoint but the tensors, as a new object; NULL: out of memory. */
 json_t *hnp_state_pack(const hn_trainer *trainer);
 /* Finds and loads the newest good checkpoint; progress.step stays 0 when there is none. */

@@ -137,6 +137,7 @@ static hn_status open_dataset(hn_dataset **out, const hn_job *job, const hn_list
 {
     hn_dataset_options options = hn_job_data(job->config->task.kind, job->source, job->labels, job->chat);
     options.cache_folder = cache;
+    options.pulse = job->pulse;
     return hn_dataset_open(out, job->data, files, job->source->tokenizer, &options, error);
 }
 
@@ -203,9 +204,10 @@ static void widen(hn_bounds *bounds, const hn_dataset *dataset, const uint32_t *
     if (count > bounds->examples) bounds->examples = count;
 }
 
-static void widen_by_slices(hn_job *job, const hn_order *order)
+static hn_status widen_by_slices(hn_job *job, const hn_order *order, hn_error *error)
 {
-    int32_t end[HN_ELASTIC_PARTS], count, slice, first;
+    int32_t count, slice, first, *end = hn_calloc((size_t)job->parts, sizeof *end);
+    if (!end) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the parts of a batch");
     for (int64_t b = 0; b < hn_order_batches(order); b++) {
         const uint32_t *examples = hn_order_examples(order, b, &count);
         hn_job_cut(job, examples, count, end);
@@ -216,6 +218,8 @@ static void widen_by_slices(hn_job *job, const hn_order *order)
                 widen(&job->training, job->train, examples + first, slice);
             }
     }
+    hn_free(end);
+    return HN_OK;
 }
 
 /* The batches of evaluation are cut by the keys' bounds; those found here are as large as the largest, so the evaluator, which
@@ -266,20 +270,24 @@ static hn_status count_steps(hn_job *job, hn_error *error)
         if (status != HN_OK) return status;
         int64_t batches = hn_order_batches(order);
         double share = fmin(1, epochs - (double)e);
-        widen_by_slices(job, order);
+        status = widen_by_slices(job, order, error);
         job->epoch_batches[job->epoch_count++] = batches;
         job->total_steps += (int64_t)ceil(share * (double)batches - 1e-9);
         hn_order_free(order);
+        if (status != HN_OK) return status;
     }
     if (max_steps > 0 && job->total_steps > max_steps) job->total_steps = max_steps;
     return HN_OK;
 }
 
-static hn_status choose_parts(hn_job *job, hn_error *error)
+static hn_status choose_parts(hn_job *job, int ranks, hn_error *error)
 {
-    int64_t parts = job->config->train.elastic ? job->config->train.elastic_parts : 1;
-    if (parts & (parts - 1))
+    int64_t parts = job->config->train.elastic ? job->config->train.elastic_parts : ranks;
+    if (job->config->train.elastic && parts & (parts - 1))
         return hn_fail(error, HN_ERR_USAGE, "train.elastic_parts: expected a power of two, got %lld", (long long)parts);
+    if (parts % ranks)
+        return hn_fail(error, HN_ERR_USAGE, "train.elastic: expected 1, 2, 4 or another power of two of processes, up to train.elastic_parts (%lld), got "
+                       "%d", (long long)parts, ranks);
     job->parts = (int)parts;
     return HN_OK;
 }
@@ -304,7 +312,6 @@ static hn_status open_data(hn_job *job, hn_error *error)
 {
     char *cache = NULL;
     hn_status status = check_output(job->config->output.dir, error);
-    if (status == HN_OK) status = choose_parts(job, error);
     if (status == HN_OK) status = hn_data_cache_folder(&cache, job->data, job->config->output.dir, error);
     if (status == HN_OK) status = open_dataset(&job->train, job, &job->data->train, cache, error);
     if (status == HN_OK) status = check_lengths(job, job->train, "data.train", error);
@@ -319,15 +326,18 @@ static hn_status open_data(hn_job *job, hn_error *error)
 }
 
 hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data_config *data, hn_job_parts parts,
-                      hn_error *error)
+                      const hn_job_world *world, hn_error *error)
 {
     hn_job *job = hn_calloc(1, sizeof *job);
     if (!job) return hn_fail(error, HN_ERR_MEMORY, "out of memory for a job");
     job->config = config;
     job->data = data;
-    hn_status status = config->model.init == HN_START_SCRATCH
-                           ? hn_source_open_bare(&job->source, config->model.path, error)
-                           : hn_source_open_with(&job->source, config->model.path, config->lora.adapter, error);
+    job->pulse = world ? world->pulse : NULL;
+    hn_status status = choose_parts(job, world ? world->ranks : 1, error);
+    if (status == HN_OK)
+        status = config->model.init == HN_START_SCRATCH
+                     ? hn_source_open_bare(&job->source, config->model.path, error)
+                     : hn_source_open_with(&job->source, config->model.path, config->lora.adapter, error);
     if (status == HN_OK) status = open_task(job, error);
     if (status == HN_OK && parts == HN_JOB_ALL) status = open_data(job, error);
     if (status == HN_OK) *out = job;

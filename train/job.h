@@ -21,6 +21,7 @@ typedef struct hn_dev_set {
 typedef struct hn_job {
     const hn_train_config *config;
     const hn_data_config *data;
+    uint64_t *pulse; /* hn_job_world's */
     hn_source *source;
     hn_model_config model; /* with the task's head */
     hn_template *chat;     /* of conversations; NULL for other tasks */
@@ -31,7 +32,7 @@ typedef struct hn_job {
     int64_t *epoch_batches; /* [epoch_count] optimizer steps of each epoch */
     int64_t epoch_count;
     int64_t total_steps;    /* after max_steps */
-    int parts;              /* that every batch is cut into (train.elastic); 1: none */
+    int parts;              /* that every batch is cut into: one a rank, or train.elastic_parts */
     hn_bounds training;     /* the largest slice of those epochs */
     hn_bounds evaluation;   /* the largest batch of the dev sets; `longest` also of the samples */
     hn_samples samples;
@@ -40,8 +41,14 @@ typedef struct hn_job {
 
 /* HN_JOB_MODEL: source, model and labels alone. */
 typedef enum hn_job_parts { HN_JOB_MODEL, HN_JOB_ALL } hn_job_parts;
+/* The processes that a run is shared out among; the same job on each. */
+typedef struct hn_job_world {
+    int ranks;
+    uint64_t *pulse; /* hn_pulse while data are read; NULL: nobody looks */
+} hn_job_world;
+/* `world`: NULL: one process. */
 hn_status hn_job_open(hn_job **out, const hn_train_config *config, const hn_data_config *data, hn_job_parts parts,
-                      hn_error *error);
+                      const hn_job_world *world, hn_error *error);
 void hn_job_free(hn_job *job);
 
 /* What a data set of this task (hn_task_kind) is made of; labels and template are borrowed. */

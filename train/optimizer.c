@@ -7,21 +7,17 @@
 #include "core/mem.h"
 
 hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *config, const hn_freeze_plan *plan,
-                            hn_model *model, const hn_ops *ops, hn_backend *backend, hn_error *error)
+                            hn_model *model, const hn_ops *ops, hn_backend *backend, const hnp_zero *zero, hn_error *error)
 {
-    int params;
-    hn_model_params(model, &params);
-    size_t count = (size_t)params, groups = (size_t)plan->groups;
-    *optimizer = (hn_optimizer){.config = config, .plan = plan, .model = model, .ops = ops, .backend = backend,
+    size_t groups = (size_t)plan->groups;
+    *optimizer = (hn_optimizer){.config = config, .plan = plan, .model = model, .ops = ops, .backend = backend, .zero = zero,
                                 .moments = config->optim.moments == HN_PRECISION_BF16 ? HN_BF16 : HN_F32};
-    optimizer->segments = hn_calloc(count, sizeof *optimizer->segments);
-    optimizer->m = hn_calloc(count, sizeof *optimizer->m);
-    optimizer->v = hn_calloc(count, sizeof *optimizer->v);
+    optimizer->segments = hn_calloc((size_t)zero->runs, sizeof *optimizer->segments);
     optimizer->applied = hn_calloc(groups, sizeof *optimizer->applied);
     optimizer->trainable = hn_calloc(groups, sizeof *optimizer->trainable);
-    if (optimizer->segments && optimizer->m && optimizer->v && optimizer->applied && optimizer->trainable) return HN_OK;
+    if (optimizer->segments && optimizer->applied && optimizer->trainable) return HN_OK;
     hn_optimizer_close(optimizer);
-    return hn_fail(error, HN_ERR_MEMORY, "out of memory for the optimizer's lists of %d parameters", params);
+    return hn_fail(error, HN_ERR_MEMORY, "out of memory for the optimizer's lists");
 }
 
 void hn_optimizer_close(hn_optimizer *optimizer)
@@ -29,8 +25,6 @@ void hn_optimizer_close(hn_optimizer *optimizer)
     hn_staging_close(&optimizer->values_staging);
     hn_staging_close(&optimizer->outcome_staging);
     hn_free(optimizer->segments);
-    hn_free(optimizer->m);
-    hn_free(optimizer->v);
     hn_free(optimizer->applied);
     hn_free(optimizer->trainable);
     *optimizer = (hn_optimizer){0};
@@ -52,9 +46,7 @@ hn_status hn_optimizer_alloc(hn_optimizer *optimizer, hn_error *error)
 
 void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena)
 {
-    int params;
-    const hn_param *param = hn_model_params(optimizer->model, &params);
-    size_t groups = (size_t)optimizer->plan->groups;
+    size_t groups = (size_t)optimizer->plan->groups, moments = (size_t)optimizer->zero->kept * hn_dtype_size(optimizer->moments);
     unsigned char *values = hn_arena_take(arena, values_bytes(optimizer));
     optimizer->values = (hn_step_values *)values;
     optimizer->groups = (hn_adamw_groups){
@@ -65,14 +57,18 @@ void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena)
         .correction1 = hn_arena_take(arena, groups * sizeof(float)),
         .correction2 = hn_arena_take(arena, groups * sizeof(float)),
     };
-    optimizer->listed = hn_arena_take(arena, (size_t)params * sizeof *optimizer->listed);
+    optimizer->listed = hn_arena_take(arena, (size_t)optimizer->zero->runs * sizeof *optimizer->listed);
     optimizer->step = hn_arena_take(arena, sizeof *optimizer->step);
     optimizer->outcome = hn_arena_take(arena, sizeof *optimizer->outcome);
-    for (int p = 0; p < params; p++) {
-        if (!optimizer->plan->ever[param[p].group] || param[p].frozen) continue;
-        optimizer->m[p] = hn_arena_tensor(arena, optimizer->moments, param[p].rows, param[p].columns).data;
-        optimizer->v[p] = hn_arena_tensor(arena, optimizer->moments, param[p].rows, param[p].columns).data;
-    }
+    optimizer->m = hn_arena_take(arena, moments);
+    optimizer->v = hn_arena_take(arena, moments);
+}
+
+void *hn_optimizer_moment(const hn_optimizer *optimizer, unsigned char *moments, int param)
+{
+    int64_t at = optimizer->zero->gradient[param];
+    HN_ASSERT(optimizer->zero->kept == optimizer->zero->gradients);
+    return at < 0 ? NULL : moments + (size_t)at * hn_dtype_size(optimizer->moments);
 }
 
 void hn_optimizer_select(hn_optimizer *optimizer, int64_t step)
@@ -83,16 +79,19 @@ void hn_optimizer_select(hn_optimizer *optimizer, int64_t step)
     uint16_t *copy = hn_model_copy(optimizer->model);
     hn_freeze_plan_at(optimizer->plan, step, optimizer->trainable);
     optimizer->segment_count = 0;
-    for (int p = 0; p < params; p++) {
-        int group = param[p].group;
-        if (!optimizer->trainable[group] || param[p].frozen) continue;
+    size_t width = hn_dtype_size(optimizer->moments);
+    for (int64_t r = 0; r < optimizer->zero->runs; r++) {
+        const hnp_run *run = &optimizer->zero->run[r];
+        int p = run->param, group = param[p].group;
+        if (!optimizer->trainable[group]) continue;
         optimizer->segments[optimizer->segment_count++] = (hn_adamw_segment){
-            .master = master + param[p].offset,
-            .gradient = hn_model_gradient(optimizer->model, p),
-            .m = optimizer->m[p],
-            .v = optimizer->v[p],
-            .copy = param[p].copy_offset >= 0 ? copy + param[p].copy_offset : NULL,
-            .count = param[p].rows * param[p].columns,
+            .master = master + param[p].offset + run->element,
+            .gradient = hn_model_gradient(optimizer->model, p) + run->element,
+            .m = optimizer->m + (size_t)run->at * width,
+            .v = optimizer->v + (size_t)run->at * width,
+            .copy = param[p].copy_offset >= 0 ? copy + param[p].copy_offset + run->element : NULL,
+            .count = run->count,
+            .offset = run->element,
             .lr_scale = optimizer->plan->lr_scale[group],
             .weight_decay = param[p].decays ? (float)optimizer->config->optim.weight_decay : 0,
             .group = group,

@@ -1,4 +1,4 @@
-/* AdamW over a model's trainable parameters: moments in an arena, one segment a parameter, step counts a group (an unfrozen
+/* AdamW over a model's trainable parameters, or what this process keeps of them: moments in an arena, one segment a run, step counts a group (an unfrozen
  * group starts its own bias correction). The arithmetic is the operation table's. */
 #ifndef HONE_TRAIN_OPTIMIZER_H
 #define HONE_TRAIN_OPTIMIZER_H
@@ -12,6 +12,7 @@
 #include "train/config.h"
 #include "train/freeze.h"
 #include "train/spikes.h"
+#include "train/zero.h"
 
 /* What the host says of one step; it goes from pinned memory to the backend's in one copy, with the groups' arrays behind it. */
 typedef struct hn_step_values {
@@ -27,7 +28,8 @@ typedef struct hn_optimizer {
     hn_backend *backend;
     hn_adamw_segment *segments; /* of the groups that train now */
     int64_t segment_count, chunks;
-    void **m, **v;              /* [parameters] of type `moments`; NULL of what never trains */
+    const hnp_zero *zero;       /* what this process keeps */
+    unsigned char *m, *v;       /* [zero->kept] of type `moments` */
     hn_dtype moments;
     int64_t *applied;           /* [groups] steps that changed the group, as hn_optimizer_fetch found them */
     bool *trainable;            /* [groups] now */
@@ -42,12 +44,14 @@ typedef struct hn_optimizer {
 } hn_optimizer;
 
 hn_status hn_optimizer_init(hn_optimizer *optimizer, const hn_train_config *config, const hn_freeze_plan *plan,
-                            hn_model *model, const hn_ops *ops, hn_backend *backend, hn_error *error);
+                            hn_model *model, const hn_ops *ops, hn_backend *backend, const hnp_zero *zero, hn_error *error);
 /* Pinned memory; once the backend's is placed. */
 hn_status hn_optimizer_alloc(hn_optimizer *optimizer, hn_error *error);
 void hn_optimizer_close(hn_optimizer *optimizer);
 /* Moments and step values; run on a counting arena, then on the real one. */
 void hn_optimizer_place(hn_optimizer *optimizer, hn_arena *arena);
+/* A parameter's moments `moments` (m or v), for one process that keeps everything; NULL of what never trains. */
+void *hn_optimizer_moment(const hn_optimizer *optimizer, unsigned char *moments, int param);
 /* Makes the segments of the groups that train at `step`. Call at the start and at every thaw, after gradients are placed, with
  * no step under way. */
 void hn_optimizer_select(hn_optimizer *optimizer, int64_t step);

@@ -152,18 +152,20 @@ hn_export_kind hnp_publish_kind(const hn_job *job)
 hn_status hnp_trainer_publish(hn_trainer *trainer, const char *name, hn_error *error)
 {
     char *path = hn_path_join(trainer->config->output.dir, name);
-    hn_status status = path ? hnp_publish(trainer->job, trainer->runner.model, path, hnp_publish_kind(trainer->job), HN_F32, error)
-                            : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", name);
+    hn_status status = path ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", name);
+    if (status == HN_OK) status = hnp_reduce_spread_masters(&trainer->reduce, error);
+    if (status == HN_OK && hnp_world_first(trainer))
+        status = hnp_publish(trainer->job, trainer->runner.model, path, hnp_publish_kind(trainer->job), HN_F32, error);
     hn_free(path);
-    return status;
+    return hnp_world_agree(trainer, name, status, error);
 }
 
 hn_status hnp_trainer_publish_best_as(hn_trainer *trainer, const char *name, hn_error *error)
 {
     char *from = hn_path_join(trainer->config->output.dir, "best"), *to = hn_path_join(trainer->config->output.dir, name);
-    hn_status status = from && to ? hn_folder_copy(to, from, error)
-                                  : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", name);
+    hn_status status = from && to ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", name);
+    if (status == HN_OK && hnp_world_first(trainer)) status = hn_folder_copy(to, from, error);
     hn_free(from);
     hn_free(to);
-    return status;
+    return hnp_world_agree(trainer, name, status, error);
 }

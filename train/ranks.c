@@ -321,7 +321,10 @@ void hn_ranks_pulse(hn_ranks *r)
     if (r) atomic_fetch_add_explicit(&r->world->pulses, 1, memory_order_relaxed);
 }
 
-_Atomic uint64_t *hn_ranks_pulses(hn_ranks *r) { return r ? &r->world->pulses : NULL; }
+uint64_t *hn_ranks_pulses(hn_ranks *r)
+{
+    return r ? (uint64_t *)&r->world->pulses : NULL;
+}
 
 void hn_ranks_moved(hn_ranks *r, uint64_t reached, uint64_t finished, uint64_t bytes)
 {

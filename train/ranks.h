@@ -77,7 +77,7 @@ void hn_ranks_enter(hn_ranks *ranks, hn_activity activity, const char *operation
 /* A sign of progress. Any thread. */
 void hn_ranks_pulse(hn_ranks *ranks);
 /* What a pulse adds one to, for lower rooms, which know no ranks; NULL of NULL. */
-_Atomic uint64_t *hn_ranks_pulses(hn_ranks *ranks);
+uint64_t *hn_ranks_pulses(hn_ranks *ranks);
 /* How far the data plane is: transfers that this rank has reached and finished, bytes that it moved. Any thread. */
 void hn_ranks_moved(hn_ranks *ranks, uint64_t reached, uint64_t finished, uint64_t bytes);
 

@@ -38,12 +38,16 @@ static hn_status watched_init(hnp_watched *watched, size_t most, hn_error *error
     return hn_fail(error, HN_ERR_MEMORY, "out of memory for the digests of train.check_every");
 }
 
-static void watch(hnp_watched *watched, const char *kind, const hn_param *param, void *data, hn_dtype type)
+static void watch_some(hnp_watched *watched, const char *kind, const hn_param *param, void *data, hn_dtype type, int64_t count)
 {
-    if (!data) return;
     char *name = watched->names + watched->count * NAME;
     snprintf(name, NAME, "%s.%s", kind, param->name);
-    watched->tensors[watched->count++] = (hn_named_tensor){name, hn_tensor_1d(data, type, param->rows * param->columns)};
+    watched->tensors[watched->count++] = (hn_named_tensor){name, hn_tensor_1d(data, type, count)};
+}
+
+static void watch(hnp_watched *watched, const char *kind, const hn_param *param, void *data, hn_dtype type)
+{
+    if (data) watch_some(watched, kind, param, data, type, param->rows * param->columns);
 }
 
 static hn_status list(hn_trainer *trainer, hn_error *error)
@@ -53,9 +57,10 @@ static hn_status list(hn_trainer *trainer, hn_error *error)
     hn_model *model = trainer->runner.model;
     int params;
     const hn_param *param = hn_model_params(model, &params);
-    size_t count = (size_t)params;
+    const hnp_zero *zero = optimizer->zero;
+    size_t count = (size_t)params, width = hn_dtype_size(optimizer->moments);
     hn_status status = watched_init(&replay->gradients, count + 1, error);
-    if (status == HN_OK) status = watched_init(&replay->state, 4 * count, error);
+    if (status == HN_OK) status = watched_init(&replay->state, 2 * (count + (size_t)zero->runs), error);
     if (status == HN_OK) status = watched_init(&replay->frozen, 2 * count, error);
     if (status != HN_OK) return status;
     for (int p = 0; p < params; p++) {
@@ -64,12 +69,16 @@ static hn_status list(hn_trainer *trainer, hn_error *error)
         uint16_t *copy = param[p].copy_offset >= 0 ? hn_model_copy(model) + param[p].copy_offset : NULL;
         watch(weights, "weight", &param[p], master, HN_F32);
         watch(weights, "copy", &param[p], copy, HN_BF16);
-        watch(weights, "m", &param[p], optimizer->m[p], optimizer->moments);
-        watch(weights, "v", &param[p], optimizer->v[p], optimizer->moments);
         watch(&replay->gradients, "gradient", &param[p], hn_model_gradient(model, p), HN_F32);
     }
+    for (int64_t r = 0; r < zero->runs; r++) {
+        const hnp_run *run = &zero->run[r];
+        size_t at = (size_t)run->at * width;
+        watch_some(&replay->state, "m", &param[run->param], optimizer->m + at, optimizer->moments, run->count);
+        watch_some(&replay->state, "v", &param[run->param], optimizer->v + at, optimizer->moments, run->count);
+    }
     replay->gradients.tensors[replay->gradients.count++] =
-        (hn_named_tensor){"loss", hn_tensor_1d(trainer->reduce.all, HN_U8, trainer->reduce.parts * (int64_t)sizeof *trainer->reduce.all)};
+        (hn_named_tensor){"loss", hn_tensor_1d(hnp_reduce_sums(&trainer->reduce), HN_U8, trainer->reduce.mine * (int64_t)sizeof(hn_sums))};
     return HN_OK;
 }
 

@@ -21,6 +21,7 @@ static hn_status hear_log(hn_trainer *trainer, hn_status status, const hn_error 
 {
     char text[sizeof failure->message + 120];
     if (status != HN_OK && status != HN_ERR_IO) return hn_fail(error, status, "%s", failure->message);
+    if (!trainer->log) return HN_OK; /* rank 0 has it */
     hn_log_counts counts = hn_sink_jsonl_counts(trainer->log);
     trainer->progress.events = counts.written;
     if ((status != HN_OK) == trainer->log_waits) return HN_OK;

@@ -22,23 +22,38 @@
 #include "core/mem.h"
 #include "train/internal.h"
 
-size_t hnp_saving_bytes(const hn_trainer *trainer)
+/* Of weights and moments, all ranks' together. */
+static size_t state_bytes(const hn_trainer *trainer)
 {
     int params;
     const hn_param *param = hn_model_params(trainer->runner.model, &params);
     size_t total = 0, moment = hn_dtype_size(trainer->optimizer.moments);
-    if (trainer->runner.backend.host) return 0;
     for (int p = 0; p < params; p++)
         if (!param[p].frozen) total += (size_t)param[p].rows * (size_t)param[p].columns * (sizeof(float) + 2 * moment);
     return total;
 }
 
+size_t hnp_saving_bytes(const hn_trainer *trainer)
+{
+    return trainer->runner.backend.host ? 0 : state_bytes(trainer);
+}
+
+/* With other ranks there is no writer: all of them save while training waits. */
+static hn_status open_together(hn_trainer *trainer, hn_error *error)
+{
+    hnp_saving *saving = &trainer->saving;
+    hn_status status = hnp_list_pieces(trainer->runner.model, &trainer->optimizer, &trainer->reduce.zero, NULL, &saving->pieces, &saving->count, error);
+    saving->bytes = state_bytes(trainer);
+    return hnp_world_agree(trainer, "the list of what is saved", status, error);
+}
+
 hn_status hnp_saving_open(hn_trainer *trainer, hn_error *error)
 {
     hnp_saving *saving = &trainer->saving;
-    hn_status status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, NULL, &saving->tensors, &saving->count, error);
     saving->last = trainer->progress.step;
     saving->safe = trainer->resumed ? trainer->progress.good : -1;
+    if (trainer->options->ranks) return open_together(trainer, error);
+    hn_status status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, NULL, &saving->tensors, &saving->count, error);
     for (size_t i = 0; status == HN_OK && i < saving->count; i++) saving->bytes += hn_tensor_bytes(&saving->tensors[i].tensor);
     if (status == HN_OK) status = hn_checkpoint_check_space(trainer->checkpoints, saving->tensors, saving->count, error);
     if (status == HN_OK)
@@ -52,6 +67,7 @@ void hnp_saving_close(hnp_saving *saving)
     hn_checkpoint_writer_free(saving->writer); /* first: it reads the others */
     hn_mirror_close(&saving->mirror);
     hn_free(saving->tensors);
+    hn_free(saving->pieces);
     *saving = (hnp_saving){0};
 }
 
@@ -70,7 +86,8 @@ static hn_status conclude(hn_trainer *trainer, const hn_checkpoint_outcome *outc
 hn_status hnp_saving_poll(hn_trainer *trainer, hn_error *error)
 {
     hn_checkpoint_outcome outcome;
-    return hn_checkpoint_writer_poll(trainer->saving.writer, &outcome) ? conclude(trainer, &outcome, error) : HN_OK;
+    bool over = trainer->saving.writer && hn_checkpoint_writer_poll(trainer->saving.writer, &outcome);
+    return over ? conclude(trainer, &outcome, error) : HN_OK;
 }
 
 /* The disk is slower than somebody may expect; said once. */
@@ -96,7 +113,7 @@ static void count_held(hn_trainer *trainer, double seconds)
 
 void hnp_saving_release(hn_trainer *trainer)
 {
-    if (trainer->saving.mirror.memory) return; /* the writer reads the copy */
+    if (!trainer->saving.writer || trainer->saving.mirror.memory) return; /* nobody reads them, or the writer reads the copy */
     double before = hn_clock();
     hn_checkpoint_writer_wait_read(trainer->saving.writer);
     double waited = hn_clock() - before;
@@ -108,7 +125,7 @@ hn_status hnp_saving_wait(hn_trainer *trainer, hn_error *error)
 {
     hn_checkpoint_outcome outcome;
     double before = hn_clock();
-    if (!hn_checkpoint_writer_wait(trainer->saving.writer, &outcome)) return HN_OK;
+    if (!trainer->saving.writer || !hn_checkpoint_writer_wait(trainer->saving.writer, &outcome)) return HN_OK;
     double waited = hn_clock() - before;
     count_held(trainer, waited);
     tell_wait(trainer, outcome.step, waited);
@@ -121,49 +138,79 @@ static hn_status flush_log(void *context, hn_error *error)
     return hn_sinks_flush(context, error);
 }
 
-/* Hands the current state to the writer. */
-static hn_status start(hn_trainer *trainer, hn_error *error)
+static void nobody_waits(void *context)
+{
+    (void)context;
+}
+
+/* The current state of all ranks; *outcome is the same on all of them. */
+static void save_together(hn_trainer *trainer, const hn_checkpoint_job *job, hn_checkpoint_outcome *outcome)
+{
+    double before = hn_clock();
+    const hn_checkpoint_release release = {.call = nobody_waits, .context = job->context, .then = job->state ? job->before : NULL};
+    const hn_checkpoint_party party = hnp_world_party(trainer, trainer->saving.bytes);
+    hn_checkpoint_retention retention = {.keep = (int)trainer->config->checkpoint.keep};
+    memcpy(retention.stay, job->stay, sizeof retention.stay);
+    *outcome = (hn_checkpoint_outcome){.step = job->step};
+    hnp_world_enter(trainer, HN_ACTIVITY_DISK, "a checkpoint");
+    hn_checkpoint_save_pieces(trainer->checkpoints, job->step, trainer->saving.pieces, trainer->saving.count, job->state, &release, &party,
+                              &retention, &outcome->safe, &outcome->error);
+    hnp_world_enter(trainer, HN_ACTIVITY_COMPUTE, "between steps");
+    outcome->seconds = hn_clock() - before;
+    json_decref(job->state);
+}
+
+/* Hands the current state to the writer, or saves it; *over: that was done, and *outcome is what it came to. */
+static hn_status start(hn_trainer *trainer, bool *over, hn_checkpoint_outcome *outcome, hn_error *error)
 {
     hnp_saving *saving = &trainer->saving;
     HN_ASSERT(!trainer->pending);
     hn_status status = hnp_trainer_settle_log(trainer, error);
     if (status == HN_OK) status = hn_optimizer_fetch(&trainer->optimizer, error);
-    if (status == HN_OK) status = hn_mirror_fetch(&saving->mirror, error);
+    if (status == HN_OK && saving->writer) status = hn_mirror_fetch(&saving->mirror, error);
     if (status != HN_OK) return status;
+    bool packs = hnp_world_first(trainer);
     hn_checkpoint_job job = {.step = trainer->progress.step,
                              .tensors = saving->mirror.tensors,
                              .count = saving->mirror.count,
                              .stay = {trainer->config->train.spike_action == HN_SPIKE_ROLL_BACK ? trainer->progress.good : -1,
                                       trainer->progress.best_lost ? trainer->progress.best_lost : -1},
-                             .state = hnp_state_pack(trainer),
+                             .state = packs ? hnp_state_pack(trainer) : NULL,
                              .before = flush_log,
                              .context = &trainer->sinks};
-    if (!job.state) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
+    if (packs && !job.state) status = hn_fail(error, HN_ERR_MEMORY, "out of memory for the checkpoint's state");
+    status = hnp_world_agree(trainer, "the checkpoint's state", status, error);
+    if (status != HN_OK) return status;
     saving->last = job.step;
     saving->good = trainer->progress.good == job.step;
-    hn_checkpoint_writer_start(saving->writer, &job);
+    *over = !saving->writer;
+    if (saving->writer) hn_checkpoint_writer_start(saving->writer, &job);
+    else save_together(trainer, &job, outcome);
     return HN_OK;
 }
 
 hn_status hnp_trainer_save(hn_trainer *trainer, hn_error *error)
 {
+    hn_checkpoint_outcome outcome;
+    bool over = false;
     hn_status status = hnp_saving_wait(trainer, error);
     double before = hn_clock();
-    if (status == HN_OK) status = start(trainer, error);
+    if (status == HN_OK) status = start(trainer, &over, &outcome, error);
     trainer->saving.saves++;
     trainer->saving.last_held = 0;
     count_held(trainer, hn_clock() - before);
-    return status;
+    return status == HN_OK && over ? conclude(trainer, &outcome, error) : status;
 }
 
 hn_status hnp_trainer_save_last(hn_trainer *trainer, hn_error *error)
 {
     hn_checkpoint_outcome outcome;
+    bool over = false;
     hn_status status = hnp_saving_wait(trainer, error);
     double before = hn_clock();
-    if (status == HN_OK) status = start(trainer, error);
+    if (status == HN_OK) status = start(trainer, &over, &outcome, error);
     if (status != HN_OK) return status;
-    hn_checkpoint_writer_wait(trainer->saving.writer, &outcome);
+    if (!over) hn_checkpoint_writer_wait(trainer->saving.writer, &outcome);
     trainer->saving.last_held = hn_clock() - before;
     if (outcome.error.status == HN_OK) return hnp_trainer_show_save(trainer, &outcome, error);
     return hn_fail(error, outcome.error.status, "%s", outcome.error.message);

@@ -14,34 +14,62 @@
 
 #define STATE "checkpoint state"
 
+enum { NAME = 160, PARTS = 3 };
+
+/* What stands for one parameter: its weights and, with an optimizer, its moments; of those that are not asked for the data is NULL. */
+static void list_parts(hn_named_tensor out[PARTS], char *names, const hn_param *param, float *weights, unsigned char *m, unsigned char *v,
+                       hn_dtype moments)
+{
+    static const char *const kinds[PARTS] = {"weight", "m", "v"};
+    void *data[PARTS] = {weights, m, v};
+    for (int k = 0; k < PARTS; k++) {
+        hn_dtype type = k ? moments : HN_F32;
+        snprintf(names + k * NAME, NAME, "%s.%s", kinds[k], param->name);
+        hn_tensor tensor = param->rank == 1 ? hn_tensor_1d(data[k], type, param->rows) : hn_tensor_2d(data[k], type, param->rows, param->columns);
+        out[k] = (hn_named_tensor){names + k * NAME, tensor};
+    }
+}
+
 hn_status hnp_list_tensors(const hn_model *model, const hn_optimizer *optimizer, const int64_t *applied, hn_named_tensor **out, size_t *count,
                            hn_error *error)
 {
-    enum { NAME = 160 };
     int params;
     const hn_param *param = hn_model_params(model, &params);
-    float *master = hn_model_master(model);
-    hn_named_tensor *list = hn_calloc(3 * (size_t)params, sizeof *list + NAME);
+    hn_named_tensor *list = hn_calloc(PARTS * (size_t)params, sizeof *list + NAME), each[PARTS];
     if (!list) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the list of %d parameters", params);
-    char *name = (char *)(list + 3 * (size_t)params);
+    char *name = (char *)(list + PARTS * (size_t)params);
     *count = 0;
     for (int p = 0; p < params; p++) {
         if (param[p].frozen || (applied && !applied[param[p].group])) continue;
-        const struct {
-            const char *kind;
-            void *data;
-            hn_dtype type;
-        } parts[] = {{"weight", master + param[p].offset, HN_F32},
-                     {"m", optimizer ? optimizer->m[p] : NULL, optimizer ? optimizer->moments : HN_F32},
-                     {"v", optimizer ? optimizer->v[p] : NULL, optimizer ? optimizer->moments : HN_F32}};
-        for (int k = 0; k < 3; k++) {
-            if (!parts[k].data) continue;
-            snprintf(name, NAME, "%s.%s", parts[k].kind, param[p].name);
-            hn_tensor tensor = param[p].rank == 1 ? hn_tensor_1d(parts[k].data, parts[k].type, param[p].rows)
-                                                  : hn_tensor_2d(parts[k].data, parts[k].type, param[p].rows, param[p].columns);
-            list[(*count)++] = (hn_named_tensor){name, tensor};
-            name += NAME;
-        }
+        list_parts(each, name, &param[p], hn_model_master(model) + param[p].offset, optimizer ? hn_optimizer_moment(optimizer, optimizer->m, p) : NULL,
+                   optimizer ? hn_optimizer_moment(optimizer, optimizer->v, p) : NULL, optimizer ? optimizer->moments : HN_F32);
+        for (int k = 0; k < PARTS; k++)
+            if (each[k].tensor.data) list[(*count)++] = each[k];
+        name += PARTS * NAME;
+    }
+    *out = list;
+    return HN_OK;
+}
+
+hn_status hnp_list_pieces(const hn_model *model, const hn_optimizer *optimizer, const hnp_zero *zero, const int64_t *applied, hn_piece **out,
+                          size_t *count, hn_error *error)
+{
+    int params;
+    const hn_param *param = hn_model_params(model, &params);
+    hn_named_tensor each[PARTS];
+    hn_piece *list = hn_calloc(PARTS * (size_t)zero->runs, sizeof *list + NAME);
+    if (!list) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the list of %lld pieces", (long long)zero->runs);
+    char *name = (char *)(list + PARTS * (size_t)zero->runs);
+    *count = 0;
+    for (int64_t r = 0; r < zero->runs; r++, name += PARTS * NAME) {
+        const hnp_run *run = &zero->run[r];
+        const hn_param *one = &param[run->param];
+        size_t width = hn_dtype_size(optimizer ? optimizer->moments : HN_F32), at = (size_t)run->at * width;
+        if (applied && !applied[one->group]) continue;
+        list_parts(each, name, one, hn_model_master(model) + one->offset + run->element, optimizer ? optimizer->m + at : NULL,
+                   optimizer ? optimizer->v + at : NULL, optimizer ? optimizer->moments : HN_F32);
+        for (int k = 0; k < PARTS; k++)
+            if (each[k].tensor.data) list[(*count)++] = (hn_piece){.of = each[k], .first = run->element, .count = run->count};
     }
     *out = list;
     return HN_OK;
@@ -61,8 +89,7 @@ static json_t *digest_text(hn_digest digest)
     return json_string(text);
 }
 
-/* Of all dev sets together: early stopping and the best compare evaluations of the same rows. */
-static hn_digest dev_digest(const hn_job *job)
+hn_digest hnp_dev_digest(const hn_job *job)
 {
     hn_digest both[2] = {{0}};
     for (size_t d = 0; d < job->dev_count; d++) {
@@ -105,7 +132,7 @@ json_t *hnp_state_pack(const hn_trainer *trainer)
                      "finished", p->finished[0] ? p->finished : NULL, "groups", pack_groups(trainer),
                      "early_stopping", hn_early_stopping_save(&trainer->stopping), "weights_digest",
                      digest_text(job->weights), "data_digest", digest_text(hn_dataset_digest(job->train)),
-                     "dev_digest", digest_text(dev_digest(job)), "tokenizer_digest",
+                     "dev_digest", digest_text(hnp_dev_digest(job)), "tokenizer_digest",
                      digest_text(hn_tokenizer_digest(job->source->tokenizer)), "products",
                      trainer->runner.ops->products(&trainer->runner.ctx), "tuned", trainer->tuned[0] ? trainer->tuned : NULL,
                      "config", json_deep_copy(trainer->options->resolved), "spikes_in_a_row",
@@ -114,14 +141,46 @@ json_t *hnp_state_pack(const hn_trainer *trainer)
                      "good", (json_int_t)p->good);
 }
 
-hn_status hnp_load_tensors(hn_backend *backend, const char *folder, int64_t step, const hn_named_tensor *tensors, size_t count,
-                           hn_error *error)
+/* Through the host's memory. */
+static hn_status read_pieces(hn_backend *backend, const hn_checkpoint *checkpoint, hn_piece *pieces, size_t count, hn_error *error)
 {
     hn_mirror mirror;
-    hn_status status = hn_mirror_open(&mirror, backend, tensors, count, error);
-    if (status == HN_OK) status = hn_checkpoint_load_some(folder, step, mirror.tensors, count, error);
+    hn_named_tensor *flat = hn_calloc(count, sizeof *flat);
+    if (!flat) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the list of %zu tensors", count);
+    for (size_t i = 0; i < count; i++)
+        flat[i] = (hn_named_tensor){pieces[i].of.name, hn_tensor_1d(pieces[i].of.tensor.data, pieces[i].of.tensor.dtype, pieces[i].count)};
+    hn_status status = hn_mirror_open(&mirror, backend, flat, count, error);
+    for (size_t i = 0; status == HN_OK && i < count; i++) pieces[i].of.tensor.data = mirror.tensors[i].tensor.data;
+    if (status == HN_OK) status = hn_checkpoint_read(checkpoint, pieces, count, error);
     if (status == HN_OK) status = hn_mirror_store(&mirror, error);
     hn_mirror_close(&mirror);
+    hn_free(flat);
+    return status;
+}
+
+hn_status hnp_read_tensors(hn_backend *backend, const hn_checkpoint *checkpoint, const hn_named_tensor *tensors, size_t count, hn_error *error)
+{
+    hn_piece *pieces = hn_calloc(count, sizeof *pieces);
+    if (!pieces) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the list of %zu tensors", count);
+    for (size_t i = 0; i < count; i++) pieces[i] = (hn_piece){.of = tensors[i], .count = hn_tensor_count(&tensors[i].tensor)};
+    hn_status status = read_pieces(backend, checkpoint, pieces, count, error);
+    hn_free(pieces);
+    return status;
+}
+
+hn_status hnp_trainer_load(hn_trainer *trainer, const hn_checkpoint *checkpoint, bool moments, hn_error *error)
+{
+    hn_piece *pieces = NULL;
+    size_t count;
+    hn_optimizer *optimizer = &trainer->optimizer;
+    hn_status status = hnp_list_pieces(trainer->runner.model, moments ? optimizer : NULL, &trainer->reduce.zero, optimizer->applied, &pieces,
+                                       &count, error);
+    if (status == HN_OK) status = read_pieces(&trainer->runner.backend, checkpoint, pieces, count, error);
+    if (status == HN_OK && moments) status = hn_optimizer_restore(optimizer, error);
+    hn_free(pieces);
+    status = hnp_world_agree(trainer, "reading a checkpoint", status, error);
+    if (status == HN_OK) status = hnp_reduce_spread_masters(&trainer->reduce, error);
+    if (status == HN_OK) hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
     return status;
 }
 
@@ -239,7 +298,7 @@ static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error
     hn_status status = same_digest(state, "weights_digest", job->weights, "weights in model.path", error);
     if (status == HN_OK)
         status = same_digest(state, "data_digest", hn_dataset_digest(job->train), "training data", error);
-    if (status == HN_OK) status = same_digest(state, "dev_digest", dev_digest(job), "dev data", error);
+    if (status == HN_OK) status = same_digest(state, "dev_digest", hnp_dev_digest(job), "dev data", error);
     if (status == HN_OK)
         status = same_digest(state, "tokenizer_digest", hn_tokenizer_digest(job->source->tokenizer), "tokenizer", error);
     if (status == HN_OK) status = unpack_groups(trainer, json_object_get(state, "groups"), error);
@@ -252,56 +311,44 @@ static hn_status unpack_state(hn_trainer *trainer, const json_t *state, hn_error
     return status;
 }
 
-hn_status hnp_trainer_return(hn_trainer *trainer, int64_t *step, hn_error *error)
+/* The newest good checkpoint up to `last`; what was passed over is told. NULL: there is none. */
+static hn_status open_newest(hn_trainer *trainer, int64_t last, hn_checkpoint **out, hn_error *error)
 {
-    json_t *state = NULL;
-    hn_named_tensor *tensors = NULL;
-    size_t count;
     hn_strbuf passed_over;
-    hn_backend *backend = &trainer->runner.backend;
     hn_strbuf_init(&passed_over);
-    hn_status status = hnp_saving_wait(trainer, error); /* progress.good is on the disk, or it is another one */
-    if (status == HN_OK)
-        status = hn_checkpoint_find_until(trainer->checkpoints, trainer->progress.good, step, &state, &passed_over, error);
+    hn_status status = hn_checkpoint_open_newest(out, trainer->checkpoints, last, hnp_world_readers(trainer), &passed_over, error);
     if (passed_over.length) trainer->options->notice(passed_over.text);
     hn_strbuf_close(&passed_over);
-    if (status != HN_OK || *step < 0) return status;
-    status = hn_optimizer_fetch(&trainer->optimizer, error);
-    if (status == HN_OK) /* of the groups that were stepped by now: others are as they were */
-        status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, trainer->optimizer.applied, &tensors, &count, error);
+    return status;
+}
+
+hn_status hnp_trainer_return(hn_trainer *trainer, int64_t *step, hn_error *error)
+{
+    hn_checkpoint *checkpoint = NULL;
+    *step = -1;
+    hn_status status = hnp_saving_wait(trainer, error); /* progress.good is on the disk, or it is another one */
+    if (status == HN_OK) status = open_newest(trainer, trainer->progress.good, &checkpoint, error);
+    if (status != HN_OK || !checkpoint) return status;
+    const json_t *state = hn_checkpoint_state(checkpoint);
+    *step = hn_checkpoint_step(checkpoint);
+    status = hn_optimizer_fetch(&trainer->optimizer, error); /* groups that were not stepped by now are as they were */
+    if (status == HN_OK) status = hnp_trainer_load(trainer, checkpoint, true, error);
     if (status == HN_OK) status = unpack_groups(trainer, json_object_get(state, "groups"), error);
     if (status == HN_OK) status = hn_spikes_load(&trainer->spikes, json_object_get(state, "spikes"), error);
-    if (status == HN_OK) status = hnp_load_tensors(backend, trainer->checkpoints, *step, tensors, count, error);
     if (status == HN_OK) status = hn_optimizer_restore(&trainer->optimizer, error);
-    if (status == HN_OK) hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
     trainer->replay.noted = -1;
-    hn_free(tensors);
-    json_decref(state);
+    hn_checkpoint_free(checkpoint);
     return status;
 }
 
 hn_status hnp_trainer_resume(hn_trainer *trainer, hn_error *error)
 {
-    int64_t step = -1;
-    json_t *state = NULL;
-    hn_named_tensor *tensors = NULL;
-    size_t count;
-    hn_strbuf passed_over;
-    hn_strbuf_init(&passed_over);
-    hn_status status = hn_checkpoint_find(trainer->checkpoints, &step, &state, &passed_over, error);
-    if (passed_over.length) trainer->options->notice(passed_over.text);
-    if (status != HN_OK || step < 0) goto out;
-    status = unpack_state(trainer, state, error);
-    if (status == HN_OK)
-        status = hnp_list_tensors(trainer->runner.model, &trainer->optimizer, trainer->optimizer.applied, &tensors, &count, error);
-    if (status == HN_OK) status = hnp_load_tensors(&trainer->runner.backend, trainer->checkpoints, step, tensors, count, error);
-    if (status == HN_OK) status = hn_optimizer_restore(&trainer->optimizer, error);
-    if (status != HN_OK) goto out;
-    hn_model_refresh_copy(trainer->runner.model, &trainer->runner.ctx);
-    trainer->resumed = true;
-out:
-    hn_strbuf_close(&passed_over);
-    hn_free(tensors);
-    json_decref(state);
+    hn_checkpoint *checkpoint = NULL;
+    hn_status status = open_newest(trainer, INT64_MAX, &checkpoint, error);
+    if (status != HN_OK || !checkpoint) return status;
+    status = hnp_world_agree(trainer, "a checkpoint's state", unpack_state(trainer, hn_checkpoint_state(checkpoint), error), error);
+    if (status == HN_OK) status = hnp_trainer_load(trainer, checkpoint, true, error);
+    trainer->resumed = status == HN_OK;
+    hn_checkpoint_free(checkpoint);
     return status;
 }

@@ -29,12 +29,20 @@ static hn_status evaluate_sets(hn_trainer *trainer, hn_metrics *metrics, hn_erro
     hn_job *job = trainer->job;
     for (size_t d = 0; d < job->dev_count; d++) {
         hn_status status = hn_metrics_init(&metrics[d], hn_job_measured(job), hn_dataset_count(job->dev[d].dataset), error);
+        status = hnp_world_agree(trainer, "metrics", status, error);
         if (status == HN_OK)
-            status = hn_evaluate(&trainer->runner, &trainer->buffer, job->dev[d].dataset, &metrics[d], NULL, NULL, NULL,
+            status = hn_evaluate(&trainer->runner, &trainer->buffer, job->dev[d].dataset, &metrics[d], NULL, NULL, hnp_world_share(trainer),
                                  trainer->options->stop, error);
         if (status != HN_OK) return status;
     }
     return HN_OK;
+}
+
+/* Rank 0 alone: the others wait. */
+static hn_status ask(hn_trainer *trainer, hn_error *error)
+{
+    hn_status status = hnp_world_first(trainer) ? hnp_trainer_ask(trainer, error) : HN_OK;
+    return hnp_world_agree(trainer, "samples", status, error);
 }
 
 /* Evaluates every dev set, has samples answered, logs both, and keeps the weights when the first set's metric is the best so far. */
@@ -45,14 +53,14 @@ static hn_status evaluate(hn_trainer *trainer, hn_error *error)
     if (!metrics) return hn_fail(error, HN_ERR_MEMORY, "out of memory for metrics");
     double before = hn_clock();
     hn_status status = evaluate_sets(trainer, metrics, error);
-    if (status == HN_OK) status = hnp_trainer_ask(trainer, error);
+    if (status == HN_OK) status = ask(trainer, error);
     hn_runner_use(&trainer->runner, true, trainer->first);
     if (status == HN_OK) {
         double value = hn_metrics_value(&metrics[0], (hn_metric)job->config->eval.metric);
         bool best = hn_early_stopping_update(&trainer->stopping, value, trainer->progress.step);
         for (size_t d = 0; status == HN_OK && d < job->dev_count; d++)
             status = hnp_trainer_log_evaluation(trainer, job->dev[d].name, &metrics[d], best && d == 0, error);
-        if (status == HN_OK) status = hnp_trainer_log_answers(trainer, error);
+        if (status == HN_OK && hnp_world_first(trainer)) status = hnp_trainer_log_answers(trainer, error);
         if (status == HN_OK && best) status = hnp_best_publish(trainer, error);
     }
     for (size_t d = 0; d < job->dev_count; d++) hn_metrics_close(&metrics[d]);
@@ -66,7 +74,9 @@ static hn_status open_cache(hn_trainer *trainer, hn_error *error)
 {
     const hn_train_config *config = trainer->config;
     if (!config->freeze.cache || trainer->first == 0) return HN_OK;
-    char *path = hn_path_join(config->output.dir, "trunk-cache.h5");
+    char name[32] = "trunk-cache.h5";
+    if (trainer->options->ranks) snprintf(name, sizeof name, "trunk-cache-%d.h5", hn_ranks_rank(trainer->options->ranks));
+    char *path = hn_path_join(config->output.dir, name);
     hn_hasher *hasher = hn_hasher_open();
     hn_status status = path && hasher ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the trunk cache");
     if (status == HN_OK) {
@@ -155,6 +165,7 @@ static hn_status advance(hn_trainer *trainer, hn_error *error)
     if (status != HN_OK) return status;
     const uint32_t *examples = hn_order_examples(trainer->order, p->batch, &count);
     status = hnp_trainer_step(trainer, examples, count, &tokens, error);
+    hnp_world_local(trainer, status, error);
     if (status != HN_OK) {
         hnp_trainer_settle(trainer, 0, &(hn_error){0}); /* what came before is counted and logged all the same */
         return status;
@@ -163,16 +174,24 @@ static hn_status advance(hn_trainer *trainer, hn_error *error)
     p->batch++;
     trainer->window_tokens += tokens;
     trainer->window_examples += count;
-    status = hnp_trainer_settle(trainer, 1, error);
+    status = hnp_world_local(trainer, hnp_trainer_settle(trainer, 1, error), error);
     return status == HN_OK ? hnp_saving_poll(trainer, error) : status;
+}
+
+/* Ranks stop where all know that one of them was asked to; the last step told them. */
+static bool is_stopped(const hn_trainer *trainer)
+{
+    if (!trainer->options->ranks) return *trainer->options->stop;
+    if (trainer->stopping_together) hn_ranks_stop_agreed(trainer->options->ranks);
+    return trainer->stopping_together;
 }
 
 /* Steps until nothing is left to do, early stopping, a signal or a failure. */
 static hn_status run_steps(hn_trainer *trainer, hn_error *error)
 {
     for (;;) {
-        hn_status status = *trainer->options->stop ? hn_fail(error, HN_ERR_INTERRUPTED, "stopped") : hnp_trainer_roll_back(trainer, error);
-        if (status == HN_OK) status = turn(trainer, error);
+        hn_status status = is_stopped(trainer) ? hn_fail(error, HN_ERR_INTERRUPTED, "stopped") : hnp_trainer_roll_back(trainer, error);
+        if (status == HN_OK) status = hnp_world_local(trainer, turn(trainer, error), error);
         if (status == HN_ERR_INTERRUPTED) {
             hn_error_reset(error);
             status = hnp_trainer_settle(trainer, 0, error);
@@ -239,7 +258,9 @@ static hn_status complete(hn_trainer *trainer, bool *lacked, hn_error *error)
     hn_status status = final ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of final");
     *lacked = trainer->progress.best_lost;
     if (status == HN_OK && *lacked) status = finish_best(trainer, error);
-    if (status == HN_OK && !hn_path_exists(final)) {
+    bool missing = status == HN_OK && !hn_path_exists(final);
+    if (status == HN_OK) status = hnp_world_share_bool(trainer, "final/", &missing, error);
+    if (status == HN_OK && missing) {
         *lacked = true;
         status = publish_final(trainer, error);
     }
@@ -268,36 +289,52 @@ static hn_status check_config(hn_trainer *trainer, const char *path, hn_error *e
     return status;
 }
 
-/* The run folder with its config.json and sinks; resumes when there is a checkpoint. */
-static hn_status open_run(hn_trainer *trainer, hn_error *error)
+/* The run folder, with its lock and config.json. */
+static hn_status open_folder(hn_trainer *trainer, hn_error *error)
 {
     const char *dir = trainer->config->output.dir;
-    char *config = hn_path_join(dir, "config.json"), *metrics = hn_path_join(dir, "metrics.jsonl");
+    char *config = hn_path_join(dir, "config.json");
     hn_strbuf text;
     hn_strbuf_init(&text);
-    trainer->checkpoints = hn_path_join(dir, "checkpoints");
-    hn_status status = config && metrics && trainer->checkpoints ? hn_folder_make(trainer->checkpoints, error)
-                                                                 : hn_fail(error, HN_ERR_MEMORY, "out of memory for paths");
+    hn_status status = config ? hn_folder_make(trainer->checkpoints, error) : hn_fail(error, HN_ERR_MEMORY, "out of memory for paths");
     if (status == HN_OK) status = hn_lock_open(&trainer->lock, dir, error);
     if (status == HN_OK && hn_path_exists(config)) status = check_config(trainer, config, error);
     if (status != HN_OK) goto out;
     hn_json_write(&text, trainer->options->resolved, 2);
     status = text.failed ? hn_fail(error, HN_ERR_MEMORY, "out of memory for config.json")
                          : hn_file_commit(config, text.text, text.length, error);
-    if (status == HN_OK) status = hnp_trainer_resume(trainer, error);
-    if (status != HN_OK) goto out;
-    status = hn_sink_jsonl_open(&trainer->sinks.items[trainer->sinks.count], metrics,
-                                trainer->resumed ? trainer->progress.step : -1, trainer->progress.events, error);
-    if (status != HN_OK) goto out;
-    trainer->log = trainer->sinks.items[trainer->sinks.count++];
-    status = hn_sink_terminal_open(&trainer->sinks.items[trainer->sinks.count], 2, trainer->options->live,
-                                   trainer->options->colour, error);
-    if (status == HN_OK) trainer->sinks.count++;
 out:
     hn_strbuf_close(&text);
     hn_free(config);
-    hn_free(metrics);
     return status;
+}
+
+static hn_status open_sinks(hn_trainer *trainer, hn_error *error)
+{
+    hn_sinks *sinks = &trainer->sinks;
+    char *metrics = hn_path_join(trainer->config->output.dir, "metrics.jsonl");
+    hn_status status = metrics ? hn_sink_jsonl_open(&sinks->items[sinks->count], metrics, trainer->resumed ? trainer->progress.step : -1,
+                                                    trainer->progress.events, error)
+                               : hn_fail(error, HN_ERR_MEMORY, "out of memory for paths");
+    hn_free(metrics);
+    if (status != HN_OK) return status;
+    trainer->log = sinks->items[sinks->count++];
+    status = hn_sink_terminal_open(&sinks->items[sinks->count], 2, trainer->options->live, trainer->options->colour, error);
+    if (status == HN_OK) sinks->count++;
+    return status;
+}
+
+/* The run folder and its sinks, which are rank 0's; resumes when there is a checkpoint. */
+static hn_status open_run(hn_trainer *trainer, hn_error *error)
+{
+    trainer->checkpoints = hn_path_join(trainer->config->output.dir, "checkpoints");
+    hn_status status = trainer->checkpoints ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for paths");
+    if (status == HN_OK && hnp_world_first(trainer)) status = open_folder(trainer, error);
+    status = hnp_world_agree(trainer, "the run folder", status, error);
+    if (status == HN_OK) status = hnp_trainer_resume(trainer, error);
+    if (status != HN_OK) return status;
+    if (hnp_world_first(trainer)) status = open_sinks(trainer, error);
+    return hnp_world_agree(trainer, "the log", status, error);
 }
 
 /* What of a data set a person should know: rows that were refused, a token cache that had to be made anew. */
@@ -347,12 +384,15 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     hn_strbuf initialised, ignored;
     hn_strbuf_init(&initialised);
     hn_strbuf_init(&ignored);
-    hn_status status = hnp_trainer_alloc(trainer, error);
+    hn_status status = hnp_world_agree(trainer, "memory", hnp_trainer_alloc(trainer, error), error);
     uint64_t seed = (uint64_t)trainer->config->train.seed;
     bool scratch = trainer->config->model.init == HN_START_SCRATCH;
-    if (status == HN_OK)
+    if (status == HN_OK) {
         status = scratch ? hn_runner_initialise(&trainer->runner, seed, error)
                          : hn_runner_load(&trainer->runner, trainer->job->source, seed, &initialised, &ignored, error);
+        status = hnp_world_agree(trainer, "weights", status, error);
+    }
+    if (status == HN_OK) status = hnp_world_open(trainer, error);
     if (status == HN_OK) status = open_run(trainer, error);
     if (status != HN_OK) goto out;
     if ((trainer->progress.finished[0] && is_last(trainer)) || !strcmp(trainer->progress.finished, "early stopping")) {
@@ -371,6 +411,7 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     status = hnp_trainer_tune(trainer, error);
     if (status == HN_OK) status = open_cache(trainer, error);
     if (status == HN_OK) status = hnp_replay_open(trainer, error);
+    status = hnp_world_agree(trainer, "the beginning", status, error);
     if (status != HN_OK) goto out;
     trainer->started = trainer->window_started = hn_clock();
     if (trainer->config->train.profile) trainer->runner.ctx.profile = &trainer->profile;
@@ -398,8 +439,10 @@ hn_status hn_train(hn_job *job, const hn_train_options *options, hn_train_result
 {
     hn_trainer trainer;
     *result = (hn_train_result){0};
-    hn_status status = hnp_trainer_init(&trainer, job, options, error);
+    hn_status status = hn_ranks_agree(options->ranks, "sizes", hnp_trainer_init(&trainer, job, options, error), error);
+    if (status == HN_OK) status = hnp_world_compare(&trainer, error);
     if (status == HN_OK) status = run(&trainer, result, error);
+    hnp_world_close(&trainer, status == HN_OK || status == HN_ERR_INTERRUPTED);
     hnp_trainer_close(&trainer);
     return status;
 }

@@ -10,12 +10,14 @@
 #include "core/config.h"
 #include "core/error.h"
 #include "train/job.h"
+#include "train/ranks.h"
 
 typedef struct hn_train_options {
     const hn_key_table *tables; /* of the resolved config: to tell what differs on resume */
     size_t table_count;
     const json_t *resolved;
     const volatile int *stop;   /* set by a signal handler: save and return HN_ERR_INTERRUPTED */
+    hn_ranks *ranks;            /* that this process trains with; NULL: alone */
     bool live, colour;          /* of the terminal on stderr */
     bool counting;              /* only sizes are wanted (train/plan.h) */
     /* A line for people that is no event of the run: what was passed over, resumed, initialised. */

@@ -64,10 +64,13 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     for (int g = 0; g < trainer->plan.groups; g++)
         if (!trainer->plan.ever[g]) hn_model_freeze(trainer->runner.model, g);
     plan_activations(trainer, HN_RECOMPUTE_NONE);
-    status = hn_optimizer_init(&trainer->optimizer, config, &trainer->plan, trainer->runner.model, trainer->runner.ops,
-                               &trainer->runner.backend, error);
+    hnp_parts parts = {.parts = job->parts, .rank = hn_ranks_rank(options->ranks), .ranks = hn_ranks_size(options->ranks),
+                       .tree = config->train.elastic};
+    status = hnp_reduce_init(&trainer->reduce, &parts, trainer->runner.ops, &trainer->runner.backend, &trainer->gradients, trainer->runner.model,
+                             &trainer->plan, trainer->runner.options.precision, error);
     if (status == HN_OK)
-        status = hnp_reduce_init(&trainer->reduce, job->parts, trainer->runner.ops, &trainer->runner.backend, &trainer->gradients, error);
+        status = hn_optimizer_init(&trainer->optimizer, config, &trainer->plan, trainer->runner.model, trainer->runner.ops,
+                                   &trainer->runner.backend, &trainer->reduce.zero, error);
     if (status != HN_OK) return status;
     hn_arena_init(&trainer->gradients, "gradients", &trainer->runner.backend);
     hn_arena_init(&trainer->moments, "optimizer", &trainer->runner.backend);
@@ -134,7 +137,8 @@ static hn_status alloc_all(hn_trainer *trainer, hn_error *error)
     if (status == HN_OK) status = hnp_answers_alloc(&trainer->answers, error);
     if (status != HN_OK) return status;
     hnp_trainer_place(trainer);
-    return hn_optimizer_alloc(&trainer->optimizer, error);
+    status = hnp_reduce_alloc(&trainer->reduce, error);
+    return status == HN_OK ? hn_optimizer_alloc(&trainer->optimizer, error) : status;
 }
 
 hn_status hnp_trainer_alloc(hn_trainer *trainer, hn_error *error)
@@ -156,6 +160,7 @@ void hnp_trainer_select(hn_trainer *trainer)
 {
     hnp_graphs_reset(&trainer->graphs);
     hn_optimizer_select(&trainer->optimizer, trainer->progress.step);
+    hnp_reduce_select(&trainer->reduce, trainer->progress.step);
     hn_train_plan plan = {.trainable = trainer->optimizer.trainable};
     trainer->first = hn_train_plan_first(trainer->runner.model, &plan);
     hn_runner_use(&trainer->runner, true, trainer->first);

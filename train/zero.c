@@ -90,16 +90,23 @@ static void add_frozen(hnp_zero *zero, const hn_param *params, int count, bool n
     }
 }
 
-hn_status hnp_zero_init(hnp_zero *zero, const hn_param *params, int count, const hn_freeze_plan *plan, bool narrow, int parts, hn_error *error)
+static hn_status alloc_places(hnp_zero *zero, int count, int parts, hn_error *error)
 {
     size_t places = (size_t)count;
-    builder b = {.zero = zero};
     *zero = (hnp_zero){.parts = parts};
     zero->value = hn_malloc(3 * places * sizeof *zero->value);
     if (!zero->value) return hn_fail(error, HN_ERR_MEMORY, "out of memory for the places of %d parameters", count);
     memset(zero->value, 0xff, 3 * places * sizeof *zero->value);
     zero->copy = zero->value + places;
     zero->gradient = zero->copy + places;
+    return HN_OK;
+}
+
+hn_status hnp_zero_init(hnp_zero *zero, const hn_param *params, int count, const hn_freeze_plan *plan, bool narrow, int parts, hn_error *error)
+{
+    builder b = {.zero = zero};
+    hn_status status = alloc_places(zero, count, parts, error);
+    if (status != HN_OK) return status;
     build(&b, params, count, plan, narrow);
     if (b.failed) {
         hnp_zero_close(zero);
@@ -107,6 +114,25 @@ hn_status hnp_zero_init(hnp_zero *zero, const hn_param *params, int count, const
     }
     add_frozen(zero, params, count, narrow);
     return HN_OK;
+}
+
+hn_status hnp_zero_init_whole(hnp_zero *zero, const hn_param *params, int count, const hn_freeze_plan *plan, hn_error *error)
+{
+    hn_status status = alloc_places(zero, count, 1, error);
+    if (status != HN_OK) return status;
+    for (int p = 0; p < count; p++) {
+        zero->value[p] = params[p].offset;
+        zero->copy[p] = params[p].copy_offset;
+        if (params[p].frozen || !plan->ever[params[p].group]) continue;
+        zero->gradient[p] = zero->gradients;
+        zero->gradients += align(params[p].rows * params[p].columns, 32);
+    }
+    zero->bucket = hn_memdup(&(hnp_bucket){.count = zero->gradients, .highest = plan->groups - 1}, sizeof *zero->bucket);
+    zero->buckets = 1;
+    status = zero->bucket ? hnp_zero_own(zero, params, count, 0, 1, error)
+                          : hn_fail(error, HN_ERR_MEMORY, "out of memory for the bucket of %d parameters", count);
+    if (status != HN_OK) hnp_zero_close(zero);
+    return status;
 }
 
 void hnp_zero_close(hnp_zero *zero)

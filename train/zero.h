@@ -32,7 +32,7 @@ typedef struct hnp_bucket {
 typedef struct hnp_run {
     int param, bucket;
     int64_t element, count; /* element: a multiple of 32 */
-    int64_t at;             /* place of the first among all that this process keeps */
+    int64_t at;             /* place of the first among all that this process keeps; where that is everything, its place among the gradients */
 } hnp_run;
 
 typedef struct hnp_zero {
@@ -47,7 +47,10 @@ typedef struct hnp_zero {
     int64_t runs, kept; /* kept: elements, with padding */
 } hnp_zero;
 
-/* `params` as hn_model_params lists them. */
+/* The layout that a model has by itself, for one process that keeps everything: one bucket. */
+hn_status hnp_zero_init_whole(hnp_zero *zero, const hn_param *params, int count, const hn_freeze_plan *plan, hn_error *error);
+
+/* `params` as hn_model_params lists them; places for hn_model_lay_out. */
 hn_status hnp_zero_init(hnp_zero *zero, const hn_param *params, int count, const hn_freeze_plan *plan, bool narrow, int parts, hn_error *error);
 void hnp_zero_close(hnp_zero *zero);
 /* Lists the runs of the `share`-th of `shares` equal shares of every bucket; shares divides parts. */

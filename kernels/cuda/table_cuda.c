@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "core/mem.h"
+#include "core/pulse.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/range.h"
@@ -34,7 +35,7 @@ static hnp_cuda_timer *timer_of(hn_ops_context *ctx)
 double HN_ISA_NAME(hnp_operation_begin)(hn_ops_context *ctx, hn_operation operation)
 {
     hnp_cuda_timer *timer = timer_of(ctx);
-    hnp_operation_pulse(ctx);
+    hn_pulse(ctx->pulse);
     hn_cuda_device_of(ctx->backend)->operation = hn_operation_name(operation);
     hnp_cuda_range_begin(hn_operation_name(operation));
     if (timer) hnp_cuda_timer_begin(timer);

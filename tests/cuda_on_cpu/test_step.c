@@ -55,8 +55,9 @@ static void side_open(side *s, const hn_ops *ops, hn_precision moments, double c
     HN_ASSERT(hn_model_group_count(s->model) == GROUPS);
     hn_arena *arenas[] = {&s->parameters, &s->gradients, &s->moments, &s->workspace};
     for (int i = 0; i < 4; i++) hn_arena_init(arenas[i], "test", &s->backend);
-    HN_ASSERT(hn_optimizer_init(&s->optimizer, &s->config, &s->plan, s->model, ops, &s->backend, &s->error) == HN_OK);
-    HN_ASSERT(hnp_reduce_init(&s->reduce, 1, ops, &s->backend, &s->gradients, &s->error) == HN_OK);
+    HN_ASSERT(hnp_reduce_init(&s->reduce, &(hnp_parts){.parts = 1, .ranks = 1}, ops, &s->backend, &s->gradients, s->model, &s->plan, HN_BF16,
+                              &s->error) == HN_OK);
+    HN_ASSERT(hn_optimizer_init(&s->optimizer, &s->config, &s->plan, s->model, ops, &s->backend, &s->reduce.zero, &s->error) == HN_OK);
     place(s);
     for (int i = 0; i < 4; i++) HN_ASSERT(hn_arena_alloc(arenas[i], &s->error) == HN_OK);
     place(s);
@@ -101,7 +102,7 @@ static void run_side(side *s)
         s->sums[step] = (hn_sums){.loss = s->host_loss[step], .count = 12};
         s->backend.copy_in(&s->backend, s->reduce.part, &s->sums[step], sizeof s->sums[step]);
         hnp_reduce_close_part(&s->reduce, &s->ctx, 0);
-        hnp_reduce_finish(&s->reduce, &s->ctx);
+        HN_ASSERT(hnp_reduce_finish(&s->reduce, &s->ctx, &s->error) == HN_OK);
         hn_optimizer_decide(&s->optimizer, &s->ctx, s->reduce.total);
         HN_ASSERT(hn_optimizer_apply(&s->optimizer, &s->ctx, &s->error) == HN_OK);
         if (step > 0 && step != THAW && !s->unread) read_outcome(s, step - 1, 1);
@@ -202,7 +203,7 @@ TEST(a_failing_gpu)
     fill(s);
     hn_optimizer_select(&s->optimizer, 0);
     HN_ASSERT(hn_optimizer_begin(&s->optimizer, &s->ctx, 0, 0.1, 1, &s->error) == HN_OK);
-    hnp_reduce_finish(&s->reduce, &s->ctx);
+    HN_ASSERT(hnp_reduce_finish(&s->reduce, &s->ctx, &s->error) == HN_OK);
     hn_optimizer_decide(&s->optimizer, &s->ctx, s->reduce.total);
     hn_status finished = hn_optimizer_apply(&s->optimizer, &s->ctx, &s->error);
     emu_fail_after(0, 700 /* an illegal address */);

@@ -135,9 +135,9 @@ static void places_body(hn_ranks *ranks, int scene)
     RANK_CHECK(hn_ranks_local(ranks) == hn_ranks_rank(ranks) && hn_ranks_local_size(ranks) == scene);
     RANK_CHECK(hn_ranks_first(ranks) == (hn_ranks_rank(ranks) == 0));
     for (int i = 0; i < scene; i++) RANK_CHECK(!strncmp(hn_ranks_host(ranks, i), host, 60));
-    uint64_t before = atomic_load(hn_ranks_pulses(ranks));
+    uint64_t before = *hn_ranks_pulses(ranks);
     hn_ranks_pulse(ranks);
-    RANK_CHECK(atomic_load(hn_ranks_pulses(ranks)) > before);
+    RANK_CHECK(*hn_ranks_pulses(ranks) > before);
     for (int i = 0; i < 1000; i++) {
         if ((i * 7 + hn_ranks_rank(ranks)) % 97 == 0) world_nap(0.001);
         RANK_CHECK(hn_ranks_barrier(ranks, "round", &error) == HN_OK);

@@ -31,25 +31,41 @@ static void at_end(void)
 {
 }
 
+/* A copy of them, parameter by parameter: where they lie depends on the number of parts. */
+static float *take_gradients(void)
+{
+    int params;
+    const hn_param *param = hn_model_params(trainer->runner.model, &params);
+    float *all = hn_malloc(trainer->gradients.used);
+    elements = 0;
+    for (int p = 0; p < params; p++) {
+        const float *from = hn_model_gradient(trainer->runner.model, p);
+        size_t count = (size_t)(param[p].rows * param[p].columns);
+        if (!from) continue;
+        memcpy(all + elements, from, count * sizeof *all);
+        elements += count;
+    }
+    return all;
+}
+
 static void before_operation(hn_operation operation)
 {
-    const float *now = (const float *)trainer->gradients.base;
     double error_squared = 0, squared = 0;
     slices += operation == HN_OP_EMBEDDING_FORWARD;
     if (operation != HN_OP_SUM_SQUARES || compared_last == step) return; /* the norm of parts is the sum of theirs */
     compared_last = step;
     HN_ASSERT(step < STEPS);
     if (!comparing) {
-        elements = trainer->gradients.used / sizeof *now;
-        whole[step] = hn_malloc(trainer->gradients.used);
-        memcpy(whole[step], now, trainer->gradients.used);
+        whole[step] = take_gradients();
         return;
     }
+    float *now = take_gradients();
     for (size_t i = 0; i < elements; i++) {
         double difference = (double)now[i] - whole[step][i];
         error_squared += difference * difference;
         squared += (double)whole[step][i] * whole[step][i];
     }
+    hn_free(now);
     double relative = sqrt(error_squared / squared);
     tried++;
     held += relative < MOST_ERROR;

@@ -13,6 +13,7 @@ enum { ROWS = 40, MOST = 16, STEPS = 12 /* two epochs of 6 */, SETTINGS = 5 };
 
 static float *part[MOST]; /* gradients of the parts of the step under way */
 static int parts, seen, sums;
+static bool fresh;
 static int64_t tried, held, nodes, serial;
 
 static size_t bytes(void)
@@ -56,12 +57,15 @@ static bool differs_from_serial(const float *tree)
 
 static void before_operation(hn_operation operation)
 {
-    if (operation == HN_OP_ADD_SUMS && seen < parts) {
+    if (operation == HN_OP_ZERO) fresh = true;
+    if (operation == HN_OP_COPY && fresh) { /* of the part's sums: the first of any, behind the zeroing */
+        fresh = false;
+        HN_ASSERT(seen < parts);
         hn_free(part[seen]);
         part[seen++] = hn_memdup(trainer->gradients.base, bytes());
     }
     if (operation != HN_OP_SUM_SQUARES || sums++) return;
-    HN_ASSERT(seen == parts || parts == 1);
+    HN_ASSERT(seen == parts);
     if (parts == 1) return; /* nothing is added */
     bool other = differs_from_serial((float *)(void *)trainer->gradients.base);
     make_node(0, parts);

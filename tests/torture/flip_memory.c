@@ -59,8 +59,8 @@ static void gather(pieces *out, place where)
         uint16_t *copy = param[p].copy_offset >= 0 ? hn_model_copy(model) + param[p].copy_offset : NULL;
         if (where == (param[p].frozen ? FROZEN : WEIGHT)) add(out, master, count * sizeof *master);
         if (where == (param[p].frozen ? FROZEN : COPY)) add(out, copy, count * sizeof *copy);
-        if (where == MOMENT) add(out, o->m[p], count * hn_dtype_size(o->moments));
-        if (where == MOMENT) add(out, o->v[p], count * hn_dtype_size(o->moments));
+        if (where == MOMENT) add(out, hn_optimizer_moment(o, o->m, p), count * hn_dtype_size(o->moments));
+        if (where == MOMENT) add(out, hn_optimizer_moment(o, o->v, p), count * hn_dtype_size(o->moments));
         if (where == GRADIENT) add(out, hn_model_gradient(model, p), count * sizeof(float));
     }
 }

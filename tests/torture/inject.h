@@ -89,7 +89,8 @@ static inline hn_digest state_digest(void)
     digests[0] = hn_digest_bytes(arenas[0]->base, arenas[0]->used);
     for (int p = 0; p < params; p++) {
         size_t bytes = (size_t)(param[p].rows * param[p].columns) * hn_dtype_size(o->moments);
-        if (o->m[p]) hn_hasher_add(hasher, o->m[p], bytes), hn_hasher_add(hasher, o->v[p], bytes);
+        const void *m = hn_optimizer_moment(o, o->m, p), *v = hn_optimizer_moment(o, o->v, p);
+        if (m) hn_hasher_add(hasher, m, bytes), hn_hasher_add(hasher, v, bytes);
     }
     digests[1] = hn_hasher_digest(hasher);
     hn_hasher_free(hasher);

@@ -51,7 +51,7 @@ static void before_operation(hn_operation operation)
     if (step != plan.step || plan.injected) return;
     if (plan.kind == ACTIVATION ? calls != plan.operation : operation != HN_OP_SUM_SQUARES) return;
     plan.injected = true;
-    if (plan.kind == LOSS) trainer->reduce.part->loss = plan.value;
+    if (plan.kind == LOSS) hnp_reduce_sums(&trainer->reduce)->loss = plan.value;
     if (plan.kind == GRADIENT) *any_gradient(plan.place) = (float)plan.value;
     if (plan.kind == ACTIVATION)
         ((float *)trainer->runner.activations.base)[plan.place % (trainer->runner.activations.used / sizeof(float))] = (float)plan.value;

@@ -25,7 +25,7 @@ TEST(opening_without_memory)
     for (size_t n = 1; status != HN_OK; n++, tried++) {
         hn_error_reset(&error);
         hn_mem_fail_at(n);
-        status = hn_job_open(&job, &train, &data, HN_JOB_ALL, &error);
+        status = hn_job_open(&job, &train, &data, HN_JOB_ALL, NULL, &error);
         hn_mem_fail_at(0);
         if (status != HN_OK && (status != HN_ERR_MEMORY || !error.message[0]))
             TEST_FAIL("allocation %zu: status %d, \"%s\"", n, (int)status, error.message);
@@ -41,7 +41,7 @@ TEST(planning_without_memory)
     hn_job *job = NULL;
     hn_plan plan;
     hn_error_reset(&error);
-    CHECK_OK(hn_job_open(&job, &train, &data, HN_JOB_ALL, &error));
+    CHECK_OK(hn_job_open(&job, &train, &data, HN_JOB_ALL, NULL, &error));
     hn_status status = HN_ERR_MEMORY;
     for (size_t n = 1; status == HN_ERR_MEMORY; n++) {
         hn_error_reset(&error);

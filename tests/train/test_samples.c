@@ -99,7 +99,7 @@ static void load(const char *const *words)
 static hn_status open_job(const char *const *words)
 {
     load(words);
-    return hn_job_open(&job, &train, &data, HN_JOB_ALL, &error);
+    return hn_job_open(&job, &train, &data, HN_JOB_ALL, NULL, &error);
 }
 #define OPEN(...) open_job((const char *const[]){__VA_ARGS__, NULL})
 

@@ -47,7 +47,7 @@ static void open_job(const char *kind, const char *labels)
     snprintf(dev, sizeof dev, "data.dev=%s", data_path);
     more[2] = dev;
     tiny_configure(more, sizeof more / sizeof *more);
-    if (hn_job_open(&job, &train, &data, HN_JOB_ALL, &error) != HN_OK) {
+    if (hn_job_open(&job, &train, &data, HN_JOB_ALL, NULL, &error) != HN_OK) {
         fprintf(stderr, "%s\n", error.message);
         abort();
     }

@@ -118,7 +118,7 @@ static inline hn_status run(hn_train_result *result)
     json_t *resolved = hn_config_resolved(config);
     hn_train_options options = {.tables = tables, .table_count = 2, .resolved = resolved, .stop = &go, .notice = ignore};
     hn_error_reset(&error);
-    hn_status status = resolved ? hn_job_open(&job, &train, &data, HN_JOB_ALL, &error) : HN_ERR_MEMORY;
+    hn_status status = resolved ? hn_job_open(&job, &train, &data, HN_JOB_ALL, NULL, &error) : HN_ERR_MEMORY;
     if (status == HN_OK) status = hn_train(job, &options, result, &error);
     hn_job_free(job);
     json_decref(resolved);

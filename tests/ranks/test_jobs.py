@@ -1,0 +1,106 @@
+"""Jobs of several processes that stop, are killed, go on with another number of processes, or never begin."""
+import os, sys
+sys.path.insert(0, os.path.dirname(__file__))
+from ranks import *
+
+STEPS = 30
+
+
+def setup(folder, run, **sections):
+    model = os.path.join(folder, "model")
+    if not os.path.exists(model):
+        make_model(model)
+    where = os.path.join(folder, run)
+    sections["train"] = {"max_steps": STEPS, "log_every": 1, "threads": 1, "elastic": True, "timeout": 8, "silence": 4} | sections.get("train", {})
+    sections.setdefault("eval", {"every": "10 steps"})
+    sections.setdefault("checkpoint", {"every": "5 steps", "keep": 2})
+    return make_config(where + ".json", model, where, **sections), where
+
+
+def undisturbed(folder):
+    config, run = setup(folder, "undisturbed")
+    train(1, config)
+    return run
+
+
+def same(a, b):
+    assert metrics(a) == metrics(b), [pair for pair in zip(metrics(a), metrics(b)) if pair[0] != pair[1]][:1]
+    assert weights(a) == weights(b)
+
+
+def a_run_goes_on_with_any_number(folder):
+    """4 processes save, 1 goes on, then 8, then 2; and every file of a checkpoint is verified."""
+    flat = {"optim": {"lr": 1e-3, "schedule": "constant", "warmup": 0}, "data": {"dev": []}}  # or each end would move the rates, or choose a best
+    config, expected = setup(folder, "expected", **flat)
+    train(1, config)
+    config, run = setup(folder, "sizes", **flat)
+    for ranks, steps in ((4, 8), (1, 14), (8, 21), (2, STEPS)):
+        said = train(ranks, config, f"train.max_steps={steps}", "resume.force=true")
+        files = sorted(name for name in os.listdir(newest(run)) if name.endswith(".h5"))
+        assert files == [f"rank-{r}.h5" for r in range(ranks)], (ranks, files)
+        hone("verify", run)
+        assert steps == 8 or "going on from step" in said, said
+    assert weights(run) == weights(expected)
+
+
+def a_signal_to_one_stops_all(folder):
+    expected = undisturbed(folder)
+    for ranks, told in ((2, 1), (4, 0), (4, 3)):
+        config, run = setup(folder, f"told-{ranks}-{told}")
+        job = Job(ranks, config)
+        job.wait_for("step 6 of")
+        job.processes[told].send_signal(signal.SIGTERM)
+        codes = job.wait(None)
+        assert codes == [75] * ranks, (codes, job.everything())
+        assert "saved; run the same command again to go on" in job.said(0), job.said(0)
+        job.close()
+        train(ranks, config)
+        same(run, expected)
+
+
+def a_kill_ends_the_job_and_costs_nothing(folder):
+    expected = undisturbed(folder)
+    for ranks, victim in ((2, 0), (3, 2), (4, 1)):
+        config, run = setup(folder, f"killed-{ranks}-{victim}", train={"elastic": ranks != 3})
+        job = Job(ranks, config)
+        job.wait_for("step 12 of")
+        began = time.monotonic()
+        job.processes[victim].send_signal(signal.SIGKILL)
+        codes = job.wait(None, within=40)
+        took = time.monotonic() - began
+        assert took < 30 and all(code not in (0, 75) for code in codes), (took, codes)
+        said = "".join(job.said(r) for r in range(ranks) if r != victim)
+        assert re.search(rf"rank {victim} \([^)]*pid \d+\)", said), said
+        job.close()
+        train(ranks, config)
+        if ranks != 3:
+            same(run, expected)
+
+
+def ranks_that_differ_are_refused(folder):
+    config, run = setup(folder, "differ")
+    other = os.path.join(folder, "other.jsonl")
+    with open(other, "w", encoding="utf8") as f:
+        f.writelines(open(TRAIN, encoding="utf8").readlines()[:900])
+    for changed, expected in ((["optim.lr=0.5"], "the config differs"), ([f"data.train={other}"], "differ")):
+        job = Job(2, config, changed={1: changed})
+        codes = job.wait(None)
+        assert 0 not in codes and "rank 1" in job.said(0) and expected in job.said(0), (codes, job.everything())
+        job.close()
+    assert not os.path.exists(os.path.join(run, "metrics.jsonl"))
+
+
+def what_cannot_be_is_said(folder):
+    config, run = setup(folder, "three")
+    job = Job(3, config)
+    codes = job.wait(None)
+    assert codes == [2, 2, 2] and "train.elastic: expected 1, 2, 4" in job.said(0), (codes, job.everything())
+    job.close()
+    done = hone("train", config, check=2, env=os.environ | {"RANK": "0"})
+    assert "WORLD_SIZE" in done.stderr, done.stderr
+    done = hone("train", config, "train.transport=none", "train.max_steps=2", env=os.environ | {"RANK": "0", "WORLD_SIZE": "2"})
+    assert "final weights" in done.stdout, done.stdout
+
+
+main(a_run_goes_on_with_any_number, a_signal_to_one_stops_all, a_kill_ends_the_job_and_costs_nothing, ranks_that_differ_are_refused,
+     what_cannot_be_is_said)
