@@ -375,10 +375,12 @@ static void misfit_body(int rank, result *out)
     if (rank && now_case == 0) pieces[0].first--;
     if (rank && now_case == 1) pieces[0].first++, pieces[0].count--;
     json_t *state = rank ? NULL : json_object();
-    put_result(out, hn_checkpoint_save_pieces(folder, 2, pieces, count, state, NULL, &party, NULL, &out->safe, &error), &error);
+    const hn_checkpoint_retention retention = {.keep = 1, .stay = {-1, -1}};
+    put_result(out, hn_checkpoint_save_pieces(folder, 2, pieces, count, state, NULL, &party, &retention, &out->safe, &error), &error);
     json_decref(state);
 }
 
+/* The save fails, and what is older stays, all of it. */
 TEST(pieces_that_do_not_fit)
 {
     static const char *const says[] = {"step-2/manifest.json: tensor \"layer.0.weight\" stands there twice, in rank-0.h5 and rank-1.h5",
@@ -387,13 +389,14 @@ TEST(pieces_that_do_not_fit)
                                        "rank 1: ", "rank 1: "};
     for (now_case = 0; now_case < 5; now_case++) {
         fresh();
-        CHECK(save_by(2, 1, EVENLY));
+        CHECK(save_by(0, 0, 0) && save_by(2, 1, EVENLY));
         run_ranks(2, misfit_body);
         CHECK(all_same(2));
         CHECK(!results[0].safe && results[0].status != HN_OK);
         CHECK_CONTAINS(results[0].message, says[now_case]);
         CHECK_INT(newest(said), 1);
         CHECK_TEXT(said, "");
+        CHECK_INT(load_step(0, NULL), HN_OK);
         snprintf(path, sizeof path, "%s/.tmp-step-2", folder);
         CHECK(!hn_path_exists(path) && !hn_path_exists(file_of(path, 2, "")));
     }

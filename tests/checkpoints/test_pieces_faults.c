@@ -102,6 +102,23 @@ TEST(killed_at_every_call_of_one_rank)
     test_promise("one of two processes killed at every call of their save", killed, killed);
 }
 
+/* The only checkpoint is that of the step which is saved again: at every moment it is there, the old one or the new one. */
+TEST(killed_while_replacing)
+{
+    int killed = 0;
+    for (now_at = 1;; now_at++) {
+        fresh();
+        now_rank = -1, now_step = 2;
+        run_ranks(2, save_body);
+        now_rank = 0, now_kind = KILL;
+        run_ranks(2, save_body);
+        CHECK_INT(newest(said), 2);
+        if (!WIFSIGNALED(exits[0])) break;
+        killed++;
+    }
+    CHECK(killed > 15);
+}
+
 /* A limit on the size of files makes the writes of rank 1 fail at any place, in the kernel's own way. */
 static void limited_body(int rank, result *out)
 {
@@ -170,7 +187,8 @@ static hn_status agreeable_go(void *context, int64_t step, const hn_error *mine,
 
 static hn_status agreeable_parts(void *context, int64_t step, const hn_error *mine, const hn_strbuf *entry, hn_blobs *all, hn_error *error)
 {
-    (void)context, (void)step;
+    (void)step;
+    if (*(int *)context != 1) return hn_fail(error, HN_ERR_NUMERIC, "the tensors are held while others are waited for");
     if (mine->status != HN_OK) return hn_fail(error, mine->status, "%s", mine->message);
     size_t sizes[1] = {entry->length};
     if (!all) return HN_OK;
@@ -197,15 +215,16 @@ TEST(out_of_memory)
     json_t *state = json_pack("{s:i}", "cursor", 14);
     for (int rank = 0; rank < 2; rank++) {
         /* Rank 0 of one, which does all that a first rank does, and rank 1 of two. */
-        const hn_checkpoint_party alone = {.rank = rank, .ranks = rank + 1, .go = agreeable_go, .parts = agreeable_parts, .done = agreeable_done};
+        int released = 0;
+        const hn_checkpoint_party alone = {.rank = rank, .ranks = rank + 1, .context = &released, .go = agreeable_go, .parts = agreeable_parts, .done = agreeable_done};
         hn_status status = HN_ERR_MEMORY;
         for (size_t nth = 1; status != HN_OK; nth++, tried++) {
             run self;
             hn_error error = {0};
             hn_piece pieces[TENSORS];
             bool safe;
-            int released = 0;
             const hn_checkpoint_release release = {.call = count_release, .context = &released};
+            released = 0;
             fresh();
             snprintf(path, sizeof path, "%s/.tmp-step-2", folder);
             if (rank && hn_folder_make(path, NULL) != HN_OK) abort();
@@ -292,5 +311,6 @@ TEST(one_killed_at_random)
     CHECK(all > ROUNDS / 4);
 }
 
-CHECKPOINT_MAIN(RUN(every_call_fails_on_one_rank); RUN(killed_at_every_call_of_one_rank); RUN(the_kernel_refuses_bytes);
+CHECKPOINT_MAIN(RUN(every_call_fails_on_one_rank); RUN(killed_at_every_call_of_one_rank); RUN(killed_while_replacing);
+                RUN(the_kernel_refuses_bytes);
                 RUN(out_of_memory_on_one_rank); RUN(out_of_memory); RUN(out_of_memory_while_reading); RUN(one_killed_at_random))
