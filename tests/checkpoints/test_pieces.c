@@ -459,10 +459,10 @@ static void writer_body(int rank, result *out)
     if (hn_checkpoint_writer_open(&writer, folder, 2, &error) != HN_OK) abort();
     for (int step = 1; step <= now_step && outcome.error.status == HN_OK; step++) {
         run_fill(&self, step);
-        hn_checkpoint_job job = {.step = step, .stay = {-1, -1}, .party = &party, .pieces = pieces};
+        hn_checkpoint_job job = {.step = step, .stay = {-1, 1}, .party = &party, .pieces = pieces};
         job.count = cut_tensors(pieces, self.tensors, TENSORS, EVENLY, rank, party.ranks);
         if (!rank) job.state = json_pack("{s:i}", "cursor", step * 7);
-        if (step == 4 && rank == now_rank) job.before = log_fails;
+        if (step == 5 && rank == now_rank) job.before = log_fails;
         hn_checkpoint_writer_start(writer, &job);
         hn_checkpoint_writer_wait_read(writer);
         spoil(&self);
@@ -479,22 +479,23 @@ TEST(writers)
     for (now_rank = 0; now_rank < 3; now_rank++) {
         char says[64];
         fresh();
-        now_step = 3;
+        now_step = 4;
         run_ranks(3, writer_body);
         CHECK(all_same(3));
         CHECK_TEXT(results[0].message, "");
-        CHECK_INT(results[0].number, 3);
-        CHECK_INT(newest(said), 3);
-        CHECK_INT(load_step(2, NULL), HN_OK);
-        CHECK(!hn_path_exists(file_of(path, 1, "")));
-        now_step = 5;
+        CHECK_INT(results[0].number, 4);
+        CHECK_INT(newest(said), 4);
+        CHECK_INT(load_step(3, NULL), HN_OK);
+        CHECK_INT(load_step(1, NULL), HN_OK); /* it is to stay */
+        CHECK(!hn_path_exists(file_of(path, 2, "")));
+        now_step = 6;
         run_ranks(3, writer_body);
         CHECK(all_same(3));
         snprintf(says, sizeof says, "rank %d: the log cannot be written", now_rank);
         CHECK_TEXT(results[0].message, says);
-        CHECK_INT(results[0].number, 4);
-        CHECK(!results[0].safe && !hn_path_exists(file_of(path, 4, "")));
-        CHECK_INT(newest(said), 3);
+        CHECK_INT(results[0].number, 5);
+        CHECK(!results[0].safe && !hn_path_exists(file_of(path, 5, "")));
+        CHECK_INT(newest(said), 4);
     }
 }
 
