@@ -26,8 +26,9 @@ typedef struct hn_piece {
     int64_t first, count;
 } hn_piece;
 
-/* How the ranks of a save come to one result. Every rank calls these three in this order, once each, unless one fails for it; they may wait
- * for other ranks, and return a failure when those are gone. */
+/* How the ranks of a save come to one result. Every rank calls these three in this order, once each, whatever has failed on it, so that they
+ * may be collectives; only a `go` that fails, which it does everywhere, is not followed by the others. They may wait for other ranks, and
+ * return a failure when those are gone. */
 typedef struct hn_checkpoint_party {
     int rank, ranks; /* at most 1,024 */
     uint64_t bytes;  /* of all ranks' pieces together: room for them is asked for on rank 0 */
@@ -35,7 +36,8 @@ typedef struct hn_checkpoint_party {
     /* Rank 0 tells what came of making the folder, *mine; the others wait for it. Returns that, everywhere. */
     hn_status (*go)(void *context, int64_t step, const hn_error *mine, hn_error *error);
     /* Each rank tells that its file is whole and durable, and what it holds (`entry`: text of any length), or what failed, *mine. Rank 0 waits
-     * for all: *all is every rank's entry (hn_blobs_close), or the failure of one of them, with its rank. The others give NULL. */
+     * for all: *all is every rank's entry (hn_blobs_close), or the failure of one of them, with its rank. The others give NULL, and what they
+     * return counts for nothing. */
     hn_status (*parts)(void *context, int64_t step, const hn_error *mine, const hn_strbuf *entry, hn_blobs *all, hn_error *error);
     /* Rank 0 tells what the save came to: whether the checkpoint is there, and what failed, of it or behind it. The others wait for that
      * and are given the same. Returns *came_to's status. */

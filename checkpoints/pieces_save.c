@@ -143,7 +143,8 @@ hn_status hn_checkpoint_save_pieces(const char *folder, int64_t step, const hn_p
     else if (first) hn_folder_remove(self.temporary, NULL);
     *safe = first && status == HN_OK;
     if (*safe && retention) hn_checkpoint_retain(folder, retention->keep, step, retention->stay, &came_to);
-    if (first || status == HN_OK) status = party->done(party->context, step, safe, &came_to);
+    if (!first) hn_error_reset(&came_to); /* rank 0 says it */
+    status = party->done(party->context, step, safe, &came_to);
     if (status != HN_OK) hn_fail(error, status, "%s", came_to.message);
 out:
     hn_blobs_close(&files);

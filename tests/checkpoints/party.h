@@ -114,7 +114,8 @@ static inline hn_status party_parts(void *context, int64_t step, const hn_error 
     if (!party.rank) return hear(mine, entry, all, error);
     word said = word_of(mine);
     said.size = entry->length;
-    return put(sockets[0], &said, sizeof said) && put(sockets[0], entry->text, entry->length) ? HN_OK : gone(0, error);
+    if (!put(sockets[0], &said, sizeof said) || !put(sockets[0], entry->text, entry->length)) return gone(0, error);
+    return hn_fail(error, HN_ERR_NUMERIC, "what parts returns beside rank 0 counts for nothing");
 }
 
 static inline hn_status party_done(void *context, int64_t step, bool *safe, hn_error *came_to)
