@@ -67,8 +67,9 @@ const hn_key hn_train_keys[] = {
     {"train", "check_every", HN_KEY_INT, AT(train.check_every), .unit = "steps", .max = 1e9, .fallback = "0", .safe_on_resume = true,
      .help = "Every so many steps one is computed twice, and the run stops where bits differ, or where weights and moments changed between two "
              "steps; a GPU's are copied to the host for that. Changes no bit; 0: never"},
-    {"train", "transport", HN_KEY_CHOICE, AT(train.transport), .choices = "auto|none|sockets", .fallback = "\"auto\"", .safe_on_resume = true,
-     .help = "Processes of one run, started by mpirun, srun or torchrun: auto: as many as the environment says; none: this one alone"},
+    {"train", "transport", HN_KEY_CHOICE, AT(train.transport), .choices = "auto|none|sockets|mpi", .fallback = "\"auto\"", .safe_on_resume = true,
+     .help = "Processes of one run, as many as mpirun, srun or torchrun has started, whose tensors go over TCP (auto, sockets) or MPI (under "
+             "mpirun); none: this one alone"},
     {"train", "rendezvous", HN_KEY_STRING, AT(train.rendezvous), .fallback = "null", .safe_on_resume = true,
      .help = "A folder that all processes see, where they find each other; null: by MASTER_ADDR and MASTER_PORT, or by Slurm's variables"},
     {"train", "timeout", HN_KEY_FLOAT, AT(train.timeout), .unit = "seconds", .min = 1, .max = 86400, .fallback = "20", .safe_on_resume = true,

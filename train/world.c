@@ -4,8 +4,8 @@
  * and they end in order. What one rank alone knows, in the middle of a step, ends the job (hnp_world_local): the others wait in a
  * collective, and nothing but the end of this process tells them. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/json.h"
 #include "core/mem.h"
@@ -26,21 +26,28 @@ static hn_status exchange(void *context, void *all, const void *mine, size_t siz
 
 static void pulse(void *context)
 {
-    hn_ranks_pulse(((hn_trainer *)context)->options->ranks);
+    hn_trainer *trainer = context;
+    hn_link_progress now;
+    hn_ranks_pulse(trainer->options->ranks);
+    if (!trainer->link) return; /* it is being opened */
+    trainer->link->progress(trainer->link, &now);
+    hn_ranks_moved(trainer->options->ranks, now.begun, now.finished, now.bytes);
 }
 
-/* A peer that died is known to the control plane too, which says at what it was and ends this process; the link only knows that it is gone. */
+/* A connection that ended may be a peer that died: the control plane knows which one, and at what it was. */
 static void fail(void *context, const hn_error *error)
 {
-    nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
-    hn_ranks_fail(((hn_trainer *)context)->options->ranks, error);
+    hn_ranks *ranks = ((hn_trainer *)context)->options->ranks;
+    if (error->status == HN_ERR_IO) hn_ranks_lost(ranks, error);
+    hn_ranks_fail(ranks, error);
 }
 
 hn_status hnp_world_open(hn_trainer *trainer, hn_error *error)
 {
     hn_ranks *ranks = trainer->options->ranks;
     hn_link_options options = {.rank = hn_ranks_rank(ranks), .size = hn_ranks_size(ranks), .transfers = HNP_TRANSFERS,
-                               .connect = trainer->config->train.connect_timeout, .exchange = exchange, .pulse = pulse, .fail = fail,
+                               .connect = trainer->config->train.connect_timeout, .mpi = trainer->config->train.transport == HN_TRANSPORT_MPI,
+                               .interface = getenv("HONE_INTERFACE"), .exchange = exchange, .pulse = pulse, .fail = fail,
                                .context = trainer};
     if (!ranks) return HN_OK;
     hn_status status = trainer->runner.backend.host

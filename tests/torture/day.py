@@ -51,7 +51,7 @@ class Disk:
     def close(self):
         if self.ballast is not None:
             self.free()
-        subprocess.run(["umount", self.path], check=True)
+        unmount(self.path)
 
 
 def start(command, log):

@@ -17,7 +17,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="hone-torture-", dir=SHM) as base:
         if not mount_tmpfs(os.path.join(base, "disk"), "64k"):
             skip("mounting a tmpfs is not permitted here")
-        subprocess.run(["umount", os.path.join(base, "disk")], check=True)
+        unmount(os.path.join(base, "disk"))
         training = Training(base)
         need = sum(os.path.getsize(os.path.join(f, n)) for f, _, names in os.walk(os.path.join(base, "run")) for n in names) >> 10
         sizes = list(range(16, 2 * need, 4))
@@ -39,7 +39,7 @@ def main():
                 subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
                 training.goes_on(config, run, done.stderr)
             finally:
-                subprocess.run(["umount", "-l", disk], check=True)  # a thread that forks may hold a file of it for a moment
+                unmount(disk)
 
         failures = attempt("disks of every size: said, and what was saved stands", spread(sizes, chosen.trials), full, chosen,
                            lambda: f"16 to {sizes[-1]} KiB, {ended[1]} were too small")

@@ -31,7 +31,7 @@ def make_image(base):
     except OSError as problem:
         skip(f"the shutdown ioctl is refused here: {problem}")
     finally:
-        subprocess.run(["umount", path], check=True)
+        unmount(path)
     make_ext4(image, 24 << 20)
     return image
 
@@ -63,14 +63,14 @@ def main():
                 cut(disk, flag)
                 process.kill()
                 process.wait()
-                subprocess.run(["umount", disk], check=True)
+                unmount(disk)
                 assert mount(disk, "-o", "loop", copy), "cannot mount after the cut"
                 stands(run, promised)
                 counts["before the first save"] += promised < 0
                 counts["at the end"] += promised == 6
                 training.goes_on(config, run)
             finally:
-                subprocess.run(["umount", disk], check=True)
+                unmount(disk)
 
         cases = [(flag, when) for when in ("during", "after") for flag in FLAGS] * ((chosen.trials or 400) // 4)
         return attempt("power cut during and after saves, ext4", cases, lost, chosen,

@@ -64,6 +64,16 @@ def mount(path, *arguments):
     return subprocess.run(["mount", *arguments, path], capture_output=True).returncode == 0
 
 
+def unmount(path):
+    """Waits for whoever still holds a file of it: another trial's thread that forks does, for a moment."""
+    for wait in (0, 0.1, 0.3, 1, 3, 10):
+        time.sleep(wait)
+        done = subprocess.run(["umount", path], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+    raise AssertionError(done.stderr)
+
+
 def make_ext4(image, size):
     """An ext4 of `size` bytes in a file (with holes); whether that can be made here."""
     with open(image, "wb") as f:
