@@ -88,6 +88,7 @@ typedef struct hn_trainer {
     hn_share share;
     hn_checkpoint_readers readers;
     bool stopping_together;          /* some rank was asked to stop */
+    uint64_t entered;                /* what it is at, in the flight recorder; 0: nothing yet */
     double computing;                /* seconds that the last step took until it waited for others */
     hn_freeze_plan plan;
     size_t totals[HN_PLAN_RECOMPUTES]; /* bytes that the run takes with each setting of train.recompute; SIZE_MAX: not to be counted */
@@ -157,7 +158,9 @@ hn_status hnp_world_agree(const hn_trainer *trainer, const char *what, hn_status
 hn_status hnp_world_share_bool(const hn_trainer *trainer, const char *what, bool *value, hn_error *error);
 /* Between two such places: a failure that the others do not have too ends the job, and does not return. */
 hn_status hnp_world_local(const hn_trainer *trainer, hn_status status, const hn_error *error);
-void hnp_world_enter(const hn_trainer *trainer, hn_activity activity, const char *operation);
+void hnp_world_enter(hn_trainer *trainer, hn_activity activity, const char *operation);
+/* Where a job that fails leaves what each rank was last at: <run>/logs/rank-R.log. */
+hn_status hnp_world_log(hn_trainer *trainer, hn_error *error);
 const hn_share *hnp_world_share(hn_trainer *trainer);
 /* `bytes`: of the pieces of all ranks. */
 hn_checkpoint_party hnp_world_party(hn_trainer *trainer, uint64_t bytes);

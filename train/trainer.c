@@ -334,6 +334,7 @@ static hn_status open_run(hn_trainer *trainer, hn_error *error)
     if (status == HN_OK) status = hnp_trainer_resume(trainer, error);
     if (status != HN_OK) return status;
     if (hnp_world_first(trainer)) status = open_sinks(trainer, error);
+    if (status == HN_OK) status = hnp_world_log(trainer, error);
     return hnp_world_agree(trainer, "the log", status, error);
 }
 

@@ -1,15 +1,28 @@
 /* Brings a trainer up: counts its memory, allocates, loads weights, and lays things out for the groups that train. */
+#include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/file.h"
 #include "core/mem.h"
 #include "train/internal.h"
 
-static hn_runner_options runner_options(const hn_job *job, bool counting)
+/* Ranks of one machine share its cores, unless their launcher gave each its own. */
+static int choose_threads(const hn_job *job, const hn_ranks *ranks)
+{
+    cpu_set_t own;
+    int64_t asked = job->config->train.threads;
+    if (asked || !ranks || sched_getaffinity(0, sizeof own, &own)) return (int)asked;
+    int cores = CPU_COUNT(&own), share = cores / hn_ranks_local_size(ranks);
+    if (cores < sysconf(_SC_NPROCESSORS_ONLN)) return cores;
+    return share > 1 ? share : 1;
+}
+
+static hn_runner_options runner_options(const hn_job *job, const hn_ranks *ranks, bool counting)
 {
     return (hn_runner_options){
         .precision = job->config->train.precision == HN_PRECISION_BF16 ? HN_BF16 : HN_F32,
-        .threads = (int)job->config->train.threads,
+        .threads = choose_threads(job, ranks),
         .device = (hn_device)job->config->train.device,
         .counting = counting,
         .evaluation = job->evaluation,
@@ -53,7 +66,7 @@ hn_status hnp_trainer_init(hn_trainer *trainer, hn_job *job, const hn_train_opti
     hn_early_stopping_init(&trainer->stopping, lower, config->eval.min_delta, config->eval.patience);
     hn_spikes_init(&trainer->spikes, (int)config->train.spike_window, config->train.spike_threshold);
     hn_schedule_init(&trainer->schedule, config, job->total_steps);
-    hn_runner_options runner = runner_options(job, options->counting);
+    hn_runner_options runner = runner_options(job, options->ranks, options->counting);
     hn_status status = hn_runner_init(&trainer->runner, &job->model, &runner, error);
     if (status != HN_OK) return status;
     trainer->rounds = !config->freeze.cache && hnp_batch_rounds(&trainer->runner.backend, &job->model);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
 #include "train/internal.h"
@@ -165,9 +166,23 @@ hn_status hnp_world_local(const hn_trainer *trainer, hn_status status, const hn_
     return status;
 }
 
-void hnp_world_enter(const hn_trainer *trainer, hn_activity activity, const char *operation)
+void hnp_world_enter(hn_trainer *trainer, hn_activity activity, const char *operation)
 {
-    if (trainer->options->ranks) hn_ranks_enter(trainer->options->ranks, activity, operation, trainer->progress.step);
+    hn_ranks *ranks = trainer->options->ranks;
+    if (!ranks) return;
+    if (trainer->entered) hn_ranks_record_end(ranks, trainer->entered);
+    hn_ranks_enter(ranks, activity, operation, trainer->progress.step);
+    trainer->entered = hn_ranks_record(ranks, operation, 0);
+}
+
+hn_status hnp_world_log(hn_trainer *trainer, hn_error *error)
+{
+    hn_ranks *ranks = trainer->options->ranks;
+    char *folder = ranks ? hn_path_join(trainer->config->output.dir, "logs") : NULL;
+    if (!ranks) return HN_OK;
+    hn_status status = folder ? hn_ranks_log(ranks, folder, error) : hn_fail(error, HN_ERR_MEMORY, "out of memory for paths");
+    hn_free(folder);
+    return status;
 }
 
 /* --- an evaluation --- */

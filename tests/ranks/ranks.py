@@ -1,13 +1,14 @@
 """Runs hone on several processes of this machine, as a launcher would."""
-import os, random, signal, subprocess, sys, tempfile, time
+import os, random, resource, signal, subprocess, sys, tempfile, time
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "cli"))
 from tiny import *
 
 
 class Job:
-    """hone train CONFIG on `ranks` processes that meet in a folder; changed: overrides of single ranks."""
+    """hone train CONFIG on `ranks` processes that meet in a folder; changed: overrides of single ranks; limited: ranks
+    whose files may have so many bytes."""
 
-    def __init__(self, ranks, config, *overrides, changed=None, environment=None):
+    def __init__(self, ranks, config, *overrides, changed=None, limited=None):
         self.meet = os.path.splitext(config)[0] + "-meet"
         os.makedirs(self.meet, exist_ok=True)
         self.processes, self.logs = [], []
@@ -15,10 +16,13 @@ class Job:
         for rank in range(ranks):
             # Sanitizers make pages that a fork would copy; four processes share two cores: threads do not spin.
             variables = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank), "OMP_WAIT_POLICY": "passive",
-                                      "TORCHELASTIC_RUN_ID": launch} | (environment or {})
+                                      "TORCHELASTIC_RUN_ID": launch}
+            most = (limited or {}).get(rank)
+            limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))) if most else None
             log = open(os.path.join(self.meet, f"log-{rank}"), "w+", encoding="utf8")
             self.processes.append(subprocess.Popen([HONE, "train", config, "train.rendezvous=" + self.meet, *overrides, *(changed or {}).get(rank, [])],
-                                                   stdout=log, stderr=subprocess.STDOUT, env=variables))
+                                                   stdout=log, stderr=subprocess.STDOUT, env=variables, preexec_fn=limit,
+                                                   restore_signals=not limit))  # Python ignores SIGXFSZ: a write fails
             self.logs.append(log)
 
     def said(self, rank):

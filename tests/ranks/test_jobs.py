@@ -72,9 +72,27 @@ def a_kill_ends_the_job_and_costs_nothing(folder):
         said = "".join(job.said(r) for r in range(ranks) if r != victim)
         assert re.search(rf"rank {victim} \([^)]*pid \d+\)", said), said
         job.close()
+        logs = [os.path.join(run, "logs", f"rank-{r}.log") for r in range(ranks)]
+        assert [os.path.exists(log) for log in logs] == [r != victim for r in range(ranks)], os.listdir(run)
+        assert "forward and backward" in open(logs[victim - 1], encoding="utf8").read(), open(logs[victim - 1]).read()
         train(ranks, config)
         if ranks != 3:
             same(run, expected)
+
+
+def a_disk_that_refuses_one_rank_costs_no_training(folder):
+    """Its part of every checkpoint fails, and so do they on all ranks; at the end all say so."""
+    expected = undisturbed(folder)
+    config, run = setup(folder, "refused")
+    job = Job(2, config, limited={1: 60000})
+    codes = job.wait(None)
+    assert codes == [1, 1], (codes, job.everything())
+    said = job.said(0)
+    assert "rank 1" in said and "File too large" in said and f"step {STEPS} of {STEPS}" in said, said
+    assert not [name for name in os.listdir(os.path.join(run, "checkpoints")) if os.path.exists(os.path.join(run, "checkpoints", name, "manifest.json"))]
+    job.close()
+    train(2, config)
+    assert weights(run) == weights(expected)
 
 
 def ranks_that_differ_are_refused(folder):
@@ -102,5 +120,6 @@ def what_cannot_be_is_said(folder):
     assert "final weights" in done.stdout, done.stdout
 
 
-main(a_run_goes_on_with_any_number, a_signal_to_one_stops_all, a_kill_ends_the_job_and_costs_nothing, ranks_that_differ_are_refused,
+main(a_run_goes_on_with_any_number, a_signal_to_one_stops_all, a_kill_ends_the_job_and_costs_nothing,
+     a_disk_that_refuses_one_rank_costs_no_training, ranks_that_differ_are_refused,
      what_cannot_be_is_said)
