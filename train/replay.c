@@ -10,7 +10,10 @@
  * so that a bit that flips in activations, gradients, weights or moments shows before it is stepped on, or at once behind it. Not seen
  * are a wrong result of AdamW itself, a moment or weight that flips in the instant between its digest and AdamW's reading it, and what flips
  * between two steps that are not checked; of these only what is frozen is seen later. A digest is XXH3-128 of a tensor's bytes, made by the host:
- * on a GPU everything is copied there first. */
+ * on a GPU everything is copied there first.
+ *
+ * Of several ranks each checks itself so, but for the last line: sums are made in the place of gradients. Their weights need no comparing: each
+ * element comes anew from the one rank that keeps it, behind every step. */
 #include "train/replay.h"
 
 #include <stdio.h>
