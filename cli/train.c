@@ -49,7 +49,7 @@ static hn_status open_job(hn_job **job, const hn_cli_config *config, hn_error *e
     hn_status status = HN_OK;
     for (int turn = 0; turn < 2 && status == HN_OK; turn++) {
         bool mine = turn == (hn_ranks_local(ranks) > 0);
-        if (ranks) hn_ranks_enter(ranks, HN_ACTIVITY_COMPUTE, "reading data", -1);
+        if (ranks) hn_ranks_enter(ranks, HN_ACTIVITY_DISK, "reading data", -1);
         if (mine) status = hn_job_open(job, &config->train, &config->data, HN_JOB_ALL, &world, error);
         status = hn_ranks_agree(ranks, turn ? "reading data" : "reading data first", status, error);
     }

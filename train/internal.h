@@ -156,8 +156,10 @@ hn_status hnp_world_compare(const hn_trainer *trainer, hn_error *error);
 hn_status hnp_world_agree(const hn_trainer *trainer, const char *what, hn_status status, hn_error *error);
 /* Of what rank 0 alone looks at. */
 hn_status hnp_world_share_bool(const hn_trainer *trainer, const char *what, bool *value, hn_error *error);
-/* Between two such places: a failure that the others do not have too ends the job, and does not return. */
-hn_status hnp_world_local(const hn_trainer *trainer, hn_status status, const hn_error *error);
+/* Of what ended the loop: a failure that the others do not have too ends the job, and this does not return. */
+void hnp_world_local(const hn_trainer *trainer, hn_status status, const hn_error *error);
+/* Where the run stops is known to all: how long that takes counts no longer. */
+void hnp_world_stop_agreed(const hn_trainer *trainer);
 void hnp_world_enter(hn_trainer *trainer, hn_activity activity, const char *operation);
 /* Where a job that fails leaves what each rank was last at: <run>/logs/rank-R.log. */
 hn_status hnp_world_log(hn_trainer *trainer, hn_error *error);

@@ -153,17 +153,22 @@ hn_status hnp_trainer_publish(hn_trainer *trainer, const char *name, hn_error *e
 {
     char *path = hn_path_join(trainer->config->output.dir, name);
     hn_status status = path ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", name);
+    hnp_world_enter(trainer, HN_ACTIVITY_DISK, name);
+    status = hnp_world_agree(trainer, name, status, error);
     if (status == HN_OK) status = hnp_reduce_spread_masters(&trainer->reduce, error);
     if (status == HN_OK && hnp_world_first(trainer))
         status = hnp_publish(trainer->job, trainer->runner.model, path, hnp_publish_kind(trainer->job), HN_F32, error);
     hn_free(path);
-    return hnp_world_agree(trainer, name, status, error);
+    status = hnp_world_agree(trainer, name, status, error);
+    hnp_world_enter(trainer, HN_ACTIVITY_COMPUTE, "between steps");
+    return status;
 }
 
 hn_status hnp_trainer_publish_best_as(hn_trainer *trainer, const char *name, hn_error *error)
 {
     char *from = hn_path_join(trainer->config->output.dir, "best"), *to = hn_path_join(trainer->config->output.dir, name);
     hn_status status = from && to ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of %s", name);
+    hnp_world_enter(trainer, HN_ACTIVITY_DISK, name);
     if (status == HN_OK && hnp_world_first(trainer)) status = hn_folder_copy(to, from, error);
     hn_free(from);
     hn_free(to);

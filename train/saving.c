@@ -44,6 +44,8 @@ static hn_status open_together(hn_trainer *trainer, hn_error *error)
     hnp_saving *saving = &trainer->saving;
     hn_status status = hnp_list_pieces(trainer->runner.model, &trainer->optimizer, &trainer->reduce.zero, NULL, &saving->pieces, &saving->count, error);
     saving->bytes = state_bytes(trainer);
+    const hn_named_tensor all = {"", hn_tensor_1d(NULL, HN_U8, (int64_t)saving->bytes)};
+    if (status == HN_OK && hnp_world_first(trainer)) status = hn_checkpoint_check_space(trainer->checkpoints, &all, 1, error);
     return hnp_world_agree(trainer, "the list of what is saved", status, error);
 }
 

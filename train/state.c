@@ -173,6 +173,7 @@ hn_status hnp_trainer_load(hn_trainer *trainer, const hn_checkpoint *checkpoint,
     hn_piece *pieces = NULL;
     size_t count;
     hn_optimizer *optimizer = &trainer->optimizer;
+    hnp_world_enter(trainer, HN_ACTIVITY_DISK, "reading a checkpoint");
     hn_status status = hnp_list_pieces(trainer->runner.model, moments ? optimizer : NULL, &trainer->reduce.zero, optimizer->applied, &pieces,
                                        &count, error);
     if (status == HN_OK) status = read_pieces(&trainer->runner.backend, checkpoint, pieces, count, error);
@@ -316,6 +317,7 @@ static hn_status open_newest(hn_trainer *trainer, int64_t last, hn_checkpoint **
 {
     hn_strbuf passed_over;
     hn_strbuf_init(&passed_over);
+    hnp_world_enter(trainer, HN_ACTIVITY_DISK, "reading checkpoints");
     hn_status status = hn_checkpoint_open_newest(out, trainer->checkpoints, last, hnp_world_readers(trainer), &passed_over, error);
     if (passed_over.length) trainer->options->notice(passed_over.text);
     hn_strbuf_close(&passed_over);

@@ -122,6 +122,7 @@ static hn_status finish(hn_trainer *trainer, bool checked, hn_error *error)
     status = hn_optimizer_apply(&trainer->optimizer, &runner->ctx, error);
     hnp_world_enter(trainer, HN_ACTIVITY_WAIT, "the gathering of values");
     if (status == HN_OK) status = hnp_reduce_spread(&trainer->reduce, error);
+    hnp_world_enter(trainer, HN_ACTIVITY_COMPUTE, "between steps");
     bool whole = trainer->reduce.of.ranks == 1; /* else the link has put a sum there */
     if (status == HN_OK && checked && whole) status = hnp_replay_expect_gradients(trainer, error);
     if (status == HN_OK && hnp_replay_due(trainer, next)) status = hnp_replay_note_state(trainer, next, error);

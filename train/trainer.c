@@ -165,7 +165,6 @@ static hn_status advance(hn_trainer *trainer, hn_error *error)
     if (status != HN_OK) return status;
     const uint32_t *examples = hn_order_examples(trainer->order, p->batch, &count);
     status = hnp_trainer_step(trainer, examples, count, &tokens, error);
-    hnp_world_local(trainer, status, error);
     if (status != HN_OK) {
         hnp_trainer_settle(trainer, 0, &(hn_error){0}); /* what came before is counted and logged all the same */
         return status;
@@ -174,7 +173,7 @@ static hn_status advance(hn_trainer *trainer, hn_error *error)
     p->batch++;
     trainer->window_tokens += tokens;
     trainer->window_examples += count;
-    status = hnp_world_local(trainer, hnp_trainer_settle(trainer, 1, error), error);
+    status = hnp_trainer_settle(trainer, 1, error);
     return status == HN_OK ? hnp_saving_poll(trainer, error) : status;
 }
 
@@ -182,7 +181,6 @@ static hn_status advance(hn_trainer *trainer, hn_error *error)
 static bool is_stopped(const hn_trainer *trainer)
 {
     if (!trainer->options->ranks) return *trainer->options->stop;
-    if (trainer->stopping_together) hn_ranks_stop_agreed(trainer->options->ranks);
     return trainer->stopping_together;
 }
 
@@ -191,8 +189,9 @@ static hn_status run_steps(hn_trainer *trainer, hn_error *error)
 {
     for (;;) {
         hn_status status = is_stopped(trainer) ? hn_fail(error, HN_ERR_INTERRUPTED, "stopped") : hnp_trainer_roll_back(trainer, error);
-        if (status == HN_OK) status = hnp_world_local(trainer, turn(trainer, error), error);
+        if (status == HN_OK) status = turn(trainer, error);
         if (status == HN_ERR_INTERRUPTED) {
+            hnp_world_stop_agreed(trainer);
             hn_error_reset(error);
             status = hnp_trainer_settle(trainer, 0, error);
             if (status == HN_OK) status = hnp_trainer_save_last(trainer, error);
@@ -228,6 +227,7 @@ static hn_status finish(hn_trainer *trainer, hn_error *error)
 {
     hn_progress *p = &trainer->progress;
     hn_error failure = {0};
+    hnp_world_stop_agreed(trainer); /* it ends here, signal or not */
     hn_status status = hnp_best_finish(trainer, error);
     if (status != HN_OK) return status;
     hn_status published = publish_final(trainer, &failure);
@@ -258,6 +258,7 @@ static hn_status complete(hn_trainer *trainer, bool *lacked, hn_error *error)
     hn_status status = final ? HN_OK : hn_fail(error, HN_ERR_MEMORY, "out of memory for the path of final");
     *lacked = trainer->progress.best_lost;
     if (status == HN_OK && *lacked) status = finish_best(trainer, error);
+    status = hnp_world_agree(trainer, "final/", status, error);
     bool missing = status == HN_OK && !hn_path_exists(final);
     if (status == HN_OK) status = hnp_world_share_bool(trainer, "final/", &missing, error);
     if (status == HN_OK && missing) {
@@ -418,6 +419,7 @@ static hn_status run(hn_trainer *trainer, hn_train_result *result, hn_error *err
     if (trainer->config->train.profile) trainer->runner.ctx.profile = &trainer->profile;
     if (trainer->config->train.spike_action == HN_SPIKE_ROLL_BACK && !trainer->resumed) status = hnp_trainer_save(trainer, error);
     if (status == HN_OK) status = run_steps(trainer, error);
+    hnp_world_local(trainer, status, error);
     if (status == HN_OK) status = finish(trainer, error);
     hnp_saving_end(trainer);
     hnp_trainer_end_log(trainer);

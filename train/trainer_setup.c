@@ -46,7 +46,7 @@ static void choose_recompute(hn_trainer *trainer)
     hn_backend *backend = &trainer->runner.backend;
     hn_plan_row rows[HN_PLAN_ROWS];
     int chosen = trainer->config->train.recompute;
-    trainer->available = backend->memory_available(backend);
+    trainer->available = backend->memory_available(backend) / (size_t)hn_ranks_local_size(trainer->options->ranks);
     for (int i = 0; i < HN_PLAN_RECOMPUTES; i++) {
         plan_activations(trainer, (hn_recompute)i);
         trainer->totals[i] = hnp_trainer_memory(trainer, rows);

@@ -159,11 +159,15 @@ hn_status hnp_world_share_bool(const hn_trainer *trainer, const char *what, bool
     return HN_OK;
 }
 
-hn_status hnp_world_local(const hn_trainer *trainer, hn_status status, const hn_error *error)
+void hnp_world_local(const hn_trainer *trainer, hn_status status, const hn_error *error)
 {
     bool alike = status == HN_OK || status == HN_ERR_NUMERIC || status == HN_ERR_INTERRUPTED || status == HN_ERR_USAGE || status == HN_ERR_MISMATCH;
     if (!alike && trainer->options->ranks) hn_ranks_fail(trainer->options->ranks, error);
-    return status;
+}
+
+void hnp_world_stop_agreed(const hn_trainer *trainer)
+{
+    if (trainer->options->ranks) hn_ranks_stop_agreed(trainer->options->ranks);
 }
 
 void hnp_world_enter(hn_trainer *trainer, hn_activity activity, const char *operation)

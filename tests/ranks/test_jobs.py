@@ -95,6 +95,17 @@ def a_disk_that_refuses_one_rank_costs_no_training(folder):
     assert weights(run) == weights(expected)
 
 
+def an_evaluation_may_take_long(folder):
+    """Longer than the time after which a rank without a sign of progress counts as stuck: it gives signs."""
+    many = os.path.join(folder, "many.jsonl")
+    with open(many, "w", encoding="utf8") as f:
+        f.write(open(DEV, encoding="utf8").read() * 40)
+    config, run = setup(folder, "long", train={"max_steps": 2, "timeout": 1, "elastic": False}, data={"dev": [many]}, eval={"every": "off"})
+    began = time.monotonic()
+    said = train(2, config)
+    assert "eval dev" in said and time.monotonic() - began > 2, said
+
+
 def ranks_that_differ_are_refused(folder):
     config, run = setup(folder, "differ")
     other = os.path.join(folder, "other.jsonl")
@@ -121,5 +132,4 @@ def what_cannot_be_is_said(folder):
 
 
 main(a_run_goes_on_with_any_number, a_signal_to_one_stops_all, a_kill_ends_the_job_and_costs_nothing,
-     a_disk_that_refuses_one_rank_costs_no_training, ranks_that_differ_are_refused,
-     what_cannot_be_is_said)
+     a_disk_that_refuses_one_rank_costs_no_training, an_evaluation_may_take_long, ranks_that_differ_are_refused, what_cannot_be_is_said)
