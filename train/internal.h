@@ -89,7 +89,6 @@ typedef struct hn_trainer {
     hn_checkpoint_readers readers;
     bool stopping_together;          /* some rank was asked to stop */
     uint64_t entered;                /* what it is at, in the flight recorder; 0: nothing yet */
-    double computing;                /* seconds that the last step took until it waited for others */
     hn_freeze_plan plan;
     size_t totals[HN_PLAN_RECOMPUTES]; /* bytes that the run takes with each setting of train.recompute; SIZE_MAX: not to be counted */
     size_t available;                  /* bytes that were free when one was chosen; 0: unknown */

@@ -31,10 +31,7 @@
 
 /* What a process tells all others in every step. */
 typedef struct hn_rank_word {
-    int64_t saved;   /* saves that are over here */
-    double seconds;  /* that its last step computed */
-    int32_t stop;    /* it was asked to stop */
-    int32_t unused[3];
+    int64_t stop; /* nonzero: it was asked to stop */
 } hn_rank_word;
 
 /* Which parts are whose. */

@@ -12,8 +12,6 @@
  *
  * Whoever needs to know where the run stands (a line of metrics, an evaluation, a checkpoint) reads what is left first. */
 #include <stdio.h>
-
-#include "core/clock.h"
 #include "train/internal.h"
 
 typedef struct slice {
@@ -80,7 +78,7 @@ static hn_status begin(hn_trainer *trainer, const uint32_t *examples, int32_t co
     float scale = 1.0f / (float)hn_dataset_targets(trainer->job->train, examples, count, &draw);
     trainer->buffer.draw = draw;
     if (trainer->config->train.spike_action != HN_SPIKE_WARN) trainer->optimizer.limits = hn_spikes_limits(&trainer->spikes, step);
-    const hn_rank_word word = {.seconds = trainer->computing, .stop = trainer->options->stop && *trainer->options->stop};
+    const hn_rank_word word = {.stop = trainer->options->stop && *trainer->options->stop};
     hn_status status = hnp_reduce_say(&trainer->reduce, &word, error);
     return status != HN_OK ? status : hn_optimizer_begin(&trainer->optimizer, &trainer->runner.ctx, step, hn_schedule_rate(&trainer->schedule, step), scale, error);
 }
@@ -132,14 +130,12 @@ static hn_status finish(hn_trainer *trainer, bool checked, hn_error *error)
 static hn_status enqueue(hn_trainer *trainer, const uint32_t *examples, int32_t count, hn_error *error)
 {
     bool checked = hnp_replay_due(trainer, trainer->progress.step);
-    double before = hn_clock();
     hnp_world_enter(trainer, HN_ACTIVITY_COMPUTE, "forward and backward");
     hn_status status = begin(trainer, examples, count, error);
     if (status == HN_OK && checked) status = hnp_replay_note_state(trainer, trainer->progress.step, error);
     if (status == HN_OK) status = accumulate(trainer, examples, count, error);
     if (status == HN_OK && checked) status = hnp_replay_note_gradients(trainer, error);
     if (status == HN_OK && checked) status = accumulate(trainer, examples, count, error);
-    trainer->computing = hn_clock() - before;
     if (status == HN_OK && trainer->runner.step_error.status == HN_OK) status = finish(trainer, checked, error);
     return status;
 }
@@ -179,7 +175,7 @@ hn_status hnp_trainer_collect(hn_trainer *trainer, hn_step_result *result, hn_er
     const void *words = NULL;
     hn_status status = hn_optimizer_outcome(&trainer->optimizer, --trainer->pending, &outcome, &failure);
     if (status == HN_OK) status = hnp_reduce_hear(&trainer->reduce, trainer->pending, &words, &failure);
-    for (int r = 0; words && r < trainer->reduce.of.ranks; r++) trainer->stopping_together |= hnp_reduce_word(&trainer->reduce, words, r)->stop;
+    for (int r = 0; words && r < trainer->reduce.of.ranks; r++) trainer->stopping_together |= hnp_reduce_word(&trainer->reduce, words, r)->stop != 0;
     if (status != HN_OK) return hn_fail(error, status, "step %lld: %s", (long long)step, failure.message);
     *result = (hn_step_result){.step = step + 1,
                                .loss_sum = outcome->loss,
