@@ -4,6 +4,15 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "cli"))
 from tiny import *
 
 
+def prepare(folder, run, make, configure, keys, sections):
+    """An elastic run's config and folder, with a model that is made once; `keys` of its section train."""
+    model, where = os.path.join(folder, make.__name__), os.path.join(folder, run)
+    if not os.path.exists(model):
+        make(model)
+    train = {"log_every": 1, "threads": 1, "elastic": True} | keys | sections.get("train", {})
+    return configure(where + ".json", model, where, **(sections | {"train": train})), where
+
+
 class Job:
     """hone train CONFIG on `ranks` processes that meet in a folder; changed: overrides of single ranks; limited: ranks
     whose files may have so many bytes."""

@@ -8,22 +8,11 @@ STEPS = 12
 
 
 def encoder(folder, run, **sections):
-    model = os.path.join(folder, "model")
-    if not os.path.exists(model):
-        make_model(model)
-    where = os.path.join(folder, run)
-    sections["train"] = {"max_steps": STEPS, "log_every": 1, "threads": 1, "elastic": True} | sections.get("train", {})
-    sections.setdefault("eval", {"every": "6 steps"})
-    return make_config(where + ".json", model, where, **sections), where
+    return prepare(folder, run, make_model, make_config, {"max_steps": STEPS}, {"eval": {"every": "6 steps"}} | sections)
 
 
 def decoder(folder, run, **sections):
-    model = os.path.join(folder, "decoder")
-    if not os.path.exists(model):
-        make_decoder(model)
-    where = os.path.join(folder, run)
-    sections["train"] = {"max_steps": STEPS, "log_every": 1, "threads": 1, "elastic": True} | sections.get("train", {})
-    return make_lm_config(where + ".json", model, where, **sections), where
+    return prepare(folder, run, make_decoder, make_lm_config, {"max_steps": STEPS}, sections)
 
 
 def alike(folder, make, name, counts, **sections):

@@ -7,14 +7,8 @@ STEPS = 30
 
 
 def setup(folder, run, **sections):
-    model = os.path.join(folder, "model")
-    if not os.path.exists(model):
-        make_model(model)
-    where = os.path.join(folder, run)
-    sections["train"] = {"max_steps": STEPS, "log_every": 1, "threads": 1, "elastic": True, "timeout": 8, "silence": 4} | sections.get("train", {})
-    sections.setdefault("eval", {"every": "10 steps"})
-    sections.setdefault("checkpoint", {"every": "5 steps", "keep": 2})
-    return make_config(where + ".json", model, where, **sections), where
+    usual = {"eval": {"every": "10 steps"}, "checkpoint": {"every": "5 steps", "keep": 2}}
+    return prepare(folder, run, make_model, make_config, {"max_steps": STEPS, "timeout": 8, "silence": 4}, usual | sections)
 
 
 def undisturbed(folder):

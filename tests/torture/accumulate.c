@@ -94,13 +94,10 @@ int main(int argc, char **argv)
                                                    "train.elastic_parts=4", "train.elastic_parts=16"};
     int64_t seed = argc > 1 ? atoll(argv[1]) : 1, counted[SETTINGS + 1];
     char rows[ROWS * 64];
-    size_t used = 0;
     double began = hn_clock();
     be_quiet();
     hn_json_init();
-    for (int i = 0; i < ROWS; i++)
-        used += (size_t)snprintf(rows + used, sizeof rows - used, "{\"text\": \"%.*s\", \"label\": \"%s\"}\n", 1 + 2 * (i * 5 % 6), "a b b a b a",
-                                 i % 3 ? "x" : "y");
+    ragged_rows(rows, sizeof rows, ROWS);
     tiny_open(2, rows);
     bool ran = train_once("train.slice_tokens=0", "train.elastic=false", seed);
     counted[0] = slices;

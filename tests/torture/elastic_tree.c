@@ -94,14 +94,11 @@ int main(int argc, char **argv)
     static const int settings[SETTINGS] = {1, 2, 4, 8, 16}; /* 16: more than a batch has examples */
     int64_t seed = argc > 1 ? atoll(argv[1]) : 1;
     char rows[ROWS * 64];
-    size_t used = 0;
     double began = hn_clock();
     bool ran = true;
     be_quiet();
     hn_json_init();
-    for (int i = 0; i < ROWS; i++)
-        used += (size_t)snprintf(rows + used, sizeof rows - used, "{\"text\": \"%.*s\", \"label\": \"%s\"}\n", 1 + 2 * (i * 5 % 6), "a b b a b a",
-                                 i % 3 ? "x" : "y");
+    ragged_rows(rows, sizeof rows, ROWS);
     tiny_open(2, rows);
     for (int s = 0; s < SETTINGS && ran; s++) {
         parts = settings[s];

@@ -167,11 +167,8 @@ TEST(one_fails_all)
 static void open_all(void)
 {
     char rows[4096];
-    size_t used = 0;
     hn_json_init();
-    for (int i = 0; i < 33; i++)
-        used += (size_t)snprintf(rows + used, sizeof rows - used, "{\"text\": \"%.*s\", \"label\": \"%s\"}\n", 1 + 2 * (i * 5 % 6), "a b b a b a",
-                                 i % 3 ? "x" : "y");
+    ragged_rows(rows, sizeof rows, 33);
     tiny_open(2, rows);
 }
 

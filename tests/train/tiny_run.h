@@ -31,6 +31,14 @@ static void write_text(const char *name, const char *text)
     if (!file || fputs(text, file) < 0 || fclose(file)) abort();
 }
 
+/* Rows of 1 to 6 words. */
+static inline void ragged_rows(char *out, size_t size, int count)
+{
+    size_t used = 0;
+    for (int i = 0; i < count; i++)
+        used += (size_t)snprintf(out + used, size - used, "{\"text\": \"%.*s\", \"label\": \"%s\"}\n", 1 + 2 * (i * 5 % 6), "a b b a b a", i % 3 ? "x" : "y");
+}
+
 /* model/ with weights by the family's rule and a vocabulary of two letters. */
 static void make_model(int layers)
 {
